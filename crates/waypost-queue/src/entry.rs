@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use waypost_types::{Delivery, MailParameters, QueueId, ReversePath, Timestamp};
 
 /// Why a delivery waits for a person instead of the schedule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Hold {
     /// A rule or the spam verdict put it into a quarantine (C6).

@@ -22,20 +22,34 @@ mod body;
 mod codec;
 mod entry;
 mod event;
+mod lanes;
+mod message;
 #[cfg(any(test, feature = "test-kit"))]
 mod model_store;
+mod notice;
+mod queue;
+mod recovery;
+mod report;
 mod schedule;
+mod status;
 mod store;
 #[cfg(test)]
 mod testing;
+mod work;
 
 pub use body::Body;
 pub use codec::{DecodeError, FRAME_HEADER, LARGEST_EVENT, decode, encode, frame_header, unframe};
 pub use entry::{Entry, Hold, Owed};
 pub use event::{Attempt, ConfigChange, Ended, Event, QuotaCommit};
+pub use lanes::Site;
 #[cfg(any(test, feature = "test-kit"))]
 pub use model_store::ModelStore;
+pub use notice::{Notice, Returned};
+pub use queue::{Limits, Queue, QueueError};
+pub use recovery::{Recovered, Recovery};
 pub use schedule::{NoDelays, Schedule};
+pub use status::{DeliveryState, DeliveryStatus, Status};
 pub use store::{Durability, Record, SetAside, Store, StoreError};
 #[doc(no_inline)]
 pub use waypost_types::Timestamp;
+pub use work::{Finished, Work};
