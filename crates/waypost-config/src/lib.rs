@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Waypost's configuration.
+pub mod policy;
+pub mod settings;

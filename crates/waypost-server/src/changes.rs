@@ -5,9 +5,9 @@ use waypost_smtp::client::SharedBytes;
 use waypost_types::{Changes, HeaderBlock};
 
 /// The pieces of a message for one delivery: the lines it adds, our trace lines, the message as it
-/// was accepted. Nothing of the message is copied; a subject prefix is put in between two pieces.
+/// was accepted. Of the message only a subject that is changed is copied.
 ///
-/// All pieces are dot-stuffed and end their lines with CR LF. Lines are added on top, the trace line
+/// All pieces are whole lines, dot-stuffed and ended by CR LF. Lines are added on top, the trace line
 /// first, so that every signed byte below stays as it was (B3).
 #[must_use]
 pub fn pieces(trace: &str, body: &Body, changes: &Changes) -> Vec<SharedBytes> {
@@ -24,18 +24,21 @@ pub fn pieces(trace: &str, body: &Body, changes: &Changes) -> Vec<SharedBytes> {
         top.push_str(&format!("Subject: {}\r\n", prefix.trim_end()));
         return vec![SharedBytes::new(top.into_bytes()), SharedBytes::new(Shared::whole(body))];
     };
-    let name_end = header.as_bytes().get(subject.offset..).unwrap_or_default();
-    let colon = memchr_colon(name_end).map_or(subject.offset, |at| subject.offset + at + 1);
+    let field = header.as_bytes().get(subject.offset..).unwrap_or_default();
+    let colon = field.iter().position(|b| *b == b':').unwrap_or_default();
+    let value = subject.offset + colon + 1;
+    let end = value + subject.raw.len();
+    let line_end = if body.get(end..).is_some_and(|rest| rest.starts_with(b"\r\n")) { 2 } else { 0 };
+    let mut changed = field.get(..=colon).unwrap_or_default().to_vec();
+    changed.extend_from_slice(format!(" {}", prefix.trim_end()).as_bytes());
+    changed.extend_from_slice(subject.raw);
+    changed.extend_from_slice(b"\r\n");
     vec![
         SharedBytes::new(top.into_bytes()),
-        SharedBytes::new(Shared { body: body.clone(), from: 0, to: colon }),
-        SharedBytes::new(format!(" {}", prefix.trim_end()).into_bytes()),
-        SharedBytes::new(Shared { body: body.clone(), from: colon, to: body.len() }),
+        SharedBytes::new(Shared { body: body.clone(), from: 0, to: subject.offset }),
+        SharedBytes::new(changed),
+        SharedBytes::new(Shared { body: body.clone(), from: end + line_end, to: body.len() }),
     ]
-}
-
-fn memchr_colon(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|b| *b == b':')
 }
 
 /// A part of a shared body.
