@@ -142,3 +142,25 @@ pub trait Store: Send + Sync {
     /// [`StoreError`].
     fn forget_quota(&self, before: Timestamp) -> Result<(), StoreError>;
 }
+
+impl<T: Store + ?Sized> Store for std::sync::Arc<T> {
+    fn commit(&self, records: &[Record], durability: Durability) -> Result<(), StoreError> {
+        (**self).commit(records, durability)
+    }
+
+    fn recover(&self, visit: &mut dyn FnMut(Event)) -> Result<Vec<SetAside>, StoreError> {
+        (**self).recover(visit)
+    }
+
+    fn body(&self, id: QueueId) -> Result<Option<Body>, StoreError> {
+        (**self).body(id)
+    }
+
+    fn entry(&self, id: QueueId) -> Result<Option<crate::Entry>, StoreError> {
+        (**self).entry(id)
+    }
+
+    fn forget_quota(&self, before: Timestamp) -> Result<(), StoreError> {
+        (**self).forget_quota(before)
+    }
+}
