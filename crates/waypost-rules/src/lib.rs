@@ -1,1 +1,72 @@
-//! Placeholder.
+//! Mail routing rules: one recipient and what is known of the message in, a [`Plan`] with its reasons
+//! out.
+//!
+//! **In:** an organization's [`Rule`]s, compiled once into a [`RuleSet`]; for each recipient a
+//! [`Question`] (direction, unit, account, envelope) and a [`Directory`](waypost_types::Directory).
+//! **Out:** every rule looked at with the first condition that failed ([`RuleReport`]), the rules
+//! that match, and what they ask for together: a [`Verdict`] with the [`Plan`] of the delivery, its
+//! copies, what was overridden and by what.
+//!
+//! **Units:** none. **Bounds:** evaluation is linear in the rules of the unit and its ancestors, the
+//! patterns of all of them are tried in one pass over an address; patterns are compiled under a size
+//! limit, so time stays linear in the address. **Errors:** a directory that fails is
+//! [`Unavailable`](waypost_types::Unavailable), never "unrecognized"; a pattern that does not compile
+//! is a [`PatternError`]. **Source:** requirements C1 to C9, A11, B2, O6, O8.
+//!
+//! **Not here:** routes, gateways, admission, TLS of a host, the message's bytes: the caller joins
+//! them. No clock, network, disk or randomness.
+//!
+//! # Example
+//!
+//! Split delivery: users stay, unknown recipients go to the second system (C7).
+//!
+//! ```
+//! use waypost_rules::*;
+//! use waypost_types::*;
+//!
+//! let mut split = Rule::new("Split delivery", Directions::INBOUND, Action::Modify(Box::new(
+//!     Modification { route: Some("exchange".parse()?), ..Modification::default() },
+//! )));
+//! split.accounts = AccountKinds::UNRECOGNIZED;
+//! let rules = RuleSet::compile(vec![split], vec![]);
+//!
+//! # struct Nobody;
+//! # impl Directory for Nobody {
+//! #     fn account(&self, _: &Mailbox) -> Result<Account, Unavailable> { Ok(Account::Unrecognized) }
+//! #     fn is_member(&self, _: &Mailbox, _: &Mailbox) -> Result<bool, Unavailable> { Ok(false) }
+//! #     fn members(&self, _: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> { Ok(vec![]) }
+//! # }
+//! # let directory = Nobody;
+//! let recipient: Mailbox = "not-a-user@solarmora.com".parse()?;
+//! let question = Question {
+//!     direction: Direction::Inbound,
+//!     subject: Subject::unrecognized(),
+//!     sender: &"a@b.example".parse()?,
+//!     recipient: &recipient,
+//! };
+//! let walk = rules.walk(&question, &directory)?;
+//! let Verdict::Deliver(plan) = combine(&recipient, &[&walk], Spam::No) else { unreachable!() };
+//! assert_eq!(plan.route.unwrap().as_str(), "exchange");
+//! assert_eq!(&*plan.because[0], "Split delivery");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod account_kind;
+mod direction;
+mod filter;
+mod from_field;
+mod internal_domains;
+mod modification;
+mod plan;
+mod rule;
+mod rule_set;
+
+pub use account_kind::{AccountKind, AccountKinds, Subject};
+pub use direction::{Direction, Directions};
+pub use filter::{AddressMatch, EnvelopeFilter, Pattern, PatternError};
+pub use from_field::FromField;
+pub use internal_domains::InternalDomains;
+pub use modification::{CopyTo, Modification, RecipientChange};
+pub use plan::{Overridden, Plan, PlannedCopy, SideRoute, Spam, Verdict, combine};
+pub use rule::{Action, Mode, Rule, SwitchedOff};
+pub use rule_set::{Question, RuleReport, RuleSet, Walk};

@@ -1,0 +1,105 @@
+//! What becomes of a message, with the reasons.
+
+use std::net::IpAddr;
+
+use waypost_inbound::Source;
+use waypost_rules::{Direction, Overridden, Spam};
+use waypost_types::{Delivery, Mailbox, Reply};
+
+/// The answer of [`Policy::at_data`](super::Policy::at_data): what is delivered, refused and kept,
+/// each with its because.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// What each organization concerned saw, that of the first accepted recipient first.
+    pub organizations: Vec<OrganizationView>,
+    /// Every rule looked at, for each recipient (C9).
+    pub rules: Vec<RuleLookedAt>,
+    /// What would have been changed or refused by rules and switches that are only observed (O6).
+    pub observed: Vec<Box<str>>,
+    /// What is owed, in the order of the recipients, copies behind their original.
+    pub deliveries: Vec<DecidedDelivery>,
+    /// The recipients that are refused.
+    pub refusals: Vec<Refused>,
+    /// The recipients whose mail is kept until someone releases it.
+    pub quarantined: Vec<Quarantined>,
+    /// The reply to DATA.
+    pub reply: DataReply,
+}
+
+/// What DATA is answered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataReply {
+    /// The message is to be stored, and its 250 sent once it is durable.
+    Accept,
+    /// The message is refused as a whole.
+    Refuse(Reply),
+}
+
+/// What one organization sees of a message.
+#[derive(Clone, Debug)]
+pub struct OrganizationView {
+    /// Its name.
+    pub organization: Box<str>,
+    /// The source IP behind its gateways (E3-E5).
+    pub source: Source,
+    /// Its verdict on spam, before `bypass_spam` of single rules.
+    pub spam: Spam,
+    /// The `From:` claims to be internal without the proof that is asked for (C3).
+    pub spoofed_internal: bool,
+}
+
+/// One rule looked at for one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleLookedAt {
+    /// The recipient as RCPT gave it.
+    pub recipient: Mailbox,
+    /// The rule's description.
+    pub rule: Box<str>,
+    /// The first condition that failed; `None` when the rule matched.
+    pub failed: Option<String>,
+}
+
+/// One delivery with its reasons.
+#[derive(Clone, Debug)]
+pub struct DecidedDelivery {
+    /// What the queue is to owe.
+    pub delivery: Delivery,
+    /// The organization whose policy decided.
+    pub organization: Box<str>,
+    /// The direction (C2).
+    pub direction: Direction,
+    /// The source IP as that organization sees it; `None` for an internal message.
+    pub source_ip: Option<IpAddr>,
+    /// The rules that changed something, in order; empty when none did.
+    pub because: Vec<Box<str>>,
+    /// In words: why it goes where it goes.
+    pub reason: String,
+    /// The parts of rules that lost, and to which (C8).
+    pub overridden: Vec<Overridden>,
+    /// What an administrator should know, such as a DKIM signature that will break (B3).
+    pub warnings: Vec<String>,
+}
+
+/// One recipient that is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The recipient as RCPT gave it.
+    pub recipient: Mailbox,
+    /// The reply that it gets, or that its bounce quotes.
+    pub reply: Reply,
+    /// The rule or setting that refuses, and why.
+    pub because: String,
+}
+
+/// One recipient whose mail is kept.
+#[derive(Clone, Debug)]
+pub struct Quarantined {
+    /// The recipient as RCPT gave it.
+    pub recipient: Mailbox,
+    /// The quarantine's name.
+    pub quarantine: Box<str>,
+    /// The rule or setting that keeps it.
+    pub because: Box<str>,
+    /// What a release delivers.
+    pub deliveries: Vec<DecidedDelivery>,
+}

@@ -1,0 +1,526 @@
+//! A dry run of one transaction, and its answer for people and machines (C9).
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use serde::Serialize;
+use waypost_rules::Spam;
+use waypost_types::{
+    Destination, HeaderBlock, ListenerRole, Mailbox, Recipient, Reply, ReversePath, Session,
+    TlsDemand, TlsState,
+};
+
+use super::decision::{DataReply, DecidedDelivery, Decision};
+use super::{Policy, RcptVerdict, mail_accepted, rcpt_accepted};
+
+/// A transaction to be tried without sending anything.
+#[derive(Clone, Debug)]
+pub struct DryRun<'a> {
+    /// The client's address.
+    pub client_ip: IpAddr,
+    /// The listener's name; `None`: the first `mx` one, or with `auth` the first relay one.
+    pub listener: Option<&'a str>,
+    /// HELO's argument.
+    pub helo: Option<&'a str>,
+    /// The user that AUTH proved; counts only inside TLS (D6).
+    pub auth: Option<&'a str>,
+    /// Whether the session is inside TLS.
+    pub tls: TlsState,
+    /// The envelope sender; empty or `<>` is the null sender.
+    pub mail_from: &'a str,
+    /// The recipients.
+    pub rcpt_to: Vec<&'a str>,
+    /// The message; only its header is looked at.
+    pub message: &'a [u8],
+}
+
+/// Why a dry run cannot be done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DryRunError {
+    /// No listener of that name.
+    #[error("there is no listener `{0}`; the configuration has {1}")]
+    Listener(String, String),
+    /// No listener of the role that is needed.
+    #[error("the configuration has no listener for {0}; name one with `listener`")]
+    NoListener(&'static str),
+    /// An address is no mailbox.
+    #[error("{0}: {1}")]
+    Address(&'static str, String),
+    /// No recipient.
+    #[error("there is no recipient; give at least one in `rcpt_to`")]
+    NoRecipient,
+}
+
+/// The answer of a dry run, in the form of the contract of `explain --batch`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// The source IP as the first accepted recipient's organization sees it; null when internal.
+    pub source_ip: Option<IpAddr>,
+    /// Whether the message counts as spam there.
+    pub spam: bool,
+    /// Whether it claims to be internal without proof.
+    pub spoofed_internal: bool,
+    /// That organization.
+    pub organization: Option<Box<str>>,
+    /// What is observed only.
+    pub observed: Vec<Box<str>>,
+    /// Every rule looked at.
+    pub rules: Vec<ExplainedRule>,
+    /// The replies.
+    pub replies: Replies,
+    /// The deliveries.
+    pub deliveries: Vec<ExplainedDelivery>,
+    /// The refused recipients.
+    pub refusals: Vec<ExplainedRefusal>,
+    /// The kept ones.
+    pub quarantined: Vec<ExplainedQuarantine>,
+}
+
+/// One rule looked at.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExplainedRule {
+    /// Its description.
+    pub rule: Box<str>,
+    /// The recipient.
+    pub recipient: String,
+    /// Whether it matched.
+    pub matched: bool,
+    /// The first condition that failed.
+    pub failed: Option<String>,
+}
+
+/// What the client would be told.
+#[derive(Clone, Debug, Serialize)]
+pub struct Replies {
+    /// To MAIL.
+    pub mail: String,
+    /// To each RCPT.
+    pub rcpt: Vec<String>,
+    /// To DATA; null when no recipient stood.
+    pub data: Option<String>,
+}
+
+/// One delivery.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExplainedDelivery {
+    /// The recipient after all changes.
+    pub recipient: String,
+    /// The recipient of RCPT.
+    pub original_recipient: String,
+    /// The sender after D8; empty for the null sender.
+    pub sender: String,
+    /// `mailbox`, `route`, `mx` or `gateway`.
+    pub via: &'static str,
+    /// The route.
+    pub route: Option<String>,
+    /// `required` or `opportunistic`.
+    pub tls: &'static str,
+    /// Lines added on top.
+    pub added_headers: Vec<(String, String)>,
+    /// The subject's prefix.
+    pub subject_prefix: Option<Box<str>>,
+    /// Whether bounces are suppressed.
+    pub suppress_bounces: bool,
+    /// The rules that changed something.
+    pub because: Vec<Box<str>>,
+    /// In words, why it goes there.
+    pub reason: String,
+    /// The parts that lost.
+    pub overridden: Vec<ExplainedOverride>,
+    /// What an administrator should know.
+    pub warnings: Vec<String>,
+    /// The direction.
+    pub direction: &'static str,
+    /// The organization whose policy decided.
+    pub organization: Box<str>,
+    /// The source IP as that organization sees it.
+    pub source_ip: Option<IpAddr>,
+}
+
+/// A part of a rule that lost.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExplainedOverride {
+    /// The rule that lost.
+    pub rule: Box<str>,
+    /// The rule that won.
+    pub by: Box<str>,
+    /// The part.
+    pub what: &'static str,
+}
+
+/// A refused recipient.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExplainedRefusal {
+    /// The recipient.
+    pub recipient: String,
+    /// The reply.
+    pub reply: String,
+    /// Why.
+    pub because: String,
+}
+
+/// A kept recipient.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExplainedQuarantine {
+    /// The recipient.
+    pub recipient: String,
+    /// The quarantine's name.
+    pub quarantine: Box<str>,
+    /// The rule or setting.
+    pub because: Box<str>,
+}
+
+impl Policy {
+    /// Tries a transaction: what would be replied, decided and delivered, and why.
+    ///
+    /// Quotas and connection limits are not looked at. A recipient that RCPT refuses is listed among
+    /// the refusals, with the rules looked at.
+    ///
+    /// # Errors
+    /// [`DryRunError`] when listener or addresses are unusable.
+    pub fn explain(&self, run: &DryRun<'_>) -> Result<Explanation, DryRunError> {
+        let session = self.session(run)?;
+        let sender: ReversePath = run
+            .mail_from
+            .parse()
+            .map_err(|error| DryRunError::Address("mail_from", format!("{error}")))?;
+        let mut recipients = Vec::with_capacity(run.rcpt_to.len());
+        for text in &run.rcpt_to {
+            let address: Mailbox = text
+                .parse()
+                .map_err(|error| DryRunError::Address("rcpt_to", format!("{error}")))?;
+            recipients.push(Recipient::from(address));
+        }
+        if recipients.is_empty() {
+            return Err(DryRunError::NoRecipient);
+        }
+        Ok(self.try_transaction(&session, &sender, &recipients, run.message))
+    }
+
+    fn session(&self, run: &DryRun<'_>) -> Result<Session, DryRunError> {
+        let listeners = &self.server.listeners;
+        let role = match run.listener {
+            Some(name) => {
+                let found = listeners.iter().find(|listener| &*listener.name == name);
+                found.map(|listener| listener.role).ok_or_else(|| {
+                    let names: Vec<&str> = listeners.iter().map(|one| &*one.name).collect();
+                    DryRunError::Listener(name.to_owned(), names.join(", "))
+                })?
+            }
+            None => {
+                let (wanted, what) = match run.auth {
+                    Some(_) => (ListenerRole::Relay, "relaying"),
+                    None => (ListenerRole::Mx, "inbound mail"),
+                };
+                let fits = |role| role == wanted || role == ListenerRole::Both;
+                let found = listeners.iter().find(|listener| listener.role == wanted);
+                let found = found.or_else(|| listeners.iter().find(|one| fits(one.role)));
+                found.map(|one| one.role).ok_or(DryRunError::NoListener(what))?
+            }
+        };
+        let auth = match run.auth.filter(|_| run.tls == TlsState::Encrypted) {
+            None => None,
+            Some(text) => {
+                let name: Mailbox = text
+                    .parse()
+                    .map_err(|error| DryRunError::Address("auth", format!("{error}")))?;
+                self.active_user(&name)
+            }
+        };
+        Ok(Session {
+            client_ip: run.client_ip.to_canonical(),
+            role,
+            helo: run.helo.map(Into::into),
+            auth,
+            tls: run.tls,
+        })
+    }
+
+    fn try_transaction(
+        &self,
+        session: &Session,
+        sender: &ReversePath,
+        recipients: &[Recipient],
+        message: &[u8],
+    ) -> Explanation {
+        let header = HeaderBlock::of(message);
+        let transaction = match self.at_mail(session, sender) {
+            Ok(transaction) => transaction,
+            Err(refusal) => {
+                return Explanation::of_refused_mail(
+                    session,
+                    recipients,
+                    &refusal.reply,
+                    &refusal.because.to_string(),
+                );
+            }
+        };
+        let null_sender_relayed = transaction.admission.is_some() && sender.is_null();
+        let mut standing: Vec<Recipient> = Vec::new();
+        let mut refused = Vec::new();
+        let mut replies = Vec::new();
+        let mut observed = Vec::new();
+        for recipient in recipients {
+            if null_sender_relayed && !standing.is_empty() {
+                let reply = waypost_relay::second_recipient_of_null_sender();
+                replies.push(reply.to_string());
+                refused.push(ExplainedRefusal {
+                    recipient: recipient.address.to_string(),
+                    reply: reply.to_string(),
+                    because: "an empty envelope sender may have one recipient only (D9)".into(),
+                });
+                continue;
+            }
+            match self.at_rcpt(&transaction, recipient) {
+                RcptVerdict::Accept { observed: switch } => {
+                    observed.extend(switch);
+                    replies.push(rcpt_accepted().to_string());
+                    standing.push(recipient.clone());
+                }
+                RcptVerdict::Refuse(refusal) => {
+                    replies.push(refusal.reply.to_string());
+                    refused.push(ExplainedRefusal {
+                        recipient: refusal.recipient.to_string(),
+                        reply: refusal.reply.to_string(),
+                        because: refusal.because,
+                    });
+                }
+            }
+        }
+        let decision = self.at_data(&transaction, &standing, &header);
+        let looked_at = if standing.len() == recipients.len() {
+            None
+        } else {
+            Some(self.at_data(&transaction, recipients, &header))
+        };
+        let mut explanation = Explanation::of(self, &decision);
+        if let Some(all) = looked_at {
+            explanation.rules = Explanation::of(self, &all).rules;
+            if standing.is_empty() {
+                explanation.organization =
+                    all.organizations.first().map(|view| view.organization.clone());
+                explanation.source_ip = all.organizations.first().and_then(|view| view.source.ip);
+            }
+        }
+        refused.append(&mut explanation.refusals);
+        explanation.refusals = refused;
+        observed.append(&mut explanation.observed);
+        explanation.observed = observed;
+        explanation.replies.rcpt = replies;
+        if standing.is_empty() {
+            explanation.replies.data = None;
+        }
+        explanation
+    }
+}
+
+impl Explanation {
+    /// The explanation of a decision that was taken: what `serve` keeps under the queue id.
+    #[must_use]
+    pub fn of(policy: &Policy, decision: &Decision) -> Self {
+        let first = decision.organizations.first();
+        let data = match &decision.reply {
+            DataReply::Accept => Reply::new(250, (2, 0, 0), "Accepted").to_string(),
+            DataReply::Refuse(reply) => reply.to_string(),
+        };
+        Self {
+            source_ip: first.and_then(|view| view.source.ip),
+            spam: first.is_some_and(|view| view.spam != Spam::No),
+            spoofed_internal: first.is_some_and(|view| view.spoofed_internal),
+            organization: first.map(|view| view.organization.clone()),
+            observed: decision.observed.clone(),
+            rules: decision
+                .rules
+                .iter()
+                .map(|looked| ExplainedRule {
+                    rule: looked.rule.clone(),
+                    recipient: looked.recipient.to_string(),
+                    matched: looked.failed.is_none(),
+                    failed: looked.failed.clone(),
+                })
+                .collect(),
+            replies: Replies {
+                mail: mail_accepted().to_string(),
+                rcpt: Vec::new(),
+                data: Some(data),
+            },
+            deliveries: decision.deliveries.iter().map(|one| explained(policy, one)).collect(),
+            refusals: decision
+                .refusals
+                .iter()
+                .map(|refused| ExplainedRefusal {
+                    recipient: refused.recipient.to_string(),
+                    reply: refused.reply.to_string(),
+                    because: refused.because.clone(),
+                })
+                .collect(),
+            quarantined: decision
+                .quarantined
+                .iter()
+                .map(|kept| ExplainedQuarantine {
+                    recipient: kept.recipient.to_string(),
+                    quarantine: kept.quarantine.clone(),
+                    because: kept.because.clone(),
+                })
+                .collect(),
+        }
+    }
+
+    fn of_refused_mail(
+        session: &Session,
+        recipients: &[Recipient],
+        reply: &Reply,
+        because: &str,
+    ) -> Self {
+        Self {
+            source_ip: Some(session.client_ip),
+            spam: false,
+            spoofed_internal: false,
+            organization: None,
+            observed: Vec::new(),
+            rules: Vec::new(),
+            replies: Replies { mail: reply.to_string(), rcpt: Vec::new(), data: None },
+            deliveries: Vec::new(),
+            refusals: recipients
+                .iter()
+                .map(|recipient| ExplainedRefusal {
+                    recipient: recipient.address.to_string(),
+                    reply: reply.to_string(),
+                    because: because.to_owned(),
+                })
+                .collect(),
+            quarantined: Vec::new(),
+        }
+    }
+
+    /// Whether anything is accepted: deliveries or quarantine.
+    #[must_use]
+    pub fn accepts(&self) -> bool {
+        !self.deliveries.is_empty() || !self.quarantined.is_empty()
+    }
+
+    /// The answer for people: what happens to each recipient, then which rules were looked at.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write_text(&mut out);
+        out
+    }
+
+    fn write_text(&self, out: &mut String) -> std::fmt::Result {
+        let source = self.source_ip.map_or("none (internal)".to_owned(), |ip| ip.to_string());
+        let organization = self.organization.as_deref().unwrap_or("none");
+        writeln!(out, "organization  {organization}")?;
+        writeln!(out, "source IP     {source}")?;
+        writeln!(out, "spam          {}", if self.spam { "yes" } else { "no" })?;
+        writeln!(out, "MAIL          {}", self.replies.mail)?;
+        for reply in &self.replies.rcpt {
+            writeln!(out, "RCPT          {reply}")?;
+        }
+        writeln!(out, "DATA          {}", self.replies.data.as_deref().unwrap_or("not reached"))?;
+        for delivery in &self.deliveries {
+            delivery.write_text(out)?;
+        }
+        for refusal in &self.refusals {
+            writeln!(out, "\n{}", refusal.recipient)?;
+            writeln!(out, "  refused     {}", refusal.reply)?;
+            writeln!(out, "  because     {}", refusal.because)?;
+        }
+        for kept in &self.quarantined {
+            writeln!(out, "\n{}", kept.recipient)?;
+            writeln!(out, "  quarantine  {}", kept.quarantine)?;
+            writeln!(out, "  because     {}", kept.because)?;
+        }
+        if !self.rules.is_empty() {
+            writeln!(out, "\nrules looked at")?;
+        }
+        for rule in &self.rules {
+            let verdict = rule.failed.as_deref().unwrap_or("matched");
+            writeln!(out, "  {}: \"{}\": {verdict}", rule.recipient, rule.rule)?;
+        }
+        if !self.observed.is_empty() {
+            writeln!(out, "\nobserved only  {}", self.observed.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+impl ExplainedDelivery {
+    fn write_text(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "\n{}", self.recipient)?;
+        if self.recipient != self.original_recipient {
+            writeln!(out, "  was         {}", self.original_recipient)?;
+        }
+        let route = self.route.as_deref().map(|name| format!(" \"{name}\"")).unwrap_or_default();
+        writeln!(out, "  goes to     {}{route}, TLS {}", self.via, self.tls)?;
+        writeln!(out, "  because     {}", self.reason)?;
+        writeln!(out, "  direction   {}", self.direction)?;
+        let sender = if self.sender.is_empty() { "<>" } else { &self.sender };
+        writeln!(out, "  sender      {sender}")?;
+        if !self.because.is_empty() {
+            writeln!(out, "  changed by  {}", self.because.join(", "))?;
+        }
+        for (name, value) in &self.added_headers {
+            writeln!(out, "  adds        {name}: {value}")?;
+        }
+        if let Some(prefix) = &self.subject_prefix {
+            writeln!(out, "  subject     {prefix}…")?;
+        }
+        if self.suppress_bounces {
+            writeln!(out, "  bounces     suppressed")?;
+        }
+        for lost in &self.overridden {
+            writeln!(out, "  overridden  {} of \"{}\" by \"{}\"", lost.what, lost.rule, lost.by)?;
+        }
+        for warning in &self.warnings {
+            writeln!(out, "  warning     {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+fn explained(policy: &Policy, decided: &DecidedDelivery) -> ExplainedDelivery {
+    let delivery = &decided.delivery;
+    let (via, route) = match &delivery.destination {
+        Destination::Mailbox { .. } => ("mailbox", None),
+        Destination::Route { route, .. } => ("route", Some(route.to_string())),
+        Destination::Gateway(_) => ("gateway", None),
+        _ => ("mx", None),
+    };
+    ExplainedDelivery {
+        recipient: delivery.recipient.to_string(),
+        original_recipient: delivery.original_recipient.to_string(),
+        sender: delivery.sender.to_string(),
+        via,
+        route,
+        tls: match policy.effective_tls(delivery) {
+            TlsDemand::Required => "required",
+            TlsDemand::Opportunistic => "opportunistic",
+        },
+        added_headers: delivery
+            .changes
+            .added_headers
+            .iter()
+            .map(|line| (line.name().to_owned(), line.value().to_owned()))
+            .collect(),
+        subject_prefix: delivery.changes.subject_prefix.clone(),
+        suppress_bounces: delivery.suppress_bounces,
+        because: decided.because.clone(),
+        reason: decided.reason.clone(),
+        overridden: decided
+            .overridden
+            .iter()
+            .map(|lost| ExplainedOverride {
+                rule: lost.rule.clone(),
+                by: lost.by.clone(),
+                what: lost.what,
+            })
+            .collect(),
+        warnings: decided.warnings.clone(),
+        direction: decided.direction.as_str(),
+        organization: decided.organization.clone(),
+        source_ip: decided.source_ip,
+    }
+}

@@ -1,0 +1,227 @@
+//! A compiled policy, and the one evaluator with its two entry points.
+//!
+//! `serve`, `explain` and `[[expect]]` are small callers of [`Policy::at_mail`], [`Policy::at_rcpt`]
+//! and [`Policy::at_data`]; whoever asks "why did this go there" reads `evaluate.rs` beside this
+//! file. A policy is immutable: a reload builds another one.
+
+mod at_data;
+mod decision;
+mod evaluate;
+mod explain;
+mod organization;
+
+use std::collections::HashMap;
+
+use waypost_inbound::Verdict as GatewayVerdict;
+use waypost_relay::{Admission, Refusal, RelayService};
+use waypost_rules::Spam;
+use waypost_types::{
+    Account, Domain, ListenerRole, Mailbox, Recipient, Reply, ReversePath, Session, TlsDemand,
+};
+
+pub use decision::{
+    DataReply, DecidedDelivery, Decision, OrganizationView, Quarantined, Refused, RuleLookedAt,
+};
+use evaluate::{Evaluation, Facts, Fate, FateOutcome};
+pub use explain::{DryRun, DryRunError, Explanation};
+pub use organization::{InternalSenders, Organization, SpamAction};
+
+use crate::settings::ServerSettings;
+
+/// A configuration, compiled: everything that decides about mail (A12).
+pub struct Policy {
+    /// The server's own settings.
+    pub server: ServerSettings,
+    organizations: Vec<Organization>,
+    by_name: HashMap<Box<str>, usize>,
+    by_domain: HashMap<Domain, usize>,
+    relay: RelayService,
+    version: Box<str>,
+}
+
+/// One transaction: what MAIL settled.
+pub struct Transaction<'a> {
+    /// The client.
+    pub session: &'a Session,
+    /// The sender as MAIL gave it.
+    pub sender: &'a ReversePath,
+    /// The relay entry's admission, if one admits.
+    pub admission: Option<Admission>,
+    /// Why no relay entry admits, where one was asked.
+    pub relay_refusal: Option<Refusal>,
+}
+
+/// The answer to RCPT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RcptVerdict {
+    /// The recipient stands; the rest is decided after DATA.
+    Accept {
+        /// What a switch that is only observed would have refused (O6).
+        observed: Option<Box<str>>,
+    },
+    /// The recipient is refused, whatever the message will say.
+    Refuse(Refused),
+}
+
+impl Policy {
+    /// Joins the compiled parts. Names and domains of the organizations are unique: the
+    /// configuration's builder has seen to it.
+    #[must_use]
+    pub fn new(
+        server: ServerSettings,
+        organizations: Vec<Organization>,
+        relay: RelayService,
+        version: &str,
+    ) -> Self {
+        let mut by_name = HashMap::new();
+        let mut by_domain = HashMap::new();
+        for (place, organization) in organizations.iter().enumerate() {
+            by_name.insert(organization.name.clone(), place);
+            for domain in &organization.domains {
+                by_domain.insert(domain.clone(), place);
+            }
+        }
+        Self { server, organizations, by_name, by_domain, relay, version: version.into() }
+    }
+
+    /// The organizations, in file order.
+    #[must_use]
+    pub fn organizations(&self) -> &[Organization] {
+        &self.organizations
+    }
+
+    /// An organization by name.
+    #[must_use]
+    pub fn organization(&self, name: &str) -> Option<&Organization> {
+        self.by_name.get(name).and_then(|place| self.organizations.get(*place))
+    }
+
+    /// The organization that receives for a recipient: the one that has verified exactly its domain.
+    #[must_use]
+    pub fn receiving(&self, recipient: &Mailbox) -> Option<&Organization> {
+        let place = self.by_domain.get(recipient.domain()?)?;
+        self.organizations.get(*place)
+    }
+
+    /// Who may relay.
+    #[must_use]
+    pub fn relay(&self) -> &RelayService {
+        &self.relay
+    }
+
+    /// The configuration's version: the same text gives the same id.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The account that an authenticated name is, if it is an active user of an organization.
+    #[must_use]
+    pub fn active_user(&self, mailbox: &Mailbox) -> Option<Mailbox> {
+        match self.receiving(mailbox)?.directory.account(mailbox) {
+            Ok(Account::User(user)) => Some(user.address),
+            _ => None,
+        }
+    }
+
+    /// MAIL: on a relay listener a relay entry must admit client and sender (D2-D8); on a listener
+    /// for both, one may.
+    ///
+    /// # Errors
+    /// The refusal, where the listener only relays and no entry admits.
+    pub fn at_mail<'a>(
+        &self,
+        session: &'a Session,
+        sender: &'a ReversePath,
+    ) -> Result<Transaction<'a>, Refusal> {
+        let unadmitted = Transaction { session, sender, admission: None, relay_refusal: None };
+        if session.role == ListenerRole::Mx {
+            return Ok(unadmitted);
+        }
+        match (self.relay.admit(session, sender, &|mailbox| self.active_user(mailbox)), session.role)
+        {
+            (Ok(admission), _) => Ok(Transaction { admission: Some(admission), ..unadmitted }),
+            (Err(refusal), ListenerRole::Both) => {
+                Ok(Transaction { relay_refusal: Some(refusal), ..unadmitted })
+            }
+            (Err(refusal), _) => Err(refusal),
+        }
+    }
+
+    /// RCPT: refuses what every direction that the message could still have refuses in the same way.
+    /// The inbound gateway's switches (E7, E8) are judged here, by the recipient's organization.
+    #[must_use]
+    pub fn at_rcpt(&self, transaction: &Transaction<'_>, recipient: &Recipient) -> RcptVerdict {
+        let mut observed = None;
+        if transaction.admission.is_none()
+            && let Some(organization) = self.receiving(&recipient.address)
+            && let Some(gateway) = &organization.inbound_gateway
+        {
+            let session = transaction.session;
+            match gateway.admits(session.client_ip, session.tls) {
+                GatewayVerdict::Admit => {}
+                GatewayVerdict::Observe(because) => observed = Some(because.to_string().into()),
+                GatewayVerdict::Refuse { reply, because } => {
+                    return RcptVerdict::Refuse(Refused {
+                        recipient: recipient.address.clone(),
+                        reply,
+                        because: because.to_string(),
+                    });
+                }
+            }
+        }
+        let mut refused: Option<Refused> = None;
+        for internal_sender in [false, true] {
+            match self.fate_at_rcpt(transaction, recipient, internal_sender).outcome {
+                FateOutcome::Refused(this) => match &refused {
+                    Some(other) if other.reply != this.reply => {
+                        return RcptVerdict::Accept { observed };
+                    }
+                    _ => refused = Some(this),
+                },
+                FateOutcome::Quarantined(_) | FateOutcome::Delivered(_) => {
+                    return RcptVerdict::Accept { observed };
+                }
+            }
+        }
+        match refused {
+            Some(refused) => RcptVerdict::Refuse(refused),
+            None => RcptVerdict::Accept { observed },
+        }
+    }
+
+    /// The fate as RCPT can know it: without the message, for one kind of sender.
+    fn fate_at_rcpt(
+        &self,
+        transaction: &Transaction<'_>,
+        recipient: &Recipient,
+        internal_sender: bool,
+    ) -> Fate {
+        let facts = |_: &Organization| Facts {
+            internal_sender,
+            spam: Spam::No,
+            source_ip: None,
+            signed: false,
+        };
+        Evaluation { policy: self, transaction }.recipient(recipient, &facts)
+    }
+
+    /// The TLS that a delivery gets: what rules demand, and what the route demands that it takes.
+    #[must_use]
+    pub fn effective_tls(&self, delivery: &waypost_types::Delivery) -> TlsDemand {
+        evaluate::effective_tls(self, delivery)
+    }
+}
+
+/// The reply to a MAIL that stands.
+#[must_use]
+pub fn mail_accepted() -> Reply {
+    Reply::new(250, (2, 1, 0), "Sender ok")
+}
+
+/// The reply to a RCPT that stands.
+#[must_use]
+pub fn rcpt_accepted() -> Reply {
+    Reply::new(250, (2, 1, 5), "Recipient ok")
+}
+

@@ -1,0 +1,171 @@
+//! The server's own settings: names, listeners, limits, time-outs.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use waypost_types::{Domain, ListenerRole};
+
+/// `[server]` and its tables, and `[[listener]]`.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// The name in greetings, EHLO and trace lines.
+    pub hostname: Domain,
+    /// The spool directory as written; created if missing.
+    pub spool: Box<str>,
+    /// Where metrics and health are served over HTTP.
+    pub admin: Option<SocketAddr>,
+    /// Which name servers are asked.
+    pub dns: DnsServers,
+    /// The port of MX hosts; other than 25 only in tests.
+    pub mx_port: u16,
+    /// Limits.
+    pub limits: Limits,
+    /// Time-outs.
+    pub timeouts: Timeouts,
+    /// The retry schedule of routes that have none of their own (O2).
+    pub retry: Retry,
+    /// The listeners, in file order.
+    pub listeners: Vec<ListenerSettings>,
+}
+
+/// Which name servers are asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DnsServers {
+    /// Those of the system.
+    #[default]
+    System,
+    /// These; port 53 where none was written.
+    List(Vec<SocketAddr>),
+}
+
+/// One listening socket.
+#[derive(Clone, Debug)]
+pub struct ListenerSettings {
+    /// Its name in logs and for `explain --listener`.
+    pub name: Box<str>,
+    /// What it is for.
+    pub role: ListenerRole,
+    /// Where it listens.
+    pub bind: SocketAddr,
+    /// Its certificate, if it offers TLS.
+    pub tls: Option<ListenerTls>,
+}
+
+/// The TLS of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// The certificate chain's PEM file, as written.
+    pub certificate: Box<str>,
+    /// The private key's PEM file, as written.
+    pub key: Box<str>,
+    /// Whether TLS begins with the connection, or by STARTTLS.
+    pub start: TlsStart,
+}
+
+/// When TLS begins on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsStart {
+    /// By the command STARTTLS.
+    StartTls,
+    /// With the connection, as on port 465.
+    Implicit,
+}
+
+/// `[server.limits]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest message, in bytes.
+    pub message_size: u64,
+    /// Recipients in a transaction (D14).
+    pub recipients: usize,
+    /// `Received` lines (O3).
+    pub hops: usize,
+    /// Connections at once.
+    pub connections: usize,
+    /// Connections at once of one client.
+    pub connections_per_client: usize,
+    /// New connections of one client in a minute.
+    pub connections_per_client_per_minute: usize,
+    /// New connections a minute of one client with a generic HELO name (D15).
+    pub generic_helo_connections_per_minute: usize,
+    /// The largest header, in bytes.
+    pub header_size: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_size: 50 << 20,
+            recipients: 1000,
+            hops: 50,
+            connections: 10_000,
+            connections_per_client: 100,
+            connections_per_client_per_minute: 600,
+            generic_helo_connections_per_minute: 10,
+            header_size: 1 << 20,
+        }
+    }
+}
+
+/// `[server.timeouts]` (RFC 5321 section 4.5.3.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A client's next command, whole.
+    pub command: Duration,
+    /// A client's next block of message data.
+    pub data: Duration,
+    /// Connecting to a next hop.
+    pub next_hop_connect: Duration,
+    /// A next hop's reply to a command.
+    pub next_hop_command: Duration,
+    /// A next hop's reply to the final dot.
+    pub next_hop_data_end: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let minutes = |minutes| Duration::from_secs(minutes * 60);
+        Self {
+            command: minutes(5),
+            data: minutes(3),
+            next_hop_connect: Duration::from_secs(30),
+            next_hop_command: minutes(5),
+            next_hop_data_end: minutes(10),
+        }
+    }
+}
+
+/// `[server.retry]`, or a route's `retry` (O2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// When it is tried again.
+    pub delays: Delays,
+    /// How long it is tried before it bounces.
+    pub lifetime: Duration,
+}
+
+/// The pauses between attempts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delays {
+    /// Doubling from the first to the longest.
+    Doubling {
+        /// The first pause.
+        first: Duration,
+        /// The longest.
+        longest: Duration,
+    },
+    /// These; the last one repeats. Never empty.
+    Listed(Vec<Duration>),
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            delays: Delays::Doubling {
+                first: Duration::from_secs(5 * 60),
+                longest: Duration::from_secs(4 * 3600),
+            },
+            lifetime: Duration::from_secs(5 * 86_400),
+        }
+    }
+}

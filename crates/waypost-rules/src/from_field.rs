@@ -1,0 +1,87 @@
+//! The addresses in a message's `From:` field.
+
+use mail_parser::{Address, HeaderValue, MessageParser};
+use waypost_types::{Domain, HeaderBlock};
+
+/// Who a message claims to be from (C3).
+///
+/// Read through `mail-parser`, obsolete syntax included. A field without a readable address counts
+/// as missing. Where there are several addresses, or several fields, all of them count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FromField {
+    /// No field, or none that holds an address.
+    Missing,
+    /// The domains of all addresses; `None` stands for one that has no readable domain.
+    Domains(Vec<Option<Domain>>),
+}
+
+impl FromField {
+    /// Reads the field from a header block. Time is linear in the size of the `From:` fields.
+    #[must_use]
+    pub fn read(header: &HeaderBlock<'_>) -> Self {
+        let mut domains = Vec::new();
+        for field in header.fields().filter(|field| field.is("from")) {
+            let mut line = Vec::with_capacity(field.raw.len() + 10);
+            line.extend_from_slice(b"From:");
+            line.extend_from_slice(field.raw);
+            line.extend_from_slice(b"\r\n\r\n");
+            let parsed = MessageParser::new().with_address_headers().parse_headers(&line);
+            if let Some(value) = parsed.as_ref().and_then(|message| message.headers().first()) {
+                collect(&value.value, &mut domains);
+            }
+        }
+        if domains.is_empty() { FromField::Missing } else { FromField::Domains(domains) }
+    }
+}
+
+fn collect(value: &HeaderValue<'_>, domains: &mut Vec<Option<Domain>>) {
+    let HeaderValue::Address(address) = value else { return };
+    let mut add = |address: Option<&str>| {
+        if let Some((_, domain)) = address.and_then(|text| text.rsplit_once('@')) {
+            let joined: String = domain.split_ascii_whitespace().collect();
+            domains.push(joined.parse().ok());
+        }
+    };
+    match address {
+        Address::List(list) => list.iter().for_each(|a| add(a.address.as_deref())),
+        Address::Group(groups) => {
+            groups.iter().flat_map(|g| &g.addresses).for_each(|a| add(a.address.as_deref()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_real_mail_holds_c3() {
+        for (header, want) in [
+            ("From: a@b.example\r\n", "b.example"),
+            ("From: Marie <a@B.example>\r\n", "b.example"),
+            ("From: \"x@evil.example\" <a@b.example>\r\n", "b.example"),
+            ("From: =?utf-8?q?M=C3=A9?= <a@b.example>\r\n", "b.example"),
+            ("From: a@b.example, c@d.example\r\n", "b.example d.example"),
+            ("From: a@b.example\r\nFrom: c@d.example\r\n", "b.example d.example"),
+            ("From: team: a@b.example, c@d.example;\r\n", "b.example d.example"),
+            ("From: Marie\r\n <a@b.example>\r\n", "b.example"),
+            ("From: (comment) a@b.example\r\n", "b.example"),
+            ("from: <@relay.example:a@b.example>\r\n", "b.example"),
+            ("From: a @ b . example\r\n", "b.example"),
+            ("From: a@[192.0.2.1]\r\n", "?"),
+            ("From: Marie\r\n", "missing"),
+            ("From:\r\n", "missing"),
+            ("Subject: x\r\n", "missing"),
+        ] {
+            let got = match FromField::read(&HeaderBlock::of(header.as_bytes())) {
+                FromField::Missing => "missing".to_owned(),
+                FromField::Domains(domains) => domains
+                    .iter()
+                    .map(|domain| domain.as_ref().map_or("?", Domain::as_str))
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            };
+            assert_eq!(got, want, "{header:?}");
+        }
+    }
+}

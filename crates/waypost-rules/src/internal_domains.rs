@@ -1,0 +1,119 @@
+//! Which domains count as an organization's own.
+
+use std::collections::HashSet;
+
+use waypost_types::{Domain, ReversePath};
+
+use crate::FromField;
+
+/// The domains whose senders are internal (C3): verified ones, their sub-domains, and their parents
+/// down from the registrable domain.
+///
+/// The public suffix list, its private part included, is asked only while compiling; asking costs a
+/// hash look-up a label.
+#[derive(Clone, Debug, Default)]
+pub struct InternalDomains {
+    verified: HashSet<Domain>,
+    parents: HashSet<Domain>,
+}
+
+impl InternalDomains {
+    /// Compiles the set from the verified domains.
+    #[must_use]
+    pub fn new(verified: impl IntoIterator<Item = Domain>) -> Self {
+        let verified: HashSet<Domain> = verified.into_iter().collect();
+        let mut parents = HashSet::new();
+        for domain in &verified {
+            let Some(registrable) = psl::domain_str(domain.as_str()) else { continue };
+            let above = std::iter::successors(domain.parent(), Domain::parent);
+            parents.extend(above.take_while(|parent| parent.as_str().len() >= registrable.len()));
+        }
+        Self { verified, parents }
+    }
+
+    /// Whether a domain is one that the organization receives for: a verified one, exactly.
+    #[must_use]
+    pub fn is_verified(&self, domain: &Domain) -> bool {
+        self.verified.contains(domain)
+    }
+
+    /// Whether a domain is verified or below a verified one.
+    #[must_use]
+    pub fn is_at_or_below_verified(&self, domain: &Domain) -> bool {
+        domain.suffixes().any(|suffix| self.verified.contains(suffix))
+    }
+
+    /// Whether a sender of that domain is internal.
+    #[must_use]
+    pub fn is_internal(&self, domain: &Domain) -> bool {
+        self.is_at_or_below_verified(domain) || self.parents.contains(domain)
+    }
+
+    /// Whether the sender is internal: by the `From:` field; without one by the envelope sender; by
+    /// neither, external. Several addresses: only if all are.
+    #[must_use]
+    pub fn is_internal_sender(&self, from: &FromField, sender: &ReversePath) -> bool {
+        match from {
+            FromField::Domains(domains) => domains
+                .iter()
+                .all(|domain| domain.as_ref().is_some_and(|domain| self.is_internal(domain))),
+            FromField::Missing => sender.domain().is_some_and(|domain| self.is_internal(domain)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn domain(text: &str) -> Domain {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn verified_below_and_registrable_parents_c3() {
+        let ours = InternalDomains::new(
+            ["mail.solarmora.com", "shop.solarmora.co.uk", "me.github.io", "example"].map(domain),
+        );
+        for (name, internal) in [
+            ("mail.solarmora.com", true),
+            ("a.b.mail.solarmora.com", true),
+            ("solarmora.com", true),
+            ("com", false),
+            ("www.solarmora.com", false),
+            ("solarmora.co.uk", true),
+            ("co.uk", false),
+            ("uk", false),
+            ("me.github.io", true),
+            ("github.io", false),
+            ("other.github.io", false),
+            ("example", true),
+            ("below.example", true),
+            ("notmail.solarmora.com", false),
+        ] {
+            assert_eq!(ours.is_internal(&domain(name)), internal, "{name}");
+        }
+        assert!(!ours.is_verified(&domain("solarmora.com")));
+    }
+
+    #[test]
+    fn the_from_field_decides_then_the_envelope_c3() {
+        let ours = InternalDomains::new([domain("solarmora.com")]);
+        let from = |names: &[&str]| {
+            FromField::Domains(names.iter().map(|name| name.parse().ok()).collect())
+        };
+        for (from, sender, internal) in [
+            (from(&["solarmora.com"]), "x@else.example", true),
+            (from(&["else.example"]), "x@solarmora.com", false),
+            (from(&["solarmora.com", "else.example"]), "x@solarmora.com", false),
+            (from(&["solarmora.com", "sub.solarmora.com"]), "", true),
+            (from(&["[unreadable]"]), "x@solarmora.com", false),
+            (FromField::Missing, "x@solarmora.com", true),
+            (FromField::Missing, "x@else.example", false),
+            (FromField::Missing, "", false),
+        ] {
+            let sender = sender.parse().unwrap();
+            assert_eq!(ours.is_internal_sender(&from, &sender), internal, "{from:?} {sender:?}");
+        }
+    }
+}
