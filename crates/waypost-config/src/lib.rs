@@ -1,3 +1,8 @@
 //! Waypost's configuration.
-pub mod policy;
+pub mod diagnostics;
+mod duration;
+pub mod raw;
 pub mod settings;
+mod size;
+
+pub use size::Size;

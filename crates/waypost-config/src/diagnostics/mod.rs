@@ -1,0 +1,121 @@
+//! What is wrong or doubtful in a configuration, where, by which rule, and what to do about it.
+
+mod place;
+mod render;
+
+pub use place::{Place, SourceFile, Spanned};
+
+/// How much a diagnostic weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Severity {
+    /// The configuration cannot be used.
+    Error,
+    /// It can be used, and is probably not what was meant.
+    Warning,
+}
+
+impl Severity {
+    /// `error` or `warning`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        }
+    }
+}
+
+/// One thing found in a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Whether the configuration can be used in spite of it.
+    pub severity: Severity,
+    /// The kind of finding, in kebab-case; it stays the same over versions.
+    pub id: &'static str,
+    /// The text that it is about.
+    pub place: Place,
+    /// What is wrong: names the input.
+    pub message: String,
+    /// The requirement that it breaks, such as `A3`; `format` for the file format itself.
+    pub rule: &'static str,
+    /// What to do about it.
+    pub cure: String,
+    /// The text at the place may hold a secret: it is underlined in no output.
+    pub secret: bool,
+}
+
+impl Diagnostic {
+    /// An error.
+    #[must_use]
+    pub fn error(
+        id: &'static str,
+        place: Place,
+        rule: &'static str,
+        message: impl Into<String>,
+        cure: impl Into<String>,
+    ) -> Self {
+        let (message, cure) = (message.into(), cure.into());
+        Self { severity: Severity::Error, id, place, message, rule, cure, secret: false }
+    }
+
+    /// A warning.
+    #[must_use]
+    pub fn warning(
+        id: &'static str,
+        place: Place,
+        rule: &'static str,
+        message: impl Into<String>,
+        cure: impl Into<String>,
+    ) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(id, place, rule, message, cure) }
+    }
+}
+
+/// The files of a configuration and everything found in them, in the order of files and places.
+///
+/// Diagnostics can be added at any time: [`Report::render`] and [`Report::json`] sort. Holds a copy of
+/// the files' text, in order to show the lines.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    sources: Vec<SourceFile>,
+    found: Vec<Diagnostic>,
+}
+
+impl Report {
+    /// An empty report on these files; [`Place::file`] is the index.
+    #[must_use]
+    pub fn new(sources: Vec<SourceFile>) -> Self {
+        Self { sources, found: Vec::new() }
+    }
+
+    /// Adds a file that the configuration names, and gives its index for [`Place::file`].
+    pub fn add_source(&mut self, source: SourceFile) -> u32 {
+        self.sources.push(source);
+        u32::try_from(self.sources.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// Adds a finding.
+    pub fn push(&mut self, diagnostic: Diagnostic) {
+        self.found.push(diagnostic);
+    }
+
+    /// The files.
+    #[must_use]
+    pub fn sources(&self) -> &[SourceFile] {
+        &self.sources
+    }
+
+    /// The findings, in the order of files and places.
+    #[must_use]
+    pub fn diagnostics(&self) -> Vec<&Diagnostic> {
+        let mut sorted: Vec<_> = self.found.iter().collect();
+        sorted.sort_by_key(|found| (found.place, found.severity, found.id));
+        sorted
+    }
+
+    /// Whether there is an error: the configuration cannot be used.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.found.iter().any(|found| found.severity == Severity::Error)
+    }
+}

@@ -1,0 +1,175 @@
+//! The keys of the format as data: names, types, defaults, requirements and documentation.
+//!
+//! The reference and the JSON schema are generated from them, and they come from the very tables that
+//! read a file, so none of the three can differ.
+
+/// A key of the format.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyInfo {
+    /// The name.
+    pub name: &'static str,
+    /// Whether it must be there, and what holds if it is not.
+    pub need: Need,
+    /// Its type.
+    pub kind: Kind,
+    /// The requirement that it serves.
+    pub rule: &'static str,
+    /// What it does.
+    pub doc: String,
+}
+
+/// Whether a key must be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// It must.
+    Required,
+    /// It may be absent, which means something of its own.
+    Optional,
+    /// It may be absent and is then this (TOML text).
+    Default(String),
+    /// A table whose keys all have their defaults when it is absent.
+    Section,
+    /// A list, empty when it is absent.
+    List,
+}
+
+/// The type of a key.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// One value.
+    Leaf {
+        /// What is expected, in words.
+        expected: &'static str,
+        /// An example as TOML text.
+        example: &'static str,
+        /// The words to choose from, if it is a choice.
+        words: Vec<&'static str>,
+    },
+    /// A table.
+    Table {
+        /// What it is.
+        doc: String,
+        /// Its keys.
+        keys: Vec<KeyInfo>,
+    },
+}
+
+impl Kind {
+    /// An example as TOML text, for a leaf.
+    pub(crate) fn example(&self) -> Option<&'static str> {
+        match self {
+            Kind::Leaf { example, .. } => Some(example),
+            Kind::Table { .. } => None,
+        }
+    }
+}
+
+/// The text of doc attributes: lines joined, blanks at the ends gone.
+pub(crate) fn doc(lines: &[&str]) -> String {
+    lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join("\n").trim().to_owned()
+}
+
+/// Defines a raw table: its type, how it is read, and its keys as data, all from one list.
+///
+/// A field is `mode name: Type, "requirement";` with its documentation; the mode says what absence
+/// means: `required`, `optional`, `default … = value`, `section` (a table of defaults), `list`.
+macro_rules! table {
+    (
+        $(#[doc = $table_doc:literal])+
+        $table:ident {
+            $( $(#[doc = $doc:literal])+ $mode:ident $field:ident : $type:ty
+               $(= $default:expr)? , $rule:literal ; )*
+        }
+    ) => {
+        $(#[doc = $table_doc])+
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $table {
+            $( $(#[doc = $doc])+ pub $field: crate::raw::keys::field_type!($mode $type), )*
+        }
+
+        impl $table {
+            const NAMES: &'static [&'static str] = &[$(stringify!($field)),*];
+
+            /// The keys of this table as data.
+            #[must_use]
+            pub fn keys() -> Vec<crate::raw::KeyInfo> {
+                vec![$( crate::raw::KeyInfo {
+                    name: stringify!($field),
+                    need: crate::raw::keys::need!($mode $($default)?),
+                    kind: <$type as crate::raw::reader::Read>::kind(),
+                    rule: $rule,
+                    doc: crate::raw::keys::doc(&[$($doc),+]),
+                } ),*]
+            }
+        }
+
+        impl crate::raw::reader::Read for $table {
+            fn kind() -> crate::raw::Kind {
+                crate::raw::Kind::Table {
+                    doc: crate::raw::keys::doc(&[$($table_doc),+]),
+                    keys: Self::keys(),
+                }
+            }
+
+            fn read(
+                node: &crate::raw::reader::Node<'_>,
+                at: &crate::raw::reader::Key<'_>,
+                reader: &mut crate::raw::reader::Reader<'_>,
+            ) -> Option<Self> {
+                let table = reader.table(node, at, Self::NAMES)?;
+                Some(Self { $(
+                    $field: crate::raw::keys::read_field!(
+                        $mode reader, table, &at.below(stringify!($field), $rule), node
+                        $(, $default)?
+                    ),
+                )* })
+            }
+        }
+    };
+}
+
+macro_rules! field_type {
+    (required $type:ty) => { Option<crate::diagnostics::Spanned<$type>> };
+    (optional $type:ty) => { Option<crate::diagnostics::Spanned<$type>> };
+    (section $type:ty) => { Option<crate::diagnostics::Spanned<$type>> };
+    (default $type:ty) => { crate::diagnostics::Spanned<$type> };
+    (list $type:ty) => { crate::raw::List<$type> };
+}
+
+macro_rules! need {
+    (required) => {
+        crate::raw::Need::Required
+    };
+    (optional) => {
+        crate::raw::Need::Optional
+    };
+    (section) => {
+        crate::raw::Need::Section
+    };
+    (list) => {
+        crate::raw::Need::List
+    };
+    (default $default:expr) => {
+        crate::raw::Need::Default(crate::raw::leaf::Leaf::to_toml(&$default))
+    };
+}
+
+macro_rules! read_field {
+    (required $reader:ident, $table:expr, $key:expr, $node:ident) => {
+        $reader.required($table, $key, $reader.place($node.span()))
+    };
+    (optional $reader:ident, $table:expr, $key:expr, $node:ident) => {
+        $reader.optional($table, $key)
+    };
+    (section $reader:ident, $table:expr, $key:expr, $node:ident) => {
+        $reader.section($table, $key, $reader.place($node.span()))
+    };
+    (list $reader:ident, $table:expr, $key:expr, $node:ident) => {
+        $reader.list($table, $key, $reader.place($node.span()))
+    };
+    (default $reader:ident, $table:expr, $key:expr, $node:ident, $default:expr) => {
+        $reader.or_default($table, $key, $reader.place($node.span()), $default)
+    };
+}
+
+pub(crate) use {field_type, need, read_field, table};

@@ -1,0 +1,590 @@
+//! Single values of the format: what they are, how they are read, how a default is shown.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use regex::RegexBuilder;
+use toml::de::DeValue;
+use waypost_types::{Domain, Host, HostPort, Mailbox, OrgUnit, ReversePath, RouteName};
+
+use super::reader::{listed, nearest};
+use crate::{duration, size::Size};
+
+/// Why a value is not what a key takes.
+pub(crate) enum Fault {
+    /// It is of another type.
+    Type,
+    /// It is of the right type and breaks a rule.
+    Value {
+        /// What is wrong: names the input.
+        message: String,
+        /// What to do; the key's example if there is nothing better to say.
+        cure: Option<String>,
+    },
+}
+
+impl Fault {
+    fn value(message: impl std::fmt::Display) -> Self {
+        Fault::Value { message: message.to_string(), cure: None }
+    }
+}
+
+/// A single value.
+pub(crate) trait Leaf: Sized {
+    /// What is expected, in words: "a port, 1 to 65535".
+    const EXPECTED: &'static str;
+    /// An example as TOML text.
+    const EXAMPLE: &'static str;
+    /// The text may be a secret, and is never shown.
+    const SECRET: bool = false;
+
+    /// The words to choose from, if it is a choice.
+    fn words() -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// Reads it.
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault>;
+
+    /// As TOML text, for the reference.
+    fn to_toml(&self) -> String;
+}
+
+/// A choice of words.
+pub(crate) trait Words: Copy + PartialEq + 'static {
+    /// What the choice is, in words: "a protocol".
+    const EXPECTED: &'static str;
+    /// An example as TOML text.
+    const EXAMPLE: &'static str;
+    /// Each word and its meaning.
+    const WORDS: &'static [(&'static str, Self)];
+}
+
+impl<T: Words> Leaf for T {
+    const EXPECTED: &'static str = T::EXPECTED;
+    const EXAMPLE: &'static str = T::EXAMPLE;
+
+    fn words() -> Vec<&'static str> {
+        T::WORDS.iter().map(|(word, _)| *word).collect()
+    }
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        let text = text(value)?;
+        if let Some((_, meaning)) = T::WORDS.iter().find(|(word, _)| *word == text) {
+            return Ok(*meaning);
+        }
+        let words = Self::words();
+        let near = nearest(text, &words).map(|near| format!("did you mean `{near}`? "));
+        Err(Fault::Value {
+            message: format!("`{}` is not {}", short(text), T::EXPECTED),
+            cure: Some(format!("{}write one of {}", near.unwrap_or_default(), listed(&words))),
+        })
+    }
+
+    fn to_toml(&self) -> String {
+        let word = T::WORDS.iter().find(|(_, meaning)| meaning == self);
+        format!("\"{}\"", word.map_or("", |(word, _)| word))
+    }
+}
+
+fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Fault> {
+    value.as_str().ok_or(Fault::Type)
+}
+
+fn integer(value: &DeValue<'_>) -> Result<i64, Fault> {
+    let found = value.as_integer().ok_or(Fault::Type)?;
+    i64::from_str_radix(found.as_str(), found.radix())
+        .map_err(|_| Fault::value(format_args!("{found} does not fit 64 bits")))
+}
+
+fn whole(value: &DeValue<'_>, most: u64) -> Result<u64, Fault> {
+    let found = integer(value)?;
+    u64::try_from(found).ok().filter(|found| *found <= most).ok_or_else(|| {
+        Fault::value(format_args!("{found} is out of range; 0 to {most} is allowed"))
+    })
+}
+
+/// A text for a message: bounded.
+fn short(text: &str) -> String {
+    match text.char_indices().nth(80) {
+        None => text.to_owned(),
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or("")),
+    }
+}
+
+/// TOML text of a string, for the reference.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+impl Leaf for String {
+    const EXPECTED: &'static str = "text";
+    const EXAMPLE: &'static str = "\"text\"";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        text(value).map(str::to_owned)
+    }
+
+    fn to_toml(&self) -> String {
+        quoted(self)
+    }
+}
+
+/// A name or description: one line, not blank; without blanks at its ends.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(Box<str>);
+
+impl Name {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Leaf for Name {
+    const EXPECTED: &'static str = "a name";
+    const EXAMPLE: &'static str = "\"a name\"";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        let name = OneLine::from_value(value)?;
+        match name.0.trim() {
+            "" => Err(Fault::value("the name is empty")),
+            name => Ok(Self(name.into())),
+        }
+    }
+
+    fn to_toml(&self) -> String {
+        quoted(&self.0)
+    }
+}
+
+/// A text without control characters: it injects nothing into a reply or header.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OneLine(Box<str>);
+
+impl OneLine {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Leaf for OneLine {
+    const EXPECTED: &'static str = "a text of one line";
+    const EXAMPLE: &'static str = "\"text\"";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        let text = text(value)?;
+        match text.chars().find(|c| c.is_control()) {
+            None => Ok(Self(text.into())),
+            Some(control) => Err(Fault::Value {
+                message: format!("the text holds the control character {control:?}"),
+                cure: Some("write it in one line without control characters".into()),
+            }),
+        }
+    }
+
+    fn to_toml(&self) -> String {
+        quoted(&self.0)
+    }
+}
+
+/// The path of a file or directory; a relative one starts at the directory of the main file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FilePath(Box<str>);
+
+impl FilePath {
+    pub(crate) fn new(path: &str) -> Self {
+        Self(path.into())
+    }
+
+    /// The path as written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Leaf for FilePath {
+    const EXPECTED: &'static str = "the path of a file";
+    const EXAMPLE: &'static str = "\"file\"";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        let text = text(value)?;
+        if text.is_empty() || text.contains('\0') {
+            return Err(Fault::value("the path is empty or holds NUL"));
+        }
+        Ok(Self(text.into()))
+    }
+
+    fn to_toml(&self) -> String {
+        quoted(&self.0)
+    }
+}
+
+impl Leaf for bool {
+    const EXPECTED: &'static str = "`true` or `false`";
+    const EXAMPLE: &'static str = "true";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        value.as_bool().ok_or(Fault::Type)
+    }
+
+    fn to_toml(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Leaf for u64 {
+    const EXPECTED: &'static str = "a whole number";
+    const EXAMPLE: &'static str = "100";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        whole(value, i64::MAX.unsigned_abs())
+    }
+
+    fn to_toml(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Leaf for f64 {
+    const EXPECTED: &'static str = "a number";
+    const EXAMPLE: &'static str = "0.5";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        if value.is_integer() {
+            // Exact enough: a limit for a score.
+            return integer(value)?.to_string().parse().map_err(|_| Fault::Type);
+        }
+        let float = value.as_float().ok_or(Fault::Type)?;
+        let number = float.as_str().parse::<f64>().ok().filter(|number| number.is_finite());
+        number.ok_or_else(|| Fault::value(format_args!("{float} is no finite number")))
+    }
+
+    fn to_toml(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// A TCP port, 1 to 65535.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Port(pub u16);
+
+impl Leaf for Port {
+    const EXPECTED: &'static str = "a port";
+    const EXAMPLE: &'static str = "25";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        let found = integer(value)?;
+        u16::try_from(found)
+            .ok()
+            .filter(|port| *port != 0)
+            .map(Port)
+            .ok_or_else(|| Fault::value(format_args!("{found} is no port; 1 to 65535 is allowed")))
+    }
+
+    fn to_toml(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+impl Leaf for Duration {
+    const EXPECTED: &'static str = "a span of time";
+    const EXAMPLE: &'static str = "\"5m\"";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        let cure = "write one whole number and a unit, such as \"30s\", \"5m\", \"4h\" or \"5d\"";
+        if let Some(number) = value.as_integer() {
+            return Err(Fault::Value {
+                message: format!("{number} has no unit"),
+                cure: Some(format!("{cure}: perhaps \"{number}s\"")),
+            });
+        }
+        let text = text(value)?;
+        duration::parse(text).ok_or_else(|| Fault::Value {
+            message: format!("`{}` is no span of time up to 3650d", short(text)),
+            cure: Some(cure.into()),
+        })
+    }
+
+    fn to_toml(&self) -> String {
+        quoted(&duration::show(*self))
+    }
+}
+
+impl Leaf for Size {
+    const EXPECTED: &'static str = "a size";
+    const EXAMPLE: &'static str = "\"50MiB\"";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        if value.is_integer() {
+            return whole(value, i64::MAX.unsigned_abs()).map(Size);
+        }
+        let text = text(value)?;
+        Size::parse(text).ok_or_else(|| Fault::Value {
+            message: format!("`{}` is no size", short(text)),
+            cure: Some(
+                "write a whole number and a unit, such as \"50MiB\", or a number of bytes".into(),
+            ),
+        })
+    }
+
+    fn to_toml(&self) -> String {
+        quoted(&self.show())
+    }
+}
+
+/// The fault of a text that does not parse; the error's own words if they name the text.
+fn not_parsed(text: &str, expected: &str, error: &dyn std::fmt::Display) -> Fault {
+    let error = error.to_string();
+    if !text.is_empty() && error.contains(text) {
+        return Fault::value(error);
+    }
+    Fault::value(format_args!("`{}` is not {expected}: {error}", short(text)))
+}
+
+/// Defines leaves that are parsed from text by `FromStr`, whose errors name input and rule.
+macro_rules! parsed_from_text {
+    ($($type:ty, $expected:literal, $example:literal;)+) => { $(
+        impl Leaf for $type {
+            const EXPECTED: &'static str = $expected;
+            const EXAMPLE: &'static str = $example;
+
+            fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+                let text = text(value)?;
+                text.parse().map_err(|error| not_parsed(text, $expected, &error))
+            }
+
+            fn to_toml(&self) -> String {
+                quoted(&self.to_string())
+            }
+        }
+    )+ };
+}
+
+parsed_from_text! {
+    Domain, "a domain", "\"example.com\"";
+    Host, "a host name or IP address", "\"mail.example.com\"";
+    IpAddr, "an IP address", "\"192.0.2.1\"";
+    Mailbox, "a mailbox", "\"marie@example.com\"";
+    OrgUnit, "the path of an organizational unit", "\"/sales\"";
+    RouteName, "the name of a route", "\"exchange\"";
+    SocketAddr, "an IP address with a port", "\"127.0.0.1:25\"";
+}
+
+impl Leaf for HostPort {
+    const EXPECTED: &'static str = "a host, with or without a port";
+    const EXAMPLE: &'static str = "\"smarthost.example.com:587\"";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        HostPort::parse_or(text(value)?, 25).map_err(Fault::value)
+    }
+
+    fn to_toml(&self) -> String {
+        quoted(&self.to_string())
+    }
+}
+
+impl Leaf for ReversePath {
+    const EXPECTED: &'static str = "an envelope sender";
+    const EXAMPLE: &'static str = "\"someone@example.com\"";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        match text(value)? {
+            "" | "<>" => Ok(ReversePath::Null),
+            text => text.parse().map(ReversePath::Mailbox).map_err(Fault::value),
+        }
+    }
+
+    fn to_toml(&self) -> String {
+        quoted(&self.to_string())
+    }
+}
+
+/// An address or range of addresses, as written: host bits may be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Range(pub IpNet);
+
+impl Leaf for Range {
+    const EXPECTED: &'static str = "an IP address or a range";
+    const EXAMPLE: &'static str = "\"203.0.113.0/28\"";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        let text = text(value)?;
+        let net =
+            text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        net.map(Range).ok_or_else(|| Fault::Value {
+            message: format!("`{}` is no IP address and no range", short(text)),
+            cure: Some("write \"192.0.2.1\", \"203.0.113.0/28\" or \"2001:db8::/64\"".into()),
+        })
+    }
+
+    fn to_toml(&self) -> String {
+        quoted(&self.0.to_string())
+    }
+}
+
+/// A regular expression that compiles within the size limit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pattern(Box<str>);
+
+impl Pattern {
+    /// The expression as written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Leaf for Pattern {
+    const EXPECTED: &'static str = "a regular expression";
+    const EXAMPLE: &'static str = "'@example\\.com$'";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        let text = text(value)?;
+        let built = RegexBuilder::new(text).size_limit(1 << 20).dfa_size_limit(1 << 20).build();
+        match built {
+            Ok(_) => Ok(Self(text.into())),
+            Err(regex::Error::CompiledTooBig(limit)) => Err(Fault::Value {
+                message: format!("the expression compiles to more than {limit} octets"),
+                cure: Some("use smaller repetitions, or several entries".into()),
+            }),
+            Err(error) => {
+                // The last line says what is wrong; those above draw where.
+                let error = error.to_string();
+                let last = error.lines().last().unwrap_or("").trim_start_matches("error: ");
+                Err(Fault::Value {
+                    message: format!("`{}` is no regular expression: {last}", short(text)),
+                    cure: Some(
+                        "correct it; in single quotes a backslash needs no second one".into(),
+                    ),
+                })
+            }
+        }
+    }
+
+    fn to_toml(&self) -> String {
+        quoted(&self.0)
+    }
+}
+
+/// A password's hash in PHC form, such as `$argon2id$v=19$…`; never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(Box<str>);
+
+impl PasswordHash {
+    /// The hash.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PasswordHash(…)")
+    }
+}
+
+impl Leaf for PasswordHash {
+    const EXPECTED: &'static str = "a password hash";
+    const EXAMPLE: &'static str = "\"$argon2id$v=19$…\"";
+    const SECRET: bool = true;
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        let text = text(value)?;
+        let shape = text.starts_with('$')
+            && text.split('$').count() >= 4
+            && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if shape {
+            return Ok(Self(text.into()));
+        }
+        Err(Fault::Value {
+            message: "this is no password hash".into(),
+            cure: Some(
+                "never write a password in clear text; `waypost hash-password` makes a hash".into(),
+            ),
+        })
+    }
+
+    fn to_toml(&self) -> String {
+        quoted("")
+    }
+}
+
+/// `dns`: which servers answer DNS questions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DnsServers {
+    /// Those that the system uses.
+    System,
+    /// These.
+    Servers(Vec<SocketAddr>),
+}
+
+impl Leaf for DnsServers {
+    const EXPECTED: &'static str = "\"system\" or a list of server addresses";
+    const EXAMPLE: &'static str = "[\"192.0.2.53\"]";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        let wrong = |text: &str| Fault::Value {
+            message: format!("`{}` names no DNS server", short(text)),
+            cure: Some("write \"system\", or addresses such as [\"192.0.2.53\"]".into()),
+        };
+        let Some(list) = value.as_array() else {
+            let text = text(value)?;
+            return if text == "system" { Ok(DnsServers::System) } else { Err(wrong(text)) };
+        };
+        let mut servers = Vec::new();
+        for node in list.iter() {
+            let text = text(node.get_ref())?;
+            let ip = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+            servers.push(ip.or_else(|_| text.parse()).map_err(|_| wrong(text))?);
+        }
+        if servers.is_empty() {
+            return Err(wrong("[]"));
+        }
+        Ok(DnsServers::Servers(servers))
+    }
+
+    fn to_toml(&self) -> String {
+        match self {
+            DnsServers::System => quoted("system"),
+            DnsServers::Servers(list) => {
+                let list: Vec<_> = list.iter().map(|server| quoted(&server.to_string())).collect();
+                format!("[{}]", list.join(", "))
+            }
+        }
+    }
+}
+
+/// `copy_to` of a relay entry (D16).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopyTo {
+    /// The mailbox of the sender.
+    SenderMailbox,
+    /// An archive.
+    Address(Mailbox),
+}
+
+impl Leaf for CopyTo {
+    const EXPECTED: &'static str = "\"sender-mailbox\" or an address";
+    const EXAMPLE: &'static str = "\"sender-mailbox\"";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        match text(value)? {
+            "sender-mailbox" => Ok(CopyTo::SenderMailbox),
+            text => text.parse().map(CopyTo::Address).map_err(Fault::value),
+        }
+    }
+
+    fn to_toml(&self) -> String {
+        match self {
+            CopyTo::SenderMailbox => quoted("sender-mailbox"),
+            CopyTo::Address(mailbox) => quoted(&mailbox.to_string()),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Keys of the format that the running version does not act on yet: refused by name, never ignored.
+
+use toml::de::DeValue;
+
+use super::reader::Key;
+
+/// A key that is refused unless it holds what this version does anyway.
+pub(crate) struct NotYet {
+    /// The path of the key.
+    path: &'static str,
+    /// The value that is allowed.
+    pub(crate) allowed: Allowed,
+    /// The requirement that the key serves.
+    pub(crate) rule: &'static str,
+}
+
+/// What a key that is not supported yet may hold.
+pub(crate) enum Allowed {
+    /// Nothing: the key must be absent.
+    Absent,
+    /// This text.
+    Text(&'static str),
+    /// This truth value.
+    Flag(bool),
+    /// This number.
+    Number(i64),
+    /// An empty list.
+    EmptyList,
+}
+
+impl Allowed {
+    pub(crate) fn holds(&self, value: &DeValue<'_>) -> bool {
+        match self {
+            Allowed::Absent => false,
+            Allowed::Text(text) => value.as_str() == Some(text),
+            Allowed::Flag(flag) => value.as_bool() == Some(*flag),
+            Allowed::Number(number) => value.as_integer().is_some_and(|found| {
+                i64::from_str_radix(found.as_str(), found.radix()).ok() == Some(*number)
+            }),
+            Allowed::EmptyList => value.as_array().is_some_and(|list| list.is_empty()),
+        }
+    }
+
+    pub(crate) fn cure(&self, name: &str) -> String {
+        let default = match self {
+            Allowed::Absent => return "remove it".into(),
+            Allowed::Text(text) => format!("\"{text}\""),
+            Allowed::Flag(flag) => flag.to_string(),
+            Allowed::Number(number) => number.to_string(),
+            Allowed::EmptyList => "[]".into(),
+        };
+        format!("remove it, or write `{name} = {default}`, which is what this version does")
+    }
+}
+
+const fn entry_of(path: &'static str, allowed: Allowed, rule: &'static str) -> NotYet {
+    NotYet { path, allowed, rule }
+}
+
+/// The keys, by path. A key leaves the list when the version acts on it.
+pub(crate) const NOT_YET: &[NotYet] = &[
+    entry_of("server.redis", Allowed::Absent, "O5"),
+    entry_of("server.redis_fallback", Allowed::Text("defer"), "O5"),
+    entry_of("server.filter", Allowed::Absent, "D17"),
+    entry_of("server.proxy_protocol_from", Allowed::EmptyList, "D15"),
+    entry_of("server.xclient_from", Allowed::EmptyList, "D15"),
+    entry_of("server.record", Allowed::Absent, "C9"),
+    entry_of("organization.authenticate", Allowed::Text("off"), "E2"),
+    entry_of("organization.abuse_threshold", Allowed::Number(100), "D17"),
+    entry_of("organization.over_limit", Allowed::Text("reject"), "D10"),
+    entry_of("organization.internal_senders", Allowed::Text("from-header"), "C3"),
+    entry_of("organization.relay.copy_to", Allowed::Absent, "D16"),
+    entry_of("organization.route.auth", Allowed::Absent, "A5"),
+    entry_of("organization.rule.then.modify.remove_attachments", Allowed::Flag(false), "C6"),
+    entry_of(
+        "organization.rule.then.modify.also_deliver_to.remove_attachments",
+        Allowed::Flag(false),
+        "C6",
+    ),
+];
+
+/// The entry of a key in a table, if there is one.
+pub(crate) fn entry(name: &str, table: &Key<'_>) -> Option<&'static NotYet> {
+    NOT_YET.iter().find(|entry| {
+        entry.path.strip_suffix(name).is_some_and(|above| {
+            above.strip_suffix('.').is_some_and(|above| above == table.to_string())
+        })
+    })
+}
