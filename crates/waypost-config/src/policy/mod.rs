@@ -13,7 +13,7 @@ mod organization;
 use std::collections::HashMap;
 
 use waypost_inbound::Verdict as GatewayVerdict;
-use waypost_relay::{Admission, Refusal, RelayService};
+use waypost_relay::{Admission, Refusal, RelayService, Verifier};
 use waypost_rules::Spam;
 use waypost_types::{
     Account, Directory, Domain, ListenerRole, Mailbox, Recipient, Reply, ReversePath, Session,
@@ -37,6 +37,7 @@ pub struct Policy {
     by_name: HashMap<Box<str>, usize>,
     by_domain: HashMap<Domain, usize>,
     relay: RelayService,
+    verifier: Verifier,
     version: Box<str>,
 }
 
@@ -83,7 +84,8 @@ impl Policy {
                 by_domain.insert(domain.clone(), place);
             }
         }
-        Self { server, organizations, by_name, by_domain, relay, version: version.into() }
+        let verifier = Verifier::new(organizations.iter().flat_map(|one| one.passwords.values()));
+        Self { server, organizations, by_name, by_domain, relay, verifier, version: version.into() }
     }
 
     /// The organizations, in file order.
@@ -126,6 +128,14 @@ impl Policy {
             Account::User(user) => Some(user.address),
             Account::Group { .. } | Account::Unrecognized => None,
         })
+    }
+
+    /// Whether a password is that of the user with this primary address. `None`, and a user without
+    /// a password: false, in the same time. Takes tens of milliseconds: call it off an event loop.
+    #[must_use]
+    pub fn check_password(&self, user: Option<&Mailbox>, password: &[u8]) -> bool {
+        let hash = user.and_then(|user| self.receiving(user)?.passwords.get(user));
+        self.verifier.verify(hash, password)
     }
 
     /// MAIL: on a relay listener a relay entry must admit client and sender (D2-D8); on a listener
