@@ -330,6 +330,17 @@ fn warnings_have_ids_and_places() {
     assert_eq!(route.warnings()[0].kind().id(), "port-465-starttls");
 }
 
+#[test]
+fn rules_of_the_unit_and_below_may_name_it_a11() {
+    let settings = RouteSettings { org_unit: Some("/Sales".into()), ..single("a.example", None) };
+    let route = Route::new(settings).unwrap();
+    for (unit, want) in
+        [("/", false), ("/sales", true), ("/sales/emea", true), ("/salesmen", false)]
+    {
+        assert_eq!(route.is_visible_from(&unit.parse().unwrap()), want, "{unit}");
+    }
+}
+
 #[cfg(feature = "serde")]
 #[test]
 fn settings_are_read_from_text() {
