@@ -84,6 +84,12 @@ fn answer(question: &Message) -> Option<Message> {
             answer.metadata.response_code = ResponseCode::Refused;
             return Some(answer);
         }
+        // Without an SOA record, as small forwarders answer.
+        "bare.example." => return Some(answer),
+        "bare-nx.example." => {
+            answer.metadata.response_code = ResponseCode::NXDomain;
+            return Some(answer);
+        }
         _ => {}
     }
     let mut at = asked;
@@ -191,6 +197,8 @@ async fn questions_and_answers_a4() {
         ("long.example", "10 long-answer.example"),
         ("implicit.example", "no record of this type"),
         ("nowhere.example", "no such domain"),
+        ("bare.example", "no record of this type"),
+        ("bare-nx.example", "no such domain"),
         ("servfail.example", "no answer now: "),
         ("refused.example", "no answer now: "),
     ] {

@@ -65,7 +65,7 @@ mod settings;
 mod tls;
 
 pub use attempts::{Attempts, Share, Skipped, Spread};
-pub use draw::Draw;
+pub use draw::{Draw, DrawError};
 pub use error::{RouteError, RouteErrorKind, RouteWarning, RouteWarningKind};
 pub use gateway::outbound_gateway;
 pub use health::{FIRST_PAUSE, HEALTH_CAPACITY, Health, HostState, LONGEST_PAUSE, PROBE_LEASE};

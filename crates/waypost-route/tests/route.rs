@@ -355,5 +355,10 @@ fn settings_are_read_from_text() {
     let json = serde_json::to_value(&route).unwrap();
     assert_eq!(json["hosts"][1]["at"], "b.example:25");
     assert_eq!(json["hosts"][1]["tls"]["start"], "starttls");
+    let draw = waypost_route::Draw::from_value(255);
+    let attempts = route.attempts(draw, &waypost_route::Health::default(), Default::default());
+    let json = serde_json::to_value(&attempts).unwrap();
+    assert_eq!(json["draw"], "00000000000000ff");
+    assert_eq!(json["order"][0]["at"], "a.example:25");
     assert!(serde_json::from_str::<RouteSettings>(r#"{ "hots": "a" }"#).is_err());
 }
