@@ -279,12 +279,16 @@ impl Store for FjallStore {
     }
 
     fn forget_quota(&self, before: Timestamp) -> Result<(), StoreError> {
-        // A bounded piece at a time: the caller comes again.
-        let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
-        for item in self.quota.range(..pair(before.as_millis(), 0)).take(10_000) {
-            batch.remove(&self.quota, item.key().map_err(failed("scan quotas"))?);
+        // In pieces, so that memory stays small and commits get in between.
+        let mut items = self.quota.range(..pair(before.as_millis(), 0)).peekable();
+        while items.peek().is_some() {
+            let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
+            for item in items.by_ref().take(10_000) {
+                batch.remove(&self.quota, item.key().map_err(failed("scan quotas"))?);
+            }
+            batch.commit().map_err(failed("forget quotas"))?;
         }
-        batch.commit().map_err(failed("forget quotas"))
+        Ok(())
     }
 }
 

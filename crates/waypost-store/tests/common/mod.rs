@@ -67,7 +67,7 @@ pub(crate) fn attempted(message: u64, number: u32) -> Event {
         id: id(message),
         at: at(100),
         number,
-        results: vec![Ended { delivery: 0, outcome: Outcome::Deferred(failure) }],
+        results: vec![Ended::new(0, Outcome::Deferred(failure))],
         next: Some(at(1000 + u64::from(number))),
         delay_told: false,
     })
