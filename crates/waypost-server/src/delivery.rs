@@ -10,7 +10,7 @@ use waypost_net::client::{ConnectSettings, Hop, Pool, PoolLimits};
 use waypost_net::dns::{Lookup, Resolver, resolve_next_hops};
 use waypost_net::tls;
 use waypost_queue::{Schedule, Work};
-use waypost_route::{Check, Draw, Health, OnTlsFailure, Route, TlsPolicy, TlsStart};
+use waypost_route::{Attempts, Check, Draw, Health, OnTlsFailure, Route, TlsPolicy, TlsStart};
 use waypost_smtp::client::{Message, Protocol, Timeouts, TlsUse, Transaction};
 use waypost_types::{
     Account, Delivery, Destination, Directory, Failure, FailureScope, Host, HostPort, Outcome,
@@ -41,15 +41,30 @@ struct Target {
 }
 
 /// The hosts of a destination, in order, and what holds for all of them.
-struct Way {
+struct Way<'p> {
     targets: Vec<Target>,
     protocol: Protocol,
     roots: tls::Roots,
     on_tls_failure: OnTlsFailure,
-    /// Whether no host of the destination is in its pause and left out.
-    all_hosts: bool,
-    /// When no target may be tried now: the reason.
-    nothing: Option<Failure>,
+    /// The route's order, which judges failures; `None` for a gateway and for MX hosts.
+    attempts: Option<Attempts<'p>>,
+}
+
+impl Way<'_> {
+    /// What becomes of a recipient that no host took.
+    fn outcome(&self, failures: &[Failure]) -> Outcome {
+        if let Some(attempts) = &self.attempts {
+            return attempts.outcome(failures, self.on_tls_failure);
+        }
+        match failures.last() {
+            None => Outcome::Deferred(local("no host could be tried now")),
+            Some(last) if last.scope == FailureScope::Tls => {
+                let reply = Reply::new(550, (5, 7, 5), last.reply.text());
+                Outcome::Failed(Failure { reply, ..last.clone() })
+            }
+            Some(last) => Outcome::Deferred(last.clone()),
+        }
+    }
 }
 
 impl Deliverer {
@@ -147,15 +162,19 @@ impl Deliverer {
     }
 
     /// The hosts of a destination as the policy now in force has them (A12).
-    fn way(&self, policy: &Policy, work: &Work, delivery: &Delivery) -> Result<Way, Failure> {
+    fn way<'p>(
+        &self,
+        policy: &'p Policy,
+        work: &Work,
+        delivery: &Delivery,
+    ) -> Result<Way<'p>, Failure> {
         let opportunistic = TlsPolicy::OPPORTUNISTIC.with_demand(delivery.tls);
         let single = |at: HostPort, lookup| Way {
             targets: vec![Target { at, lookup, tls: opportunistic }],
             protocol: Protocol::Smtp,
             roots: tls::Roots::System,
             on_tls_failure: OnTlsFailure::Bounce,
-            all_hosts: true,
-            nothing: None,
+            attempts: None,
         };
         let gone = |what: String| local(&format!("{what} is no longer configured"));
         match &delivery.destination {
@@ -184,10 +203,9 @@ impl Deliverer {
         }
     }
 
-    fn route_way(&self, route: &Route, work: &Work, demand: TlsDemand) -> Way {
+    fn route_way<'p>(&self, route: &'p Route, work: &Work, demand: TlsDemand) -> Way<'p> {
         let draw = Draw::new(self.draw_key, work.entry.id, route.name());
-        let health = self.health();
-        let attempts = route.attempts(draw, &health, self.core.clock.now());
+        let attempts = route.attempts(draw, &self.health(), self.core.clock.now());
         let lookup = if route.mx_lookup() { Lookup::HostMx } else { Lookup::Host };
         let targets: Vec<Target> = attempts
             .order
@@ -198,15 +216,6 @@ impl Deliverer {
                 tls: host.tls().with_demand(demand),
             })
             .collect();
-        let nothing = targets.is_empty().then(|| Failure {
-            scope: FailureScope::Host,
-            host: None,
-            reply: Reply::new(
-                451,
-                (4, 4, 1),
-                &format!("Every host of route \"{}\" failed lately and is in its pause", route.name()),
-            ),
-        });
         Way {
             targets,
             protocol: match route.protocol() {
@@ -218,8 +227,7 @@ impl Deliverer {
                 Some(file) => tls::Roots::File(self.base.join(file)),
             },
             on_tls_failure: route.on_tls_failure(),
-            all_hosts: attempts.skipped.is_empty(),
-            nothing,
+            attempts: Some(attempts),
         }
     }
 
@@ -228,53 +236,50 @@ impl Deliverer {
         &self,
         policy: &Policy,
         work: &Work,
-        way: &Way,
+        way: &Way<'_>,
         mut transaction: Transaction,
     ) -> Vec<Outcome> {
         let count = transaction.recipients.len();
-        if let Some(nothing) = &way.nothing {
-            return vec![Outcome::Deferred(nothing.clone()); count];
-        }
-        let mut outcomes: Vec<Option<Outcome>> = vec![None; count];
+        let mut settled: Vec<Option<Outcome>> = vec![None; count];
+        let mut failures: Vec<Vec<Failure>> = vec![Vec::new(); count];
         let mut open: Vec<usize> = (0..count).collect();
-        let mut only_tls_failed = way.all_hosts;
         for target in &way.targets {
+            if open.is_empty() {
+                break;
+            }
             if !self.health().claim(&target.at, self.core.clock.now()).may_try() {
-                only_tls_failed = false;
                 continue;
             }
             let tried = self.try_host(policy, work, way, target, transaction.clone()).await;
             self.note_health(&target.at, &tried);
-            only_tls_failed &= tried.iter().all(|outcome| scope(outcome) == Some(FailureScope::Tls));
             let mut left = Vec::new();
-            for (place, outcome) in open.iter().zip(tried) {
-                if is_host_failure(&outcome) {
-                    left.push(*place);
-                }
-                if let Some(slot) = outcomes.get_mut(*place) {
-                    *slot = Some(outcome);
+            let mut recipients = Vec::new();
+            for ((place, recipient), outcome) in
+                open.into_iter().zip(transaction.recipients).zip(tried)
+            {
+                match host_failure(&outcome) {
+                    Some(failure) => {
+                        failures.get_mut(place).into_iter().for_each(|all| all.push(failure.clone()));
+                        left.push(place);
+                        recipients.push(recipient);
+                    }
+                    None => settled.get_mut(place).into_iter().for_each(|slot| {
+                        *slot = Some(outcome.clone());
+                    }),
                 }
             }
-            if left.is_empty() {
-                only_tls_failed = false;
-                break;
-            }
-            let kept = left.iter().filter_map(|place| {
-                let at = open.iter().position(|open| open == place)?;
-                transaction.recipients.get(at).cloned()
-            });
-            transaction.recipients = kept.collect();
+            transaction.recipients = recipients;
             open = left;
         }
-        let bounce = only_tls_failed && way.on_tls_failure == OnTlsFailure::Bounce;
-        outcomes.into_iter().map(|outcome| settled(outcome, bounce)).collect()
+        let both = settled.into_iter().zip(failures);
+        both.map(|(outcome, failures)| outcome.unwrap_or_else(|| way.outcome(&failures))).collect()
     }
 
     async fn try_host(
         &self,
         policy: &Policy,
         work: &Work,
-        way: &Way,
+        way: &Way<'_>,
         target: &Target,
         transaction: Transaction,
     ) -> Vec<Outcome> {
@@ -282,7 +287,7 @@ impl Deliverer {
         let own_names = [policy.server.hostname.clone()];
         let draw = match &target.at.host {
             Host::Name(name) => Draw::for_domain(self.draw_key, work.entry.id, name),
-            Host::Ip(_) => Draw::default(),
+            Host::Ip(_) => Draw::from_value(0),
         };
         let resolver = &*self.resolver;
         let found =
@@ -297,7 +302,7 @@ impl Deliverer {
             }
         };
         let pool = self.pool.load_full();
-        let mut last = Vec::new();
+        let mut last: Vec<Outcome> = Vec::new();
         for found in hops {
             let hop = Hop {
                 alias: found.tls_names.get(1).cloned(),
@@ -307,20 +312,25 @@ impl Deliverer {
                 host: found.host,
             };
             let addresses: Vec<_> = found.addresses.iter().map(std::net::SocketAddr::ip).collect();
-            last = pool.deliver(&hop, &addresses, transaction.clone()).await;
-            if !last.iter().all(is_host_failure) {
-                break;
+            let outcomes = pool.deliver(&hop, &addresses, transaction.clone()).await;
+            if !outcomes.iter().all(|outcome| host_failure(outcome).is_some()) {
+                return outcomes;
+            }
+            // It is a failure of TLS only if TLS failed at each host (A10).
+            if last.is_empty() || scope(&last) == Some(FailureScope::Tls) {
+                last = outcomes;
             }
         }
         last
     }
 
     fn note_health(&self, host: &HostPort, outcomes: &[Outcome]) {
-        let mut health = self.health();
-        if outcomes.iter().all(is_host_failure) {
-            health.failed(host, self.core.clock.now());
-        } else {
-            health.succeeded(host);
+        let now = self.core.clock.now();
+        match (outcomes.iter().all(|outcome| host_failure(outcome).is_some()), scope(outcomes)) {
+            (true, Some(scope)) => {
+                self.health().failed(host, scope, now);
+            }
+            _ => self.health().succeeded(host),
         }
     }
 
@@ -461,28 +471,19 @@ fn all_deferred(deliveries: &[&Delivery], failure: Failure) -> Vec<Outcome> {
     vec![Outcome::Deferred(failure); deliveries.len()]
 }
 
-fn scope(outcome: &Outcome) -> Option<FailureScope> {
+/// The failure, if it is the host's and another one may do better.
+fn host_failure(outcome: &Outcome) -> Option<&Failure> {
     match outcome {
-        Outcome::Delivered { .. } => None,
-        Outcome::Deferred(failure) | Outcome::Failed(failure) => Some(failure.scope),
-    }
-}
-
-fn is_host_failure(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Deferred(_))
-        && matches!(scope(outcome), Some(FailureScope::Host | FailureScope::Tls))
-}
-
-/// A recipient's outcome after all hosts: a failure of TLS everywhere is final where the route says
-/// so (A10).
-fn settled(outcome: Option<Outcome>, bounce: bool) -> Outcome {
-    match outcome {
-        Some(Outcome::Deferred(failure)) if bounce && failure.scope == FailureScope::Tls => {
-            Outcome::Failed(failure)
+        Outcome::Deferred(failure) => {
+            Some(failure).filter(|failure| failure.scope != FailureScope::Message)
         }
-        Some(outcome) => outcome,
-        None => Outcome::Deferred(local("no host could be tried now")),
+        Outcome::Delivered { .. } | Outcome::Failed(_) => None,
     }
+}
+
+/// The scope of the first failure.
+fn scope(outcomes: &[Outcome]) -> Option<FailureScope> {
+    outcomes.iter().find_map(host_failure).map(|failure| failure.scope)
 }
 
 fn log(work: &Work, delivery: &Delivery, outcome: &Outcome) {
