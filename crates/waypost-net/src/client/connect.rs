@@ -75,10 +75,11 @@ impl From<Closed> for ConnectError {
     }
 }
 
-/// Connects to one address of a hop and brings the session to where mail can be sent: greeting, EHLO,
-/// TLS and AUTH as the hop asks for.
+/// Connects to one address of a hop and brings the session to where mail can be sent: greeting,
+/// EHLO, TLS and AUTH as the hop asks for.
 ///
-/// With all three switches off a failed handshake leads to clear text over a second connection (A5).
+/// With all three switches off a failed handshake leads to clear text over a second connection
+/// (A5).
 ///
 /// # Errors
 /// [`ConnectError`] says how far it came.

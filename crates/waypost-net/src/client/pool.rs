@@ -72,9 +72,9 @@ impl Pool {
     /// Delivers to a hop at the first of its addresses that takes connections: one outcome for each
     /// recipient, in their order.
     ///
-    /// Waits while the hop has as many connections as it may. A kept connection that turns out to be
-    /// closed before MAIL is answered is replaced by a fresh one, once; nothing is ever sent twice
-    /// after the peer may have taken it (A9).
+    /// Waits while the hop has as many connections as it may. A kept connection that turns out to
+    /// be closed before MAIL is answered is replaced by a fresh one, once; nothing is ever sent
+    /// twice after the peer may have taken it (A9).
     pub async fn deliver(
         &self,
         hop: &Hop,

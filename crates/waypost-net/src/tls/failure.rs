@@ -61,14 +61,14 @@ pub enum TlsFailure {
     NotYetValid,
     /// The chain is wrong in another way.
     #[error(
-        "the certificate cannot be verified ({0}) and require_ca_signed is on (A6): install another \
-         one, or switch require_ca_signed off"
+        "the certificate cannot be verified ({0}) and require_ca_signed is on (A6): install \
+         another one, or switch require_ca_signed off"
     )]
     Certificate(String),
     /// The certificate is for other names.
     #[error(
-        "the certificate is for {} and verify_hostname is on (A7): use a name on the certificate as \
-         the route's host, install another one, or switch verify_hostname off",
+        "the certificate is for {} and verify_hostname is on (A7): use a name on the certificate \
+         as the route's host, install another one, or switch verify_hostname off",
         shown(names)
     )]
     WrongName {

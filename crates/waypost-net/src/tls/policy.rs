@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use waypost_smtp::client::TlsUse;
 
+use super::failure::TlsFailure;
 use super::pem::{PemError, roots};
-use super::verifier::Verifier;
+use super::verifier::{Verifier, verify_chain};
 
 /// What a route asks of TLS: three switches that stand alone (A5, A6, A7).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -68,11 +70,18 @@ impl TlsPolicy {
 
 /// The rustls configurations of clients, each made once.
 ///
-/// The first use of a set of roots reads files for some milliseconds. A changed root file is seen by
-/// a new value only: make one at each reload.
+/// The first use of a set of roots reads files for some milliseconds. A changed root file is seen
+/// by a new value only: make one at each reload.
 #[derive(Debug, Default)]
 pub struct TlsClients {
-    made: Mutex<HashMap<Option<Roots>, Arc<ClientConfig>>>,
+    made: Mutex<HashMap<Option<Roots>, Made>>,
+}
+
+/// One configuration, and the roots that its verifier has.
+#[derive(Clone, Debug)]
+struct Made {
+    config: Arc<ClientConfig>,
+    roots: Option<Arc<RootCertStore>>,
 }
 
 impl TlsClients {
@@ -84,19 +93,41 @@ impl TlsClients {
     /// # Errors
     /// [`PemError`] when the policy's own root file is of no use.
     pub fn config(&self, policy: &TlsPolicy) -> Result<Arc<ClientConfig>, PemError> {
-        let trusted = policy.require_ca_signed.then(|| policy.roots.clone());
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = made.get(&trusted) {
-            return Ok(config.clone());
+        self.made(policy.require_ca_signed.then_some(&policy.roots)).map(|made| made.config)
+    }
+
+    /// Checks a chain (the host's own certificate first) against roots, as of now (A6).
+    ///
+    /// # Errors
+    /// The outer error when the root file is of no use; the inner one when the chain is not trusted.
+    pub fn verify_chain(
+        &self,
+        roots: &Roots,
+        chain: &[CertificateDer<'_>],
+    ) -> Result<Result<(), TlsFailure>, PemError> {
+        let made = self.made(Some(roots))?;
+        Ok(match (chain, &made.roots) {
+            ([end_entity, intermediates @ ..], Some(roots)) => {
+                verify_chain(roots, end_entity, intermediates)
+            }
+            _ => Err(TlsFailure::Handshake("the host showed no certificate".to_owned())),
+        })
+    }
+
+    fn made(&self, trusted: Option<&Roots>) -> Result<Made, PemError> {
+        let mut all = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let trusted = trusted.cloned();
+        if let Some(made) = all.get(&trusted) {
+            return Ok(made.clone());
         }
-        let store = match &trusted {
+        let roots = match &trusted {
             None => None,
             Some(Roots::System) => Some(Arc::new(system_roots())),
             Some(Roots::File(file)) => Some(Arc::new(roots(file)?)),
         };
-        let config = Arc::new(client_config(store));
-        made.insert(trusted, config.clone());
-        Ok(config)
+        let made = Made { config: Arc::new(client_config(roots.clone())), roots };
+        all.insert(trusted, made.clone());
+        Ok(made)
     }
 }
 

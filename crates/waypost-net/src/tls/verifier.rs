@@ -71,6 +71,26 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
+/// Checks a chain by itself, as of now.
+pub(super) fn verify_chain(
+    roots: &RootCertStore,
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> Result<(), TlsFailure> {
+    let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+    ParsedCertificate::try_from(end_entity)
+        .and_then(|parsed| {
+            verify_server_cert_signed_by_trust_anchor(
+                &parsed,
+                roots,
+                intermediates,
+                UnixTime::now(),
+                algorithms.all,
+            )
+        })
+        .map_err(|error| TlsFailure::from_rustls(&error))
+}
+
 /// Checks that a certificate names one of `hosts`: a DNS name, or for an address an IP SAN (A7).
 ///
 /// # Errors

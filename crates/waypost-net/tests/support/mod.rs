@@ -52,8 +52,8 @@ pub fn goodbye() -> Vec<Step> {
     vec![Step::Hear("QUIT"), Step::Say("221 bye\r\n")]
 }
 
-/// A peer that takes one connection for each script, in order, and then none. Ends with the lines that
-/// it heard in each; a client that goes before the script's end only ends that connection.
+/// A peer that takes one connection for each script, in order, and then none. Ends with the lines
+/// that it heard in each; a client that goes before the script's end only ends that connection.
 pub async fn peer(scripts: Vec<Vec<Step>>) -> (SocketAddr, JoinHandle<Vec<Vec<String>>>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
