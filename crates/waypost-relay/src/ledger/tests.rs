@@ -569,6 +569,25 @@ proptest! {
                 prop_assert!(live.iter().all(|found| found.reserved == 0), "something leaked");
             }
         }
+        // There is room when the ledger says so, and not before.
+        for user in [None, Some(0), Some(1), Some(2)] {
+            let name = user.map(|user| mailbox(&user_name(user)));
+            let usage_at = |then: Timestamp| {
+                let mut ledger = Ledger::new([8; 16]);
+                for commit in &commits {
+                    ledger.replay(commit);
+                }
+                ledger.usage(then, "Solarmora", name.as_ref(), &limits)
+            };
+            for (index, shown) in usage_at(now).into_iter().enumerate() {
+                prop_assert_eq!(shown.room_at.is_some(), shown.used >= shown.allowed && shown.allowed > 0);
+                if let Some(room) = shown.room_at {
+                    let [before, after] = [room.before(Duration::from_millis(1)), room]
+                        .map(|then| usage_at(then)[index].used);
+                    prop_assert!(before >= shown.allowed && after < shown.allowed, "{shown:?}");
+                }
+            }
+        }
         ledger.prune(now + Duration::from_secs(86_400 + 301));
         prop_assert_eq!(ledger.size(), LedgerSize::default());
     }
