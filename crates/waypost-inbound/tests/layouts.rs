@@ -3,6 +3,13 @@
 //! `C` stands for the client's address, `A` for another public one that must never be read, `P` for a
 //! private one. A row is read with an IPv4 and an IPv6 client unless it says otherwise.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may say what they mean"
+)]
+
 use std::net::IpAddr;
 
 use waypost_inbound::Reading;
