@@ -191,7 +191,7 @@ fn comment(value: &[u8], mut words: Words<'_>) -> (Said, usize) {
         }
         if let (Some(word), Some(slot)) = (head.get_mut(count), shapes.get_mut(count)) {
             *word = text;
-            *slot = shape(text, at.start);
+            *slot = after_slash(text, at.start).unwrap_or_else(|| shape(text, at.start));
         }
         last = (at.start, text);
         count += 1;
@@ -237,6 +237,15 @@ fn client_information(head: &[&[u8]; HEAD], shapes: &[Shape; HEAD], count: usize
         [Text, ..] if count == 1 => alone(first),
         _ => Said::Other,
     }
+}
+
+/// `(host.example/192.0.2.1)`, `(/192.0.2.1)`: how some runtimes print an address.
+fn after_slash(word: &[u8], at: usize) -> Option<Shape> {
+    let slash = memchr::memchr(b'/', word)?;
+    let (host, address) = (word.get(..slash)?, word.get(slash + 1..)?);
+    let name = |b: &u8| b.is_ascii_alphanumeric() || b".-_".contains(b);
+    let known = host.is_empty() || (host.contains(&b'.') && host.iter().all(name));
+    literal::bare(address, at + slash + 1).filter(|_| known).map(Shape::Bare)
 }
 
 /// Words that announce what the client or the sender said: the rest of the comment is theirs.
@@ -328,8 +337,19 @@ fn is_host(word: &[u8]) -> bool {
 
 /// One word alone: a host's name, unless it is a remark such as `(authenticated)`.
 fn alone(word: &[u8]) -> Said {
-    const REMARKS: [&[u8]; 9] =
-        [b"auth", b"encrypt", b"esmtp", b"may", b"secur", b"smtp", b"ssl", b"tls", b"verified"];
+    const REMARKS: [&[u8]; 11] = [
+        b"auth",
+        b"encrypt",
+        b"esmtp",
+        b"http",
+        b"may",
+        b"secur",
+        b"smtp",
+        b"squirrel",
+        b"ssl",
+        b"tls",
+        b"verified",
+    ];
     let remark = REMARKS.iter().any(|remark| {
         word.split_at_checked(remark.len()).is_some_and(|(s, _)| s.eq_ignore_ascii_case(remark))
     });
