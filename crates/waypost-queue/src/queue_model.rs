@@ -380,8 +380,6 @@ fn shown(queue: &Queue) -> Vec<(QueueId, Vec<crate::DeliveryStatus>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
-
     #[test]
     fn nothing_acknowledged_is_lost_and_each_ends_once_o1(ops in prop::collection::vec(op(), 0..120)) {
         let mut world = World::new();
