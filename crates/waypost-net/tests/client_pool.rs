@@ -175,3 +175,12 @@ async fn what_is_idle_too_long_is_closed() {
     assert_eq!(pool.idle(), 0);
     assert_eq!(peer.await.unwrap()[0].last().unwrap(), "QUIT");
 }
+
+#[tokio::test]
+async fn a_report_says_what_the_peer_offers() {
+    let (address, _peer) = peer(vec![[greeting(), message()].concat()]).await;
+    let (pool, hop) = (pool(), hop(address, TlsPolicy::opportunistic()));
+    let report = pool.deliver_and_report(&hop, &local(), transaction(TEXT)).await;
+    assert!(is_delivered(&report.outcomes));
+    assert!(report.offered.pipelining && !report.offered.dsn);
+}
