@@ -371,14 +371,14 @@ async fn dispatch(core: Arc<Core>, deliverer: Arc<Deliverer>, mut stop: watch::R
         {
             let (core, deliverer) = (Arc::clone(&core), Arc::clone(&deliverer));
             running.spawn(async move {
-                let outcomes = deliverer.deliver(&work).await;
+                let results = deliverer.deliver(&work).await;
                 let policy = core.policy();
                 let origin = work.entry.sender.clone();
                 let destination = |to: &Mailbox| notice_destination(&policy, &origin, to);
                 let notices =
                     Notices { hostname: &policy.server.hostname, destination: &destination };
                 let schedule = schedule(&policy, &work);
-                core.spool.finished(work, outcomes, &schedule, &notices).await;
+                core.spool.finished(work, results, &schedule, &notices).await;
             });
         }
         tokio::select! {
