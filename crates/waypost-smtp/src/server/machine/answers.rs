@@ -5,6 +5,8 @@ use waypost_types::{Mailbox, Reply, ReplyClass, Timestamp, TlsState};
 use super::super::{AuthOffer, CloseCause, HelloKind, TlsOffer};
 use super::{Phase, Question, Server, Timer};
 use crate::end_of_data::DataReader;
+#[cfg(doc)]
+use crate::server::Event;
 
 impl Server {
     /// Answers the waiting event with yes, in the usual words. Without one it does nothing; for
