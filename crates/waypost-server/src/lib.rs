@@ -32,7 +32,6 @@
 
 mod admin;
 mod changes;
-mod clock;
 mod core;
 mod delivery;
 mod maildir;
