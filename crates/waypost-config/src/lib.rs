@@ -1,5 +1,6 @@
 //! Placeholder.
 pub mod diagnostics;
+pub mod directory;
 mod duration;
 pub mod raw;
 mod size;
