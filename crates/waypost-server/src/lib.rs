@@ -1,1 +1,7 @@
-//! Placeholder.
+//! Waypost as a server.
+
+mod changes;
+mod clock;
+mod maildir;
+mod queue_ids;
+mod trace;

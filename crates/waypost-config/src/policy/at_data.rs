@@ -70,7 +70,7 @@ impl Policy {
     /// decision first.
     fn concerned(&self, transaction: &Transaction<'_>, recipient: &Recipient) -> Vec<&Organization> {
         let admission = transaction.admission.as_ref();
-        let relaying = admission.and_then(|found| self.organization(&found.organization));
+        let relaying = admission.and_then(|found| self.organization(&found.quota.organization));
         let receiving = self.receiving(&recipient.address);
         receiving.into_iter().chain(relaying).collect()
     }

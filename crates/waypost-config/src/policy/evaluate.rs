@@ -75,7 +75,7 @@ impl<'p> Evaluation<'p, '_> {
     ) -> Result<Result<Vec<Side<'p>>, Refused>, Unavailable> {
         let receiving = self.policy.receiving(recipient);
         let relaying = self.transaction.admission.as_ref().and_then(|admission| {
-            self.policy.organization(&admission.organization)
+            self.policy.organization(&admission.quota.organization)
         });
         let mut sides = Vec::with_capacity(2);
         if let Some(relaying) = relaying

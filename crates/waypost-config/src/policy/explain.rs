@@ -225,7 +225,7 @@ impl Policy {
                 let name: Mailbox = text
                     .parse()
                     .map_err(|error| DryRunError::Address("auth", format!("{error}")))?;
-                self.active_user(&name)
+                self.active_user(&name).unwrap_or_default()
             }
         };
         Ok(Session {
@@ -256,23 +256,12 @@ impl Policy {
                 );
             }
         };
-        let null_sender_relayed = transaction.admission.is_some() && sender.is_null();
         let mut standing: Vec<Recipient> = Vec::new();
         let mut refused = Vec::new();
         let mut replies = Vec::new();
         let mut observed = Vec::new();
         for recipient in recipients {
-            if null_sender_relayed && !standing.is_empty() {
-                let reply = waypost_relay::second_recipient_of_null_sender();
-                replies.push(reply.to_string());
-                refused.push(ExplainedRefusal {
-                    recipient: recipient.address.to_string(),
-                    reply: reply.to_string(),
-                    because: "an empty envelope sender may have one recipient only (D9)".into(),
-                });
-                continue;
-            }
-            match self.at_rcpt(&transaction, recipient) {
+            match self.at_rcpt(&transaction, recipient, standing.len()) {
                 RcptVerdict::Accept { observed: switch } => {
                     observed.extend(switch);
                     replies.push(rcpt_accepted().to_string());

@@ -16,7 +16,8 @@ use waypost_inbound::Verdict as GatewayVerdict;
 use waypost_relay::{Admission, Refusal, RelayService};
 use waypost_rules::Spam;
 use waypost_types::{
-    Account, Domain, ListenerRole, Mailbox, Recipient, Reply, ReversePath, Session, TlsDemand,
+    Account, Directory, Domain, ListenerRole, Mailbox, Recipient, Reply, ReversePath, Session,
+    TlsDemand, Unavailable,
 };
 
 pub use decision::{
@@ -115,13 +116,15 @@ impl Policy {
         &self.version
     }
 
-    /// The account that an authenticated name is, if it is an active user of an organization.
-    #[must_use]
-    pub fn active_user(&self, mailbox: &Mailbox) -> Option<Mailbox> {
-        match self.receiving(mailbox)?.directory.account(mailbox) {
-            Ok(Account::User(user)) => Some(user.address),
-            _ => None,
-        }
+    /// The primary address of an active user of any organization, by address or alias.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the directory cannot answer.
+    pub fn active_user(&self, mailbox: &Mailbox) -> Result<Option<Mailbox>, Unavailable> {
+        Ok(match self.account(mailbox)? {
+            Account::User(user) => Some(user.address),
+            Account::Group { .. } | Account::Unrecognized => None,
+        })
     }
 
     /// MAIL: on a relay listener a relay entry must admit client and sender (D2-D8); on a listener
@@ -138,8 +141,7 @@ impl Policy {
         if session.role == ListenerRole::Mx {
             return Ok(unadmitted);
         }
-        match (self.relay.admit(session, sender, &|mailbox| self.active_user(mailbox)), session.role)
-        {
+        match (self.relay.admit(session, sender, self), session.role) {
             (Ok(admission), _) => Ok(Transaction { admission: Some(admission), ..unadmitted }),
             (Err(refusal), ListenerRole::Both) => {
                 Ok(Transaction { relay_refusal: Some(refusal), ..unadmitted })
@@ -149,10 +151,23 @@ impl Policy {
     }
 
     /// RCPT: refuses what every direction that the message could still have refuses in the same way.
-    /// The inbound gateway's switches (E7, E8) are judged here, by the recipient's organization.
+    /// The inbound gateway's switches (E7, E8) are judged here, by the recipient's organization, and
+    /// the number of recipients (D9, D14): `standing` of this transaction were accepted before.
     #[must_use]
-    pub fn at_rcpt(&self, transaction: &Transaction<'_>, recipient: &Recipient) -> RcptVerdict {
+    pub fn at_rcpt(
+        &self,
+        transaction: &Transaction<'_>,
+        recipient: &Recipient,
+        standing: usize,
+    ) -> RcptVerdict {
         let mut observed = None;
+        if let Err(reply) = self.recipient_limit(transaction, standing) {
+            return RcptVerdict::Refuse(Refused {
+                recipient: recipient.address.clone(),
+                because: reply.text().to_owned(),
+                reply,
+            });
+        }
         if transaction.admission.is_none()
             && let Some(organization) = self.receiving(&recipient.address)
             && let Some(gateway) = &organization.inbound_gateway
@@ -190,6 +205,14 @@ impl Policy {
         }
     }
 
+    fn recipient_limit(&self, transaction: &Transaction<'_>, standing: usize) -> Result<(), Reply> {
+        let most = self.server.limits.recipients;
+        let relayed = transaction.admission.is_some();
+        // Only a relayed null sender is limited to one recipient (D9).
+        let standing = if relayed || standing >= most { standing } else { 0 };
+        waypost_relay::at_recipient(transaction.sender, standing, most)
+    }
+
     /// The fate as RCPT can know it: without the message, for one kind of sender.
     fn fate_at_rcpt(
         &self,
@@ -210,6 +233,31 @@ impl Policy {
     #[must_use]
     pub fn effective_tls(&self, delivery: &waypost_types::Delivery) -> TlsDemand {
         evaluate::effective_tls(self, delivery)
+    }
+}
+
+/// All organizations' directories as one: each address is asked of the organization that has verified
+/// its domain.
+impl Directory for Policy {
+    fn account(&self, address: &Mailbox) -> Result<Account, Unavailable> {
+        match self.receiving(address) {
+            Some(organization) => organization.directory.account(address),
+            None => Ok(Account::Unrecognized),
+        }
+    }
+
+    fn is_member(&self, address: &Mailbox, group: &Mailbox) -> Result<bool, Unavailable> {
+        match self.receiving(group) {
+            Some(organization) => organization.directory.is_member(address, group),
+            None => Ok(false),
+        }
+    }
+
+    fn members(&self, group: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> {
+        match self.receiving(group) {
+            Some(organization) => organization.directory.members(group),
+            None => Ok(Vec::new()),
+        }
     }
 }
 

@@ -1,0 +1,1 @@
+//! Benches of the Waypost crates; see the files in `benches/`.

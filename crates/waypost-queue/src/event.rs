@@ -1,0 +1,126 @@
+//! What is written down, so that everything else can be computed again.
+
+use serde::{Deserialize, Serialize};
+use waypost_types::{Mailbox, Outcome, QueueId, Timestamp};
+
+use crate::Entry;
+
+/// One event of the journal. Queue, ledger, audit log and `queue show` are folds over these.
+///
+/// An event names its time; nothing in a fold asks a clock. Every event of a message comes after its
+/// `Accepted`, and none after its `Done` or `Removed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Event {
+    /// A message is ours: its 250 may be sent once this is synced.
+    Accepted(Box<Entry>),
+    /// An attempt at one or more deliveries of a message ended.
+    Attempted(Attempt),
+    /// An administrator holds every unfinished delivery.
+    Held {
+        /// The message.
+        id: QueueId,
+        /// When.
+        at: Timestamp,
+        /// Who asked.
+        by: Box<str>,
+    },
+    /// An administrator lets everything held of the message go.
+    Released {
+        /// The message.
+        id: QueueId,
+        /// When; what was held is due from then on.
+        at: Timestamp,
+        /// Who asked.
+        by: Box<str>,
+    },
+    /// An administrator threw the message away; nobody is told.
+    Removed {
+        /// The message.
+        id: QueueId,
+        /// When.
+        at: Timestamp,
+        /// Who asked.
+        by: Box<str>,
+    },
+    /// Nothing is owed any more: entry, attempts and body may go.
+    Done {
+        /// The message.
+        id: QueueId,
+        /// When.
+        at: Timestamp,
+    },
+    /// Recipients were counted (D13).
+    QuotaCommitted(QuotaCommit),
+    /// A configuration took effect (A12).
+    ConfigChanged(ConfigChange),
+}
+
+impl Event {
+    /// The message that the event is about; `None` for quota and configuration.
+    #[must_use]
+    pub fn id(&self) -> Option<QueueId> {
+        match self {
+            Event::Accepted(entry) => Some(entry.id),
+            Event::Attempted(attempt) => Some(attempt.id),
+            Event::Held { id, .. }
+            | Event::Released { id, .. }
+            | Event::Removed { id, .. }
+            | Event::Done { id, .. } => Some(*id),
+            Event::QuotaCommitted(_) | Event::ConfigChanged(_) => None,
+        }
+    }
+}
+
+/// What became of one delivery in an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Its place in [`Entry::deliveries`].
+    pub delivery: u32,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// One attempt at the deliveries of one [`crate::Work`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The message.
+    pub id: QueueId,
+    /// When the attempt ended.
+    pub at: Timestamp,
+    /// Which attempt at these deliveries it was, from 1.
+    pub number: u32,
+    /// One outcome a delivery.
+    pub results: Vec<Ended>,
+    /// When the deferred ones are due again; `None`: their time is up, they have failed.
+    pub next: Option<Timestamp>,
+    /// The sender was told of the delay with this attempt (RFC 3461 section 4.1, `NOTIFY=DELAY`).
+    #[serde(default)]
+    pub delay_told: bool,
+}
+
+/// Recipients that count against quotas from a moment on (D10-D13).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaCommit {
+    /// When they were counted.
+    pub at: Timestamp,
+    /// The organization that they count for.
+    pub organization: Box<str>,
+    /// The registered user that they count for, by primary address; `None`: the organization alone.
+    pub user: Option<Mailbox>,
+    /// The recipients of one message.
+    pub recipients: Vec<Mailbox>,
+}
+
+/// A line of the audit log (A12).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigChange {
+    /// When it took effect.
+    pub at: Timestamp,
+    /// The version that took effect.
+    pub version: Box<str>,
+    /// Who changed it.
+    pub who: Box<str>,
+    /// What changed from what to what.
+    pub what: Box<str>,
+}

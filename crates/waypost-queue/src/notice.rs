@@ -1,0 +1,232 @@
+//! Who is told what after an attempt.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use waypost_types::{
+    Changes, Delivery, Destination, Domain, EnhancedCode, Failure, FailureScope, MailParameters,
+    Mailbox, Notify, QueueId, ReplyClass, Ret, ReversePath, Timestamp, TlsDemand,
+};
+
+use crate::report::report;
+use crate::{Body, Entry};
+
+/// What the sender of a message is to be told about deliveries that failed or wait (RFC 3464).
+///
+/// It goes to the sender that the next hop was told, so after D8's rewriting to that address, as the
+/// next hop's own bounces do. There is none for a null sender, for a delivery with `suppress_bounces`
+/// (C6), nor for one whose `NOTIFY` does not ask for it (RFC 3461 section 5.2.6). All failures of one attempt
+/// share one notice.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) to: Mailbox,
+    pub(crate) at: Timestamp,
+    pub(crate) lines: Vec<Line>,
+}
+
+/// What a notice says of one delivery.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) place: usize,
+    pub(crate) kind: Kind,
+    pub(crate) failure: Failure,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It cannot be delivered.
+    Failed,
+    /// Its lifetime is over.
+    Expired,
+    /// It waits until then at the longest.
+    Delayed { until: Timestamp },
+}
+
+/// How much of the original message a notice returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Returned {
+    /// Its header: the first [`Entry::header_size`] octets of the body.
+    Header,
+    /// All of it.
+    Whole,
+}
+
+impl Notice {
+    /// Whom the notice is for: the caller finds the way there.
+    #[must_use]
+    pub fn recipient(&self) -> &Mailbox {
+        &self.to
+    }
+
+    /// The message that it is about.
+    #[must_use]
+    pub fn about(&self) -> QueueId {
+        self.entry.id
+    }
+
+    /// How many deliveries failed for good; the others wait.
+    #[must_use]
+    pub fn failures(&self) -> usize {
+        self.lines.iter().filter(|line| !matches!(line.kind, Kind::Delayed { .. })).count()
+    }
+
+    /// How much of the original [`Notice::compose`] puts in: all of it only when a delivery failed and
+    /// the sender asked for it with `RET=FULL` (RFC 3461 section 4.3).
+    #[must_use]
+    pub fn returned(&self) -> Returned {
+        match self.entry.parameters.ret {
+            Some(Ret::Full) if self.failures() > 0 => Returned::Whole,
+            _ => Returned::Header,
+        }
+    }
+
+    /// The notice as a message of its own, from `<>`, in the form that is stored.
+    ///
+    /// `id` is the new message's id, `hostname` this server's name, `original` the stored body or at
+    /// least its header (what could not be read may be missing), `destination` the way to
+    /// [`Notice::recipient`]. Commit both in the record of the attempt's events.
+    #[must_use]
+    pub fn compose(
+        &self,
+        id: QueueId,
+        hostname: &Domain,
+        original: &[u8],
+        destination: Destination,
+    ) -> (Entry, Body) {
+        let report = report(self, id, hostname, original);
+        let kind = if self.failures() > 0 { "failure" } else { "delay" };
+        let delivery = Delivery {
+            recipient: self.to.clone(),
+            original_recipient: self.to.clone(),
+            sender: ReversePath::Null,
+            destination,
+            tls: TlsDemand::default(),
+            changes: Changes::default(),
+            suppress_bounces: true,
+            spam: false,
+            notify: Notify::Never,
+            orcpt: None,
+        };
+        let entry = Entry {
+            id,
+            accepted_at: self.at,
+            sender: ReversePath::Null,
+            parameters: MailParameters {
+                body: report.body,
+                smtputf8: self.to.needs_smtputf8(),
+                ..MailParameters::default()
+            },
+            client: format!("notice of {kind} about {}", self.entry.id).into(),
+            trace: Box::default(),
+            deliveries: vec![delivery.into()],
+            decision: format!(r#"{{"notice":"{kind}","about":"{}"}}"#, self.entry.id).into(),
+            size: u64::try_from(report.bytes.len()).unwrap_or(u64::MAX),
+            header_size: report.header_size,
+        };
+        (entry, report.bytes.into())
+    }
+}
+
+impl Line {
+    /// The status code of the report (RFC 3463): its class says what became of the delivery, which
+    /// the reply's own class does not when a 4yz was final or a 5yz was the host's.
+    pub(crate) fn status(&self) -> EnhancedCode {
+        let class = match self.kind {
+            Kind::Expired => return EnhancedCode(5, 4, 7),
+            Kind::Failed => 5,
+            Kind::Delayed { .. } => 4,
+        };
+        match self.failure.reply.enhanced() {
+            Some(EnhancedCode(_, subject, detail)) => EnhancedCode(class, subject, detail),
+            None if self.failure.scope == FailureScope::Tls => EnhancedCode(class, 7, 0),
+            None => EnhancedCode(class, 0, 0),
+        }
+    }
+
+    /// What the sender can do, in one sentence or two.
+    pub(crate) fn advice(&self) -> &'static str {
+        let EnhancedCode(_, subject, detail) = self.status();
+        match (self.kind, subject, detail) {
+            (Kind::Delayed { .. }, ..) => {
+                "You need not do anything: delivery is tried again until the time given."
+            }
+            (Kind::Expired, ..) => {
+                "The receiving system could not be reached, or put the message off, for the whole \
+                 time. Send it again later, or reach the recipient another way."
+            }
+            _ if self.failure.scope == FailureScope::Tls => {
+                "A secure connection is required and could not be made. Ask the administrator of \
+                 the receiving system to look at its TLS certificate."
+            }
+            (_, 1, _) => "Look for a mistake in the address, correct it, and send again.",
+            (_, 2, 2) => "The mailbox is full. Send again when the recipient has made room.",
+            (_, 2, 3) | (_, 3, 4) => {
+                "The message is too large for the recipient. Send it again with less in it."
+            }
+            (_, 7, _) => {
+                "The receiving system refuses the message by its rules. Ask its administrator, \
+                 and quote the reply above."
+            }
+            _ if self.failure.reply.class() == ReplyClass::Permanent => {
+                "The receiving system refused the message for good. Correct what its reply above \
+                 names, or ask its administrator."
+            }
+            _ => "Send the message again later, or reach the recipient another way.",
+        }
+    }
+}
+
+/// Collects what an attempt asks to tell.
+pub(crate) struct Told {
+    entry: Arc<Entry>,
+    at: Timestamp,
+    lines: Vec<Line>,
+}
+
+impl Told {
+    pub(crate) fn new(entry: Arc<Entry>, at: Timestamp) -> Self {
+        Self { entry, at, lines: Vec::new() }
+    }
+
+    pub(crate) fn failed(&mut self, place: u32, failure: &Failure) {
+        self.tell(place, Kind::Failed, failure, Notify::on_failure);
+    }
+
+    pub(crate) fn expired(&mut self, place: u32, failure: &Failure) {
+        self.tell(place, Kind::Expired, failure, Notify::on_failure);
+    }
+
+    /// Whether the sender asked to be told.
+    pub(crate) fn delayed(&mut self, place: u32, failure: &Failure, lifetime: Duration) -> bool {
+        let until = self.entry.accepted_at + lifetime;
+        self.tell(place, Kind::Delayed { until }, failure, |notify| {
+            matches!(notify, Notify::On { delay: true, .. })
+        })
+    }
+
+    fn tell(
+        &mut self,
+        place: u32,
+        kind: Kind,
+        failure: &Failure,
+        asked: impl Fn(Notify) -> bool,
+    ) -> bool {
+        let Ok(place) = usize::try_from(place) else { return false };
+        let Some(owed) = self.entry.deliveries.get(place) else { return false };
+        let Delivery { sender, suppress_bounces, notify, .. } = &owed.delivery;
+        let nobody = self.entry.sender.is_null() || sender.is_null();
+        if nobody || *suppress_bounces || !asked(*notify) {
+            return false;
+        }
+        self.lines.push(Line { place, kind, failure: failure.clone() });
+        true
+    }
+
+    pub(crate) fn into_notice(self) -> Option<Notice> {
+        let Self { entry, at, lines } = self;
+        // A work has one sender.
+        let to = entry.deliveries.get(lines.first()?.place)?.delivery.sender.mailbox()?.clone();
+        Some(Notice { entry, to, at, lines })
+    }
+}

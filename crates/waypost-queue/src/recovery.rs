@@ -1,0 +1,123 @@
+//! The fold from what the store kept to what the program holds.
+
+use std::collections::{BTreeMap, HashSet};
+
+use waypost_types::{Outcome, QueueId, Timestamp};
+
+use crate::message::{End, Progress};
+use crate::{Attempt, ConfigChange, Entry, Event, Hold, Limits, Queue, QuotaCommit};
+
+/// Folds the events that [`crate::Store::recover`] shows.
+///
+/// Works that were running when the process ended are due at once, with the attempt counts of the
+/// last one written down. Seeing all events of a message twice changes nothing; events of unknown
+/// messages are ignored. Memory: what the queue will hold, and the quota commits.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    messages: BTreeMap<QueueId, (Entry, Vec<Progress>)>,
+    gone: HashSet<QueueId>,
+    quota: Vec<QuotaCommit>,
+    audit: Vec<ConfigChange>,
+}
+
+/// What a recovery yields.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The queue as it was, with all that is due by now ready.
+    pub queue: Queue,
+    /// The quota commits, for the ledger.
+    pub quota: Vec<QuotaCommit>,
+    /// The audit log.
+    pub audit: Vec<ConfigChange>,
+    /// What is still to be written down: the end of messages that owe nothing.
+    pub events: Vec<Event>,
+}
+
+impl Recovery {
+    /// Nothing seen yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The next event.
+    pub fn event(&mut self, event: Event) {
+        match event {
+            Event::Accepted(mut entry) => {
+                if self.gone.contains(&entry.id) || self.messages.contains_key(&entry.id) {
+                    return;
+                }
+                entry.decision = Box::default();
+                let fresh = |owed: &crate::Owed| Progress {
+                    hold: owed.hold.clone(),
+                    ..Progress::default()
+                };
+                let progress = entry.deliveries.iter().map(fresh).collect();
+                self.messages.insert(entry.id, (*entry, progress));
+            }
+            Event::Attempted(attempt) => self.attempted(attempt),
+            Event::Held { id, by, .. } => {
+                for progress in self.unfinished(id) {
+                    progress.hold.get_or_insert_with(|| Hold::Operator { by: by.clone() });
+                }
+            }
+            Event::Released { id, at, .. } => {
+                for progress in self.unfinished(id) {
+                    if progress.hold.take().is_some() {
+                        progress.due = Some(at);
+                    }
+                }
+            }
+            Event::Removed { id, .. } | Event::Done { id, .. } => {
+                self.messages.remove(&id);
+                self.gone.insert(id);
+            }
+            Event::QuotaCommitted(commit) => self.quota.push(commit),
+            Event::ConfigChanged(change) => self.audit.push(change),
+        }
+    }
+
+    /// The queue and the other folds, as of `now`.
+    #[must_use]
+    pub fn finish(self, limits: Limits, now: Timestamp) -> Recovered {
+        let mut queue = Queue::new(limits);
+        let mut events = Vec::new();
+        for (entry, progress) in self.messages.into_values() {
+            // Ids are the map's keys, so none is known twice.
+            events.extend(queue.insert(entry, None, progress, now).ok().flatten());
+        }
+        Recovered { queue, quota: self.quota, audit: self.audit, events }
+    }
+
+    fn attempted(&mut self, attempt: Attempt) {
+        let Attempt { id, number, results, next, delay_told, .. } = attempt;
+        let Some((_, all)) = self.messages.get_mut(&id) else { return };
+        for ended in results {
+            let progress = usize::try_from(ended.delivery).ok().and_then(|at| all.get_mut(at));
+            let Some(progress) = progress.filter(|progress| progress.end.is_none()) else {
+                continue;
+            };
+            progress.attempts = number;
+            progress.due = next;
+            progress.delay_told |= delay_told;
+            match ended.outcome {
+                Outcome::Delivered { .. } => progress.end = Some(End::Delivered),
+                Outcome::Failed(failure) => {
+                    progress.end = Some(End::Failed);
+                    progress.failure = Some(failure);
+                }
+                Outcome::Deferred(failure) => {
+                    progress.failure = Some(failure);
+                    if next.is_none() {
+                        progress.end = Some(End::Failed);
+                    }
+                }
+            }
+        }
+    }
+
+    fn unfinished(&mut self, id: QueueId) -> impl Iterator<Item = &mut Progress> {
+        let all = self.messages.get_mut(&id).map(|(_, all)| all.as_mut_slice()).unwrap_or_default();
+        all.iter_mut().filter(|progress| progress.end.is_none())
+    }
+}

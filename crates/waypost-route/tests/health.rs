@@ -1,0 +1,161 @@
+//! Health against a naive model that replays every event, and its bounds (A9).
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use waypost_route::{Health, HostState, LONGEST_PAUSE, PROBE_LEASE};
+use waypost_types::{HostPort, Timestamp};
+
+fn host(number: u32) -> HostPort {
+    format!("h{number}.example:25").parse().unwrap()
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(seconds * 1000)
+}
+
+#[test]
+fn pauses_double_from_15_s_to_15_min_a9() {
+    let (mut health, host) = (Health::default(), host(0));
+    let mut now = at(1000);
+    for (failures, seconds) in
+        [(1, 15), (2, 30), (3, 60), (4, 120), (5, 240), (6, 480), (7, 900), (8, 900), (9, 900)]
+    {
+        let until = now + Duration::from_secs(seconds);
+        assert_eq!(health.failed(&host, now), HostState::Paused { until, failures });
+        // Other attempts, begun before the pause, fail too: once is enough.
+        assert_eq!(health.failed(&host, now), HostState::Paused { until, failures });
+        now = until;
+        assert_eq!(health.state(&host, now), HostState::ProbeDue { failures });
+    }
+    health.succeeded(&host);
+    assert_eq!(health.state(&host, now), HostState::Up);
+    assert!(matches!(health.failed(&host, now), HostState::Paused { failures: 1, .. }));
+}
+
+#[test]
+fn one_probe_at_a_time_a9() {
+    let (mut health, host) = (Health::default(), host(0));
+    assert_eq!(health.claim(&host, at(0)), HostState::Up);
+    health.failed(&host, at(0));
+    assert!(!health.claim(&host, at(14)).may_try());
+    assert!(health.claim(&host, at(15)).may_try());
+    let waiting = HostState::Probing { until: at(15) + PROBE_LEASE, failures: 1 };
+    assert_eq!(health.claim(&host, at(16)), waiting);
+    health.released(&host);
+    assert!(health.claim(&host, at(17)).may_try(), "the probe is free again");
+    assert!(!health.claim(&host, at(18)).may_try());
+    assert!(health.claim(&host, at(17) + PROBE_LEASE).may_try(), "a lost probe does not block");
+    health.succeeded(&host);
+    assert_eq!(health.claim(&host, at(20)), HostState::Up);
+    assert_eq!(health.troubled(at(20)).count(), 0);
+}
+
+#[test]
+fn memory_is_bounded_and_the_latest_pauses_stay_a9() {
+    for capacity in [1, 2, 7, 8, 100] {
+        let mut health = Health::with_capacity(capacity);
+        for number in 0..1000 {
+            let now = at(u64::from(number) / 4);
+            health.failed(&host(number), now);
+            assert!(health.troubled(now).count() <= capacity);
+            assert!(!health.state(&host(number), now).may_try());
+        }
+    }
+    let mut health = Health::with_capacity(0);
+    health.failed(&host(1), at(0));
+    assert_eq!(health.troubled(at(0)).count(), 1);
+    assert_eq!(health.troubled(at(7200)).count(), 0, "forgotten");
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Wait(u64),
+    Claim(u32),
+    Succeeded(u32),
+    Failed(u32),
+    Released(u32),
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let host = 0..3_u32;
+    let op = prop_oneof![
+        prop_oneof![0..40_u64, 0..1000_u64, 0..8000_u64].prop_map(Op::Wait),
+        host.clone().prop_map(Op::Claim),
+        host.clone().prop_map(Op::Succeeded),
+        host.clone().prop_map(Op::Failed),
+        host.prop_map(Op::Released),
+    ];
+    proptest::collection::vec(op, 0..60)
+}
+
+/// The state of one host, found by replaying its whole history second by second in thought: no
+/// state is kept between two questions.
+fn naive(history: &[(u64, Op)], which: u32, now: u64) -> HostState {
+    let (mut failures, mut until, mut probe) = (0_u32, 0_u64, None::<u64>);
+    for moment in history.iter().map(|(t, _)| *t).chain([now]).enumerate() {
+        let (index, time) = moment;
+        let lease = PROBE_LEASE.as_secs();
+        let quiet_since = probe.map_or(until, |began| began + lease).max(until);
+        if failures > 0 && time >= quiet_since + 3600 {
+            (failures, probe) = (0, None);
+        }
+        let Some((_, op)) = history.get(index) else { break };
+        let probing = probe.is_some_and(|began| time < began + lease);
+        match *op {
+            Op::Claim(h) if h == which && failures > 0 && time >= until && !probing => {
+                probe = Some(time);
+            }
+            Op::Succeeded(h) if h == which => (failures, until, probe) = (0, 0, None),
+            Op::Failed(h) if h == which && (failures == 0 || time >= until) => {
+                failures += 1;
+                let mut pause = 15;
+                for _ in 1..failures {
+                    pause = (pause * 2).min(LONGEST_PAUSE.as_secs());
+                }
+                (until, probe) = (time + pause, None);
+            }
+            Op::Released(h) if h == which => probe = None,
+            _ => {}
+        }
+    }
+    let lease = PROBE_LEASE.as_secs();
+    match probe {
+        _ if failures == 0 => HostState::Up,
+        _ if now < until => HostState::Paused { until: at(until), failures },
+        Some(began) if now < began + lease => {
+            HostState::Probing { until: at(began + lease), failures }
+        }
+        _ => HostState::ProbeDue { failures },
+    }
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_a_naive_model_a9(ops in ops()) {
+        let (mut health, mut history, mut now) = (Health::default(), Vec::new(), 0);
+        for op in ops {
+            if let Op::Wait(seconds) = op {
+                now += seconds;
+            }
+            if let Op::Claim(h) = op {
+                prop_assert_eq!(health.claim(&host(h), at(now)), naive(&history, h, now));
+            }
+            history.push((now, op));
+            match op {
+                Op::Wait(_) | Op::Claim(_) => {}
+                Op::Succeeded(h) => health.succeeded(&host(h)),
+                Op::Failed(h) => {
+                    let state = health.failed(&host(h), at(now));
+                    prop_assert_eq!(state, naive(&history, h, now));
+                }
+                Op::Released(h) => health.released(&host(h)),
+            }
+            for h in 0..3 {
+                prop_assert_eq!(health.state(&host(h), at(now)), naive(&history, h, now), "{:?}", history);
+            }
+        }
+    }
+}

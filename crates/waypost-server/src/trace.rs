@@ -1,0 +1,113 @@
+//! The trace line that an accepted message gets.
+
+use std::net::IpAddr;
+
+use waypost_types::{Domain, Mailbox, QueueId, Session, Timestamp};
+
+/// What a trace line tells beside the session.
+#[derive(Clone, Copy, Debug)]
+pub struct Trace<'a> {
+    /// The client.
+    pub session: &'a Session,
+    /// Whether the client said EHLO.
+    pub extended: bool,
+    /// The envelope needs SMTPUTF8.
+    pub smtputf8: bool,
+    /// TLS version and cipher, as `TLSv1_3 TLS13_AES_256_GCM_SHA384`.
+    pub tls: Option<&'a str>,
+    /// Our own name.
+    pub by: &'a Domain,
+    /// The message's id.
+    pub id: QueueId,
+    /// The only recipient; `None` when there are several, so that none learns of another.
+    pub only_recipient: Option<&'a Mailbox>,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Trace<'_> {
+    /// The `Received:` field of RFC 5321 section 4.4, folded, each line ended by CR LF.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let helo: String = match self.session.helo.as_deref() {
+            None | Some("") => "unknown".to_owned(),
+            Some(name) => name.chars().filter(|c| is_helo(*c)).take(255).collect(),
+        };
+        let literal = match self.session.client_ip {
+            IpAddr::V4(ip) => format!("[{ip}]"),
+            IpAddr::V6(ip) => format!("[IPv6:{ip}]"),
+        };
+        let mut line = format!(
+            "Received: from {helo} ({literal})\r\n\tby {} with {} id {}",
+            self.by,
+            self.protocol(),
+            self.id
+        );
+        if let Some(tls) = self.tls {
+            let tls: String = tls.chars().filter(|c| is_helo(*c) || *c == ' ').take(120).collect();
+            line.push_str(&format!("\r\n\t(using {tls})"));
+        }
+        if let Some(recipient) = self.only_recipient {
+            line.push_str(&format!("\r\n\tfor <{recipient}>"));
+        }
+        line.push_str(&format!(";\r\n\t{}\r\n", self.at.rfc5322()));
+        line
+    }
+
+    /// The protocol's registered name (RFC 3848, RFC 6531 section 4.3).
+    fn protocol(&self) -> String {
+        if !self.extended {
+            return "SMTP".to_owned();
+        }
+        let base = if self.smtputf8 { "UTF8SMTP" } else { "ESMTP" };
+        let tls = if self.session.is_encrypted() { "S" } else { "" };
+        let auth = if self.session.auth.is_some() { "A" } else { "" };
+        format!("{base}{tls}{auth}")
+    }
+}
+
+fn is_helo(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-._:[]".contains(c)
+}
+
+#[cfg(test)]
+mod tests {
+    use waypost_inbound::Reading;
+    use waypost_types::{ListenerRole, TlsState};
+
+    use super::*;
+
+    #[test]
+    fn our_own_line_reads_back_as_the_client() {
+        for (ip, helo, tls, extended, with) in [
+            ("192.0.2.7", "mail.example", TlsState::Clear, true, "with ESMTP id"),
+            ("192.0.2.7", "8.8.8.8", TlsState::Clear, false, "with SMTP id"),
+            ("2001:db8::7", "[IPv6:2001:db8::9]", TlsState::Encrypted, true, "with ESMTPS id"),
+            ("192.0.2.7", "x) (y [8.8.8.8])\r\nBcc: z", TlsState::Clear, true, "with ESMTP id"),
+        ] {
+            let session = Session {
+                client_ip: ip.parse().unwrap(),
+                role: ListenerRole::Mx,
+                helo: Some(helo.into()),
+                auth: None,
+                tls,
+            };
+            let line = Trace {
+                session: &session,
+                extended,
+                smtputf8: false,
+                tls: None,
+                by: &"mx.example".parse().unwrap(),
+                id: QueueId::new(7),
+                only_recipient: Some(&"a@b.example".parse().unwrap()),
+                at: Timestamp::from_millis(1_585_091_507_000),
+            }
+            .line();
+            assert!(line.contains(with), "{line}");
+            assert!(line.lines().skip(1).all(|line| line.starts_with('\t')), "{line}");
+            let value = line.strip_prefix("Received:").unwrap();
+            let Reading::From(hop) = Reading::of(value.as_bytes()) else { panic!("{line}") };
+            assert_eq!(hop.ip, session.client_ip, "{line}");
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! The store in a spool folder.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
+use waypost_queue::{
+    Body, DecodeError, Durability, Entry, Event, FRAME_HEADER, Record, SetAside, Store, StoreError,
+    Timestamp, decode, encode, frame_header, unframe,
+};
+use waypost_types::QueueId;
+
+use crate::set_aside::{Corrupt, create_private};
+
+const CACHE: u64 = 4 << 20;
+const MEMTABLE: u64 = 8 << 20;
+const SMALL_MEMTABLE: u64 = 2 << 20;
+const JOURNALS: u64 = 256 << 20;
+
+/// A [`Store`] in a spool folder, one process at a time.
+///
+/// The folder is created if missing, for its owner alone. In it: `lock`, held while the store is
+/// open; `db/`, the storage engine's; `corrupt/`, values that could not be read. A synced commit is one
+/// write and one fsync; a lazy one is one write, which outlives the process but not a power cut.
+pub struct FjallStore {
+    db: Database,
+    entries: Keyspace,
+    events: Keyspace,
+    bodies: Keyspace,
+    quota: Keyspace,
+    audit: Keyspace,
+    /// The numbers of the stored events of messages that are not done, so that removing reads nothing.
+    live: Mutex<Live>,
+    corrupt: Corrupt,
+    // Last, so that the engine is closed before another process may open it.
+    _lock: File,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    next: u64,
+    events: HashMap<QueueId, Vec<u64>>,
+}
+
+impl FjallStore {
+    /// Opens or creates the spool.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when another process has it open; [`StoreError::Failed`] when the folder
+    /// cannot be written or the engine cannot read it.
+    pub fn open(spool: &Path) -> Result<Self, StoreError> {
+        create_private(spool).map_err(failed("create the spool"))?;
+        let lock = lock(spool)?;
+        let corrupt = Corrupt::of(spool);
+        let folder = spool.join("db");
+        // Creation was cut short before anything could be committed: begin anew.
+        if folder.exists() && !folder.join("version").exists() {
+            corrupt.take_in(&folder).map_err(failed("set an unfinished database aside"))?;
+        }
+        let db = Database::builder(&folder)
+            .cache_size(CACHE)
+            .max_journaling_size(JOURNALS)
+            .worker_threads(1)
+            .open()
+            .map_err(|error| match error {
+                fjall::Error::Locked => StoreError::Locked { path: spool.to_owned() },
+                error => failed("open")(error),
+            })?;
+        let keyspace = |name: &str, memtable: u64| {
+            db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(memtable))
+                .map_err(failed("open a keyspace"))
+        };
+        let store = Self {
+            entries: keyspace("entries", MEMTABLE)?,
+            events: keyspace("events", SMALL_MEMTABLE)?,
+            bodies: keyspace("bodies", MEMTABLE)?,
+            quota: keyspace("quota", SMALL_MEMTABLE)?,
+            audit: keyspace("audit", SMALL_MEMTABLE)?,
+            live: Mutex::default(),
+            corrupt,
+            _lock: lock,
+            db,
+        };
+        store.number_on()?;
+        Ok(store)
+    }
+
+    /// Finds the numbers in use, so that new events sort after the old ones.
+    fn number_on(&self) -> Result<(), StoreError> {
+        let meta = self
+            .db
+            .keyspace("meta", KeyspaceCreateOptions::default)
+            .map_err(failed("open a keyspace"))?;
+        // Every opening has a range of its own. The journal is in order: a number that is on disk
+        // implies that its opening is.
+        let stored = meta.get("openings").map_err(failed("read"))?;
+        let opening = stored.as_deref().and_then(number).unwrap_or(0).saturating_add(1);
+        meta.insert("openings", opening.to_be_bytes()).map_err(failed("write"))?;
+
+        let mut live = self.live();
+        live.next = opening << 40;
+        for item in self.events.iter() {
+            let key = item.key().map_err(failed("scan events"))?;
+            if let Some((id, number)) = event_key_parts(&key) {
+                live.events.entry(id).or_default().push(number);
+            }
+        }
+        Ok(())
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(
+        &self,
+        batch: &mut OwnedWriteBatch,
+        live: &mut Live,
+        record: &Record,
+    ) -> Result<(), StoreError> {
+        let ended: Vec<QueueId> = record.events.iter().filter_map(ended).collect();
+        for event in &record.events {
+            let value = || encode(event).map_err(wrong(format!("an event of {:?}", event.id())));
+            match event {
+                Event::Accepted(entry) if ended.contains(&entry.id) => {}
+                Event::Accepted(entry) => batch.insert(&self.entries, key(entry.id), value()?),
+                Event::QuotaCommitted(commit) => {
+                    let key = pair(commit.at.as_millis(), live.number());
+                    batch.insert(&self.quota, key, value()?);
+                }
+                Event::ConfigChanged(_) => {
+                    batch.insert(&self.audit, live.number().to_be_bytes(), value()?);
+                }
+                other => {
+                    let Some(id) = other.id() else { continue };
+                    if let Some(id) = self::ended(other) {
+                        batch.remove(&self.entries, key(id));
+                        batch.remove(&self.bodies, key(id));
+                        for number in live.events.remove(&id).unwrap_or_default() {
+                            batch.remove(&self.events, pair(id.number(), number));
+                        }
+                    } else if !ended.contains(&id) {
+                        let number = live.number();
+                        batch.insert(&self.events, pair(id.number(), number), value()?);
+                        live.events.entry(id).or_default().push(number);
+                    }
+                }
+            }
+        }
+        for (id, body) in &record.bodies {
+            if !ended.contains(id) {
+                let what = || format!("the body of {id}");
+                let mut value = Vec::with_capacity(FRAME_HEADER + body.len());
+                value.extend_from_slice(&frame_header(body).map_err(wrong(what()))?);
+                value.extend_from_slice(body);
+                batch.insert(&self.bodies, key(*id), value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the events of one keyspace; sets aside and returns what cannot be read.
+    fn scan(
+        &self,
+        name: &'static str,
+        keyspace: &Keyspace,
+        visit: &mut dyn FnMut(Event),
+        aside: &mut Vec<SetAside>,
+    ) -> Result<(), StoreError> {
+        for item in keyspace.iter() {
+            let (key, value) = item.into_inner().map_err(failed("scan"))?;
+            match decode(&value) {
+                Ok(event) => visit(event),
+                Err(because) => {
+                    aside.push(self.put_aside(name, &key, &value, because)?);
+                    keyspace.remove(key.clone()).map_err(failed("set a value aside"))?;
+                    if name == "entry" {
+                        self.put_body_aside(&key)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The body of an entry that is lost goes where the entry went: a person may still save it.
+    fn put_body_aside(&self, key: &[u8]) -> Result<(), StoreError> {
+        if let Some(value) = self.bodies.get(key).map_err(failed("read"))? {
+            self.corrupt
+                .keep(&format!("body-{}", hex(key)), &value)
+                .map_err(failed("set a body aside"))?;
+            self.bodies.remove(key).map_err(failed("set a body aside"))?;
+        }
+        Ok(())
+    }
+
+    fn put_aside(
+        &self,
+        name: &'static str,
+        key: &[u8],
+        value: &[u8],
+        because: DecodeError,
+    ) -> Result<SetAside, StoreError> {
+        let what = format!("{name}-{}", hex(key));
+        let kept_at = self.corrupt.keep(&what, value).map_err(failed("set a value aside"))?;
+        tracing::error!(value = %what, %because, kept_at = %kept_at.display(), "set aside");
+        Ok(SetAside { what, because, kept_at: Some(kept_at) })
+    }
+}
+
+impl Store for FjallStore {
+    fn commit(&self, records: &[Record], durability: Durability) -> Result<(), StoreError> {
+        let mut live = self.live();
+        let mut batch = self.db.batch().durability(Some(match durability {
+            Durability::Synced => PersistMode::SyncAll,
+            Durability::Lazy => PersistMode::Buffer,
+        }));
+        for record in records {
+            self.add(&mut batch, &mut live, record)?;
+        }
+        if !batch.is_empty() {
+            return batch.commit().map_err(failed("commit"));
+        }
+        match durability {
+            Durability::Synced => self.db.persist(PersistMode::SyncAll).map_err(failed("sync")),
+            Durability::Lazy => Ok(()),
+        }
+    }
+
+    fn recover(&self, visit: &mut dyn FnMut(Event)) -> Result<Vec<SetAside>, StoreError> {
+        let mut aside = Vec::new();
+        self.scan("entry", &self.entries, visit, &mut aside)?;
+        self.scan("event", &self.events, visit, &mut aside)?;
+        self.scan("quota", &self.quota, visit, &mut aside)?;
+        self.scan("audit", &self.audit, visit, &mut aside)?;
+        if !aside.is_empty() {
+            self.db.persist(PersistMode::SyncAll).map_err(failed("sync"))?;
+        }
+        Ok(aside)
+    }
+
+    fn body(&self, id: QueueId) -> Result<Option<Body>, StoreError> {
+        let Some(value) = self.bodies.get(key(id)).map_err(failed("read a body"))? else {
+            return Ok(None);
+        };
+        match unframe(&value) {
+            Ok(body) => Ok(Some(Body::from(body.to_vec()))),
+            Err(because) => {
+                let aside = self.put_aside("body", &key(id), &value, because)?;
+                Err(StoreError::Value { what: aside.what, because: aside.because })
+            }
+        }
+    }
+
+    fn entry(&self, id: QueueId) -> Result<Option<Entry>, StoreError> {
+        let Some(value) = self.entries.get(key(id)).map_err(failed("read an entry"))? else {
+            return Ok(None);
+        };
+        match decode(&value).map_err(wrong(format!("entry {id}")))? {
+            Event::Accepted(entry) => Ok(Some(*entry)),
+            _ => Ok(None),
+        }
+    }
+
+    fn forget_quota(&self, before: Timestamp) -> Result<(), StoreError> {
+        // A bounded piece at a time: the caller comes again.
+        let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
+        for item in self.quota.range(..pair(before.as_millis(), 0)).take(10_000) {
+            batch.remove(&self.quota, item.key().map_err(failed("scan quotas"))?);
+        }
+        batch.commit().map_err(failed("forget quotas"))
+    }
+}
+
+impl std::fmt::Debug for FjallStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FjallStore").field("corrupt", &self.corrupt).finish_non_exhaustive()
+    }
+}
+
+impl Live {
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
+fn lock(spool: &Path) -> Result<File, StoreError> {
+    let path: PathBuf = spool.join("lock");
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let file = options.open(path).map_err(failed("open the lock"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: spool.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(failed("lock the spool")(error)),
+    }
+}
+
+fn ended(event: &Event) -> Option<QueueId> {
+    match event {
+        Event::Done { id, .. } | Event::Removed { id, .. } => Some(*id),
+        _ => None,
+    }
+}
+
+fn failed<E: Display>(doing: &'static str) -> impl Fn(E) -> StoreError {
+    move |error| StoreError::Failed { doing, because: error.to_string() }
+}
+
+fn wrong(what: String) -> impl FnOnce(DecodeError) -> StoreError {
+    move |because| StoreError::Value { what, because }
+}
+
+fn key(id: QueueId) -> [u8; 8] {
+    id.number().to_be_bytes()
+}
+
+fn pair(first: u64, second: u64) -> [u8; 16] {
+    (u128::from(first) << 64 | u128::from(second)).to_be_bytes()
+}
+
+fn number(key: &[u8]) -> Option<u64> {
+    key.try_into().ok().map(u64::from_be_bytes)
+}
+
+fn event_key_parts(key: &[u8]) -> Option<(QueueId, u64)> {
+    let (id, number_part) = key.split_at_checked(8)?;
+    Some((QueueId::new(number(id)?), number(number_part)?))
+}
+
+fn hex(key: &[u8]) -> String {
+    key.iter().map(|b| format!("{b:02x}")).collect()
+}
