@@ -405,9 +405,17 @@ impl Leaf for ReversePath {
     }
 }
 
-/// An address or range of addresses, as written: host bits may be set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Range(pub IpNet);
+/// An address or range of addresses, as written; host bits may be set.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Range(Box<str>);
+
+impl Range {
+    /// The address or range as written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 impl Leaf for Range {
     const EXPECTED: &'static str = "an IP address or a range";
@@ -415,16 +423,39 @@ impl Leaf for Range {
 
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         let text = text(value)?;
-        let net =
-            text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-        net.map(Range).ok_or_else(|| Fault::Value {
+        if text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok() {
+            return Ok(Range(text.into()));
+        }
+        Err(Fault::Value {
             message: format!("`{}` is no IP address and no range", short(text)),
             cure: Some("write \"192.0.2.1\", \"203.0.113.0/28\" or \"2001:db8::/64\"".into()),
         })
     }
 
     fn to_toml(&self) -> String {
-        quoted(&self.0.to_string())
+        quoted(&self.0)
+    }
+}
+
+/// A share of a tier's mail in percent, 0 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Load(pub u8);
+
+impl Leaf for Load {
+    const EXPECTED: &'static str = "a whole percentage";
+    const EXAMPLE: &'static str = "100";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        let found = integer(value)?;
+        u8::try_from(found)
+            .ok()
+            .filter(|load| *load <= 100)
+            .map(Load)
+            .ok_or_else(|| Fault::value(format_args!("{found} is no load; 0 to 100 is allowed")))
+    }
+
+    fn to_toml(&self) -> String {
+        self.0.to_string()
     }
 }
 

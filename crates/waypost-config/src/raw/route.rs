@@ -3,7 +3,7 @@
 use waypost_types::{Host, OrgUnit, RouteName};
 
 use super::keys::table;
-use super::leaf::{FilePath, OneLine, Port};
+use super::leaf::{FilePath, Load, OneLine, Port};
 use super::server::RawRetry;
 use super::words::{OnTlsFailure, Protocol, TlsStart};
 
@@ -53,7 +53,7 @@ table! {
         /// The port; 465 means implicit TLS.
         default port: Port = Port(25), "A3";
         /// The share of the mail in percent; 0 is a standby, tried last in its tier.
-        required load: u64, "A3";
+        required load: Load, "A3";
         /// How TLS begins; absent: implicit on port 465, else STARTTLS.
         optional tls: TlsStart, "A3";
     }
