@@ -224,9 +224,7 @@ fn client_information(head: &[&[u8]; HEAD], shapes: &[Shape; HEAD], count: usize
         [Text, second, third, ..] if is_prefix(first) => after_prefix(second, third),
         // (host ip), but not (Product 1.2.3.4)
         [Text, Bare(a), ..] if count == 2 && is_host(first) => Said::Client(a.clone()),
-        [Text, Text, ..] if head.iter().take(3).any(|word| word.starts_with(b"[")) => {
-            Said::Masked
-        }
+        [Text, Text, ..] if head.iter().take(3).any(|word| word.starts_with(b"[")) => Said::Masked,
         [Text, ..] if count == 1 => alone(first),
         _ => Said::Other,
     }

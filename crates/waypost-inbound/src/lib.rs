@@ -1,6 +1,81 @@
-//! Placeholder.
+//! Where mail behind an inbound gateway really came from.
+//!
+//! **In:** an organization's gateway settings; a client's address; the header of its message.
+//! **Out:** [`Source`]: the source IP that SPF and the spam filter use, and why it is that one;
+//! [`TagVerdict`]: what a gateway's spam tag says; [`Admission`]: whether the client may hand mail over
+//! at all; and, beneath them, [`Reading`]: the client's address in one `Received` line.
+//!
+//! ```text
+//! Received: from mail.example (mx.example [192.0.2.7]) by gw; date      Reading::of -> 192.0.2.7
+//! Received: by 192.0.2.205 with SMTP id x; date                         no hop
+//!   newest line first -> our own? -> in the list? -> public?           InboundGateway::source -> Source
+//! ```
+//!
+//! **Units:** addresses are [`std::net::IpAddr`], an IPv4-mapped one is IPv4 throughout.
+//! **Bounds:** reading a line takes time linear in its bytes and allocates nothing, whatever they are;
+//! a header is read once from the top, no further than needed; a compiled expression takes at most
+//! 1 MiB. Nothing panics. **Errors:** [`GatewayError`] for settings, all of them at once, and
+//! [`TagError`]; a line that cannot be read is a value. **Source:** E1 to E12; RFC 5321 section 4.4
+//! for trace lines.
+//!
+//! The rule above all others: an address that a forger could have written (HELO, ident, id, for, by,
+//! envelope-from, any other comment) is never read as the client's. A line that leaves doubt is
+//! unreadable, which only falls back.
+//!
+//! **Not here:** no SPF or DMARC check, no DNS, no clock, no spam evaluation but the tag's; exemptions
+//! of authenticated clients (E7) are the caller's.
+//!
+//! # Features
+//!
+//! - `serde`: `Serialize` for results, both ways for [`GatewaySettings`].
+//!
+//! # Example
+//!
+//! ```
+//! use waypost_inbound::{GatewaySettings, InboundGateway, OwnLine, Reading, Source};
+//! use waypost_types::HeaderBlock;
+//!
+//! let line = b"from [10.0.0.7] (host.example [192.0.2.7]) by gw.example; date";
+//! assert_eq!(Reading::of(line).ip(), Some([192, 0, 2, 7].into()));
+//!
+//! let settings = GatewaySettings {
+//!     addresses: vec!["198.51.100.0/24".to_owned()],
+//!     detect_external_ip: true,
+//!     ..GatewaySettings::default()
+//! };
+//! let gateway = InboundGateway::new(&settings).map_err(|errors| errors[0].to_string())?;
+//! let header = HeaderBlock::of(
+//!     b"Received: from gw2 (gw2.example [198.51.100.9]) by gw1.example; date\r\n\
+//!       Received: from a (host.example [192.0.2.7]) by gw2.example; date\r\n\r\n",
+//! );
+//! let (source, hops) =
+//!     gateway.source_with_hops([198, 51, 100, 8].into(), OwnLine::Absent, &header);
+//! assert_eq!(source.ip, Some([192, 0, 2, 7].into()));
+//! assert_eq!(source.because.as_str(), "first-external");
+//! assert_eq!(hops.len(), 2);
+//!
+//! // Without a gateway, or from another client, the source is the client.
+//! let client = [203, 0, 113, 5].into();
+//! assert_eq!(gateway.source(client, OwnLine::Absent, &header), Source::of_client(client));
+//! # Ok::<(), String>(())
+//! ```
+
+mod admission;
 mod clause;
 mod client;
+mod gateway;
 mod literal;
+mod public;
+mod ranges;
 mod reading;
+mod settings;
+mod source;
+mod tag;
+
+pub use admission::{Admission, Refusal, RefusedBecause, RejectCode, RejectCodeError, Switch};
+pub use gateway::{InboundGateway, SpamEvaluation};
+pub use public::PublicAddresses;
 pub use reading::{Hop, Place, Reading, Unreadable};
+pub use settings::{GatewayError, GatewayErrorKind, GatewaySettings, Setting, SpamTagSettings};
+pub use source::{Because, HopReport, OwnLine, Skipped, Source};
+pub use tag::{SpamTag, TagError, TagMatch, TagNote, TagVerdict};

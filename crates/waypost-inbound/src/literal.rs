@@ -70,11 +70,11 @@ pub(crate) fn bracketed(content: &[u8], at: usize) -> Option<Found> {
     }
     let at = at + content.iter().take_while(|b| b.is_ascii_whitespace()).count();
     let content = content.trim_ascii();
-    let (content, at) =
-        match content.strip_prefix(b"(").and_then(|inner| inner.strip_suffix(b")")) {
-            Some(inner) => (inner, at + 1),
-            None => (content, at),
-        };
+    let (content, at) = match content.strip_prefix(b"(").and_then(|inner| inner.strip_suffix(b")"))
+    {
+        Some(inner) => (inner, at + 1),
+        None => (content, at),
+    };
     bare(content, at).or_else(|| exact(without_port(content, b'.')?, at))
 }
 

@@ -166,7 +166,10 @@ mod tests {
 
     #[test]
     fn every_row_is_a_range() {
-        assert_eq!(PublicAddresses::new(false).blocks.len(), NOT_PUBLIC.len() + DOCUMENTATION.len());
+        assert_eq!(
+            PublicAddresses::new(false).blocks.len(),
+            NOT_PUBLIC.len() + DOCUMENTATION.len()
+        );
     }
 
     #[test]

@@ -39,7 +39,9 @@ pub struct SpamTag {
 #[non_exhaustive]
 pub enum TagError {
     /// The expression cannot be compiled.
-    #[error("`{regex}` is no regular expression: {reason} (E9); correct it, and try it with test-tag")]
+    #[error(
+        "`{regex}` is no regular expression: {reason} (E9); correct it, and try it with test-tag"
+    )]
     Syntax {
         /// The expression.
         regex: String,
@@ -245,7 +247,8 @@ mod tests {
             (SEED, Some(0.5), "", false, None),
         ];
         for (regex, limit, header, spam, score) in table {
-            let verdict = SpamTag::new(regex, *limit).unwrap().verdict(&HeaderBlock::of(header.as_bytes()));
+            let verdict =
+                SpamTag::new(regex, *limit).unwrap().verdict(&HeaderBlock::of(header.as_bytes()));
             assert_eq!((verdict.spam, verdict.score), (*spam, *score), "{regex} {header:?}");
             assert!(verdict.line.is_some() || !verdict.spam, "{regex} {header:?}");
         }
@@ -284,8 +287,16 @@ mod tests {
     fn errors_name_expression_rule_and_cure_e9() {
         let table: &[(&str, Option<f64>, &str)] = &[
             ("^X-(a: ", None, "`^X-(a: ` is no regular expression: unclosed group (E9)"),
-            ("^X", Some(0.5), "has 0 capture groups, but a score is taken from exactly one (E9); put ("),
-            ("(a)(b)", Some(0.5), "has 2 capture groups, but a score is taken from exactly one (E9); write (?:"),
+            (
+                "^X",
+                Some(0.5),
+                "has 0 capture groups, but a score is taken from exactly one (E9); put (",
+            ),
+            (
+                "(a)(b)",
+                Some(0.5),
+                "has 2 capture groups, but a score is taken from exactly one (E9); write (?:",
+            ),
             ("(a)", Some(f64::NAN), "`NaN` is no limit"),
             ("(a)", Some(f64::INFINITY), "`inf` is no limit"),
             (r"\w{5000}", None, "needs more than 1 MiB"),

@@ -17,6 +17,50 @@
 //! # Features
 //!
 //! - `test-kit`: [`ModelStore`], a store in memory that loses what was not synced, for tests.
+//!
+//! # Example
+//!
+//! ```
+//! use waypost_queue::{Body, Ended, Entry, Limits, Queue, Schedule, Timestamp};
+//! use waypost_types::{Delivery, Destination, MailParameters, Notify, Outcome, QueueId, Reply};
+//!
+//! let now = Timestamp::from_millis(1_585_091_507_000);
+//! let delivery = Delivery {
+//!     recipient: "marie@solarmora.com".parse()?,
+//!     original_recipient: "marie@solarmora.com".parse()?,
+//!     sender: "someone@elsewhere.example".parse()?,
+//!     destination: Destination::Mx,
+//!     tls: Default::default(),
+//!     changes: Default::default(),
+//!     suppress_bounces: false,
+//!     spam: false,
+//!     notify: Notify::Unsaid,
+//!     orcpt: None,
+//! };
+//! let body = Body::from(b"Subject: hello\r\n\r\nhello\r\n".to_vec());
+//! let entry = Entry {
+//!     id: QueueId::new(1),
+//!     accepted_at: now,
+//!     sender: delivery.sender.clone(),
+//!     parameters: MailParameters::default(),
+//!     client: "192.0.2.1 (mail.elsewhere.example)".into(),
+//!     trace: "Received: from mail.elsewhere.example by mx.solarmora.com; now\r\n".into(),
+//!     deliveries: vec![delivery.into()],
+//!     decision: "{}".into(),
+//!     size: 25,
+//!     header_size: 18,
+//! };
+//!
+//! let mut queue = Queue::new(Limits::default());
+//! queue.accept(entry, Some(body), now)?; // after the commit of `Record::accepted`
+//! let work = queue.take(now).expect("it is ready at once");
+//! let outcome = Outcome::Delivered { host: None, reply: Reply::new(250, (2, 0, 0), "ok") };
+//! let results = vec![Ended { delivery: 0, outcome }];
+//! let finished = queue.finished(work, results, &Schedule::default(), now);
+//! assert_eq!(finished.events.len(), 2); // attempted, done: to be committed lazily
+//! assert!(finished.notice.is_none() && queue.is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod body;
 mod codec;
@@ -28,6 +72,10 @@ mod message;
 mod model_store;
 mod notice;
 mod queue;
+#[cfg(test)]
+mod queue_model;
+#[cfg(test)]
+mod queue_tests;
 mod recovery;
 mod report;
 mod schedule;

@@ -1,1 +1,95 @@
-//! Placeholder.
+//! Who may relay mail through this server and as whom, and how much of it.
+//!
+//! **In:** the relay entries and limits of each organization ([`RelaySettings`], [`LimitOverrides`]),
+//! an SMTP client's facts ([`Session`](waypost_types::Session)), envelope senders and recipients, a
+//! [`Directory`](waypost_types::Directory), the time, passwords.
+//! **Out:** an [`Admission`] or a [`Refusal`] for a sender, a [`Reservation`] or a [`QuotaRefusal`]
+//! for a recipient, a [`QuotaCommit`] to be journaled with the accepted message, a yes or no for a
+//! password. Each verdict says why.
+//!
+//! **Units:** time is [`Timestamp`](waypost_types::Timestamp); quotas count messages and recipients
+//! in sliding windows of 24 hours and 10 minutes. **Bounds:** admission looks at each relay entry at
+//! most once and at each of an entry's prefix lengths (at most 34) once; the ledger holds about 96
+//! octets a user, 12 for each five minutes in which the user sent, and 24 to 48 for each unique
+//! recipient of the last 24 hours; a password has at most [`MAX_PASSWORD`] octets. **Errors:**
+//! [`RelayError`], [`ServiceError`] and [`PasswordHashError`], for settings alone, all of an entry's
+//! at once; what is refused is a value.
+//! **Source:** requirements D1 to D14 and O6; RFC 5321 (SMTP), RFC 3463 (enhanced codes), RFC 4954
+//! (AUTH), RFC 9106 (Argon2).
+//!
+//! **Not here:** no clock, network, disk or randomness; the SMTP dialogue of AUTH; the delay after a
+//! failed AUTH; rates of connections (D15); copies of relayed mail (D16: an admission only says that
+//! one is wanted); quotas shared by several nodes.
+//!
+//! # Example
+//!
+//! ```
+//! use waypost_relay::{
+//!     AddressSettings, AllowedSenders, Ledger, OrganizationRelay, RelayEntry, RelayService,
+//!     RelaySettings,
+//! };
+//! use waypost_types::{ListenerRole, ReversePath, Session, Timestamp, TlsState};
+//! # use waypost_types::{Account, Directory, Mailbox, Unavailable};
+//! # struct Nobody;
+//! # impl Directory for Nobody {
+//! #     fn account(&self, _: &Mailbox) -> Result<Account, Unavailable> { Ok(Account::Unrecognized) }
+//! #     fn is_member(&self, _: &Mailbox, _: &Mailbox) -> Result<bool, Unavailable> { Ok(false) }
+//! #     fn members(&self, _: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> { Ok(Vec::new()) }
+//! # }
+//! # let directory = Nobody;
+//!
+//! let mut settings = RelaySettings::new("Servers in Lyon", AllowedSenders::MyDomains);
+//! settings.addresses = vec![AddressSettings::enabled("203.0.113.0/28", "DC1")];
+//! let entry = RelayEntry::new(settings).map_err(|errors| format!("{errors:?}"))?;
+//! let mut solarmora = OrganizationRelay::new("Solarmora", vec!["solarmora.com".parse()?], 250);
+//! solarmora.entries = vec![entry];
+//! let service = RelayService::new(vec![solarmora]).map_err(|errors| format!("{errors:?}"))?;
+//!
+//! let session = Session {
+//!     client_ip: "203.0.113.5".parse()?,
+//!     role: ListenerRole::Relay,
+//!     helo: Some("printer.solarmora.com".into()),
+//!     auth: None,
+//!     tls: TlsState::Clear,
+//! };
+//! let sender: ReversePath = "printer@solarmora.com".parse()?;
+//! let admission = service.admit(&session, &sender, &directory)?;
+//! assert_eq!(&*admission.quota.organization, "Solarmora");
+//!
+//! let now = Timestamp::from_millis(1_600_000_000_000);
+//! let mut ledger = Ledger::new([7; 16]);
+//! let mut transaction = ledger.begin(admission.quota);
+//! ledger.reserve(now, &mut transaction, &"client@elsewhere.example".parse()?)?;
+//! let commit = ledger.commit(now, transaction); // with the 250 to the message; to the journal
+//! assert_eq!(commit.map(|commit| commit.recipients.len()), Some(1));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod address_list;
+mod admission;
+mod ledger;
+mod limits;
+mod password;
+mod quota;
+mod refusal;
+mod relay_entry;
+mod relay_error;
+mod service;
+mod transaction;
+mod user_counts;
+mod window;
+
+pub use admission::{Admission, Because, Identity, ObservedRefusal, at_recipient};
+pub use ledger::{Ledger, LedgerSize};
+pub use limits::{LimitMode, LimitOverrides, Limits, Payment, UserLimitOverrides};
+pub use password::{MAX_PASSWORD, PasswordHash, PasswordHashError, Verifier, hash_password};
+pub use quota::{QuotaCommit, QuotaLimit, QuotaRefusal, QuotaSubject, QuotaUse, Reservation};
+pub use refusal::{Refusal, RefusalReason};
+pub use relay_entry::{
+    AddressSettings, AllowedSenders, CopyTo, RelayEntry, RelayMode, RelaySettings,
+};
+pub use relay_error::{
+    RelayError, RelayErrorKind, RelayPlace, RelayWarning, RelayWarningKind, ServiceError,
+};
+pub use service::{OrganizationRelay, RelayService};
+pub use transaction::Transaction;

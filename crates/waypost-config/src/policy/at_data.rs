@@ -21,7 +21,7 @@ impl Policy {
     #[must_use]
     pub fn at_data(
         &self,
-        transaction: &Transaction<'_>,
+        transaction: &Transaction,
         recipients: &[Recipient],
         header: &HeaderBlock<'_>,
     ) -> Decision {
@@ -68,7 +68,7 @@ impl Policy {
 
     /// The organizations whose view of the message may matter for a recipient; the one that owns the
     /// decision first.
-    fn concerned(&self, transaction: &Transaction<'_>, recipient: &Recipient) -> Vec<&Organization> {
+    fn concerned(&self, transaction: &Transaction, recipient: &Recipient) -> Vec<&Organization> {
         let admission = transaction.admission.as_ref();
         let relaying = admission.and_then(|found| self.organization(&found.quota.organization));
         let receiving = self.receiving(&recipient.address);
@@ -134,7 +134,7 @@ impl Message {
 /// What each organization sees, found out once.
 struct Views<'v> {
     policy: &'v Policy,
-    transaction: &'v Transaction<'v>,
+    transaction: &'v Transaction,
     message: &'v Message,
     header: &'v HeaderBlock<'v>,
     seen: Vec<OrganizationView>,
@@ -161,7 +161,7 @@ impl Views<'_> {
         };
         let claims = organization
             .internal
-            .is_internal_sender(&self.message.from, self.transaction.sender);
+            .is_internal_sender(&self.message.from, &self.transaction.sender);
         let spoofed_internal = claims && !self.is_proven(organization);
         self.seen.push(OrganizationView {
             organization: organization.name.clone(),
@@ -184,7 +184,7 @@ impl Views<'_> {
         let view = self.seen.iter().find(|view| view.organization == organization.name);
         let claims = organization
             .internal
-            .is_internal_sender(&self.message.from, self.transaction.sender);
+            .is_internal_sender(&self.message.from, &self.transaction.sender);
         let client_ip = Some(self.transaction.session.client_ip);
         debug_assert!(self.policy.organization(&organization.name).is_some());
         Facts {

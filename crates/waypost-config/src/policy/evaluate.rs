@@ -50,7 +50,7 @@ struct Side<'p> {
 
 pub(super) struct Evaluation<'p, 't> {
     pub(super) policy: &'p Policy,
-    pub(super) transaction: &'t Transaction<'t>,
+    pub(super) transaction: &'t Transaction,
 }
 
 impl<'p> Evaluation<'p, '_> {
@@ -109,7 +109,7 @@ impl<'p> Evaluation<'p, '_> {
         recipient: &Mailbox,
     ) -> Result<Side<'p>, Unavailable> {
         let directory = &*organization.directory;
-        let sender = self.transaction.sender;
+        let sender = &self.transaction.sender;
         let subject = if direction.is_outgoing() {
             Subject::of_sender(sender, directory)?
         } else {

@@ -41,11 +41,12 @@ pub struct Policy {
 }
 
 /// One transaction: what MAIL settled.
-pub struct Transaction<'a> {
+#[derive(Clone, Debug)]
+pub struct Transaction {
     /// The client.
-    pub session: &'a Session,
+    pub session: Session,
     /// The sender as MAIL gave it.
-    pub sender: &'a ReversePath,
+    pub sender: ReversePath,
     /// The relay entry's admission, if one admits.
     pub admission: Option<Admission>,
     /// Why no relay entry admits, where one was asked.
@@ -132,12 +133,17 @@ impl Policy {
     ///
     /// # Errors
     /// The refusal, where the listener only relays and no entry admits.
-    pub fn at_mail<'a>(
+    pub fn at_mail(
         &self,
-        session: &'a Session,
-        sender: &'a ReversePath,
-    ) -> Result<Transaction<'a>, Refusal> {
-        let unadmitted = Transaction { session, sender, admission: None, relay_refusal: None };
+        session: &Session,
+        sender: &ReversePath,
+    ) -> Result<Transaction, Refusal> {
+        let unadmitted = Transaction {
+            session: session.clone(),
+            sender: sender.clone(),
+            admission: None,
+            relay_refusal: None,
+        };
         if session.role == ListenerRole::Mx {
             return Ok(unadmitted);
         }
@@ -156,7 +162,7 @@ impl Policy {
     #[must_use]
     pub fn at_rcpt(
         &self,
-        transaction: &Transaction<'_>,
+        transaction: &Transaction,
         recipient: &Recipient,
         standing: usize,
     ) -> RcptVerdict {
@@ -172,7 +178,7 @@ impl Policy {
             && let Some(organization) = self.receiving(&recipient.address)
             && let Some(gateway) = &organization.inbound_gateway
         {
-            let session = transaction.session;
+            let session = &transaction.session;
             match gateway.admits(session.client_ip, session.tls) {
                 GatewayVerdict::Admit => {}
                 GatewayVerdict::Observe(because) => observed = Some(because.to_string().into()),
@@ -205,18 +211,18 @@ impl Policy {
         }
     }
 
-    fn recipient_limit(&self, transaction: &Transaction<'_>, standing: usize) -> Result<(), Reply> {
+    fn recipient_limit(&self, transaction: &Transaction, standing: usize) -> Result<(), Reply> {
         let most = self.server.limits.recipients;
         let relayed = transaction.admission.is_some();
         // Only a relayed null sender is limited to one recipient (D9).
         let standing = if relayed || standing >= most { standing } else { 0 };
-        waypost_relay::at_recipient(transaction.sender, standing, most)
+        waypost_relay::at_recipient(&transaction.sender, standing, most)
     }
 
     /// The fate as RCPT can know it: without the message, for one kind of sender.
     fn fate_at_rcpt(
         &self,
-        transaction: &Transaction<'_>,
+        transaction: &Transaction,
         recipient: &Recipient,
         internal_sender: bool,
     ) -> Fate {

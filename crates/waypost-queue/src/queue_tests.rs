@@ -1,0 +1,338 @@
+//! The queue's rules, one by one.
+
+use std::time::Duration;
+
+use waypost_types::{Body as BodyType, Destination, Notify, QueueId, Ret, TlsDemand};
+
+use crate::testing::{at, deferred, delivered, entry, failed, host_down};
+use crate::{
+    Body, DeliveryState, Ended, Entry, Event, Hold, Limits, Queue, QueueError, Returned, Schedule,
+    Work,
+};
+
+fn all(work: &Work, outcome: &waypost_types::Outcome) -> Vec<Ended> {
+    let ended = |place: &u32| Ended { delivery: *place, outcome: outcome.clone() };
+    work.deliveries.iter().map(ended).collect()
+}
+
+fn queue_of(entry: Entry) -> Queue {
+    let mut queue = Queue::new(Limits::default());
+    assert_eq!(queue.accept(entry, None, at(0)), Ok(None));
+    queue
+}
+
+fn taken(queue: &mut Queue, seconds: u64) -> Vec<Work> {
+    std::iter::from_fn(|| queue.take(at(seconds))).collect()
+}
+
+#[test]
+fn one_transaction_serves_all_recipients_with_equal_terms() {
+    let to =
+        ["a@x.example", "b@x.example", "c@y.example", "d@x.example", "e@x.example", "f@x.example"];
+    let mut entry = entry(1, "s@f.example", &to);
+    entry.deliveries[3].delivery.tls = TlsDemand::Required;
+    entry.deliveries[4].delivery.spam = true;
+    entry.deliveries[5].hold =
+        Some(Hold::Quarantine { name: "q".into(), because: "a rule".into() });
+    let mut queue = queue_of(entry);
+    let works = taken(&mut queue, 0);
+    let places: Vec<_> = works.iter().map(|work| work.deliveries.clone()).collect();
+    assert_eq!(places.concat().len(), 5, "the held one is not tried");
+    assert!(places.contains(&vec![0, 1]), "{places:?}");
+    assert_eq!(places.len(), 4, "{places:?}");
+    let names: Vec<_> = works[0].iter().map(|(_, d)| d.recipient.to_string()).collect();
+    assert_eq!(names, ["a@x.example", "b@x.example"]);
+}
+
+#[test]
+fn a_work_has_at_most_so_many_recipients() {
+    let to: Vec<_> = (0..250).map(|n| format!("r{n}@x.example")).collect();
+    let to: Vec<_> = to.iter().map(String::as_str).collect();
+    let mut queue = queue_of(entry(1, "s@f.example", &to));
+    let sizes: Vec<_> = taken(&mut queue, 0).iter().map(|w| w.deliveries.len()).collect();
+    assert_eq!(sizes, [100, 100, 50]);
+}
+
+#[test]
+fn deferred_mail_is_due_by_the_schedule_o2() {
+    let mut queue = queue_of(entry(1, "s@f.example", &["a@x.example"]));
+    let schedule = Schedule::default();
+    let mut now = 0;
+    for want in [300, 600, 1200] {
+        let work = queue.take(at(now)).unwrap();
+        let results = all(&work, &deferred("later"));
+        let finished = queue.finished(work, results, &schedule, at(now));
+        assert!(finished.notice.is_none());
+        assert_eq!(queue.next_due(), Some(at(now + want)));
+        assert!(queue.take(at(now + want - 1)).is_none());
+        now += want;
+    }
+    let status = queue.show(QueueId::new(1)).unwrap();
+    assert_eq!(status.deliveries[0].state, DeliveryState::Waiting { due: at(now) });
+    assert_eq!(status.deliveries[0].attempts, 3);
+    assert!(status.deliveries[0].failure.as_ref().unwrap().to_string().contains("450"));
+}
+
+#[test]
+fn a_clock_that_steps_back_delays_nothing_that_is_ready() {
+    let mut queue = Queue::new(Limits::default());
+    assert_eq!(queue.accept(entry(1, "s@f.example", &["a@x.example"]), None, at(100)), Ok(None));
+    assert!(queue.take(at(0)).is_some());
+}
+
+#[test]
+fn what_expires_bounces_once_o2() {
+    let mut queue = queue_of(entry(1, "s@f.example", &["a@x.example", "b@x.example"]));
+    let schedule = Schedule::default();
+    let end = 5 * 86_400;
+    let work = queue.take(at(end)).unwrap();
+    let results = all(&work, &host_down());
+    let finished = queue.finished(work, results, &schedule, at(end));
+    let notice = finished.notice.unwrap();
+    assert_eq!(notice.failures(), 2, "all failures of an attempt share one notice");
+    assert!(matches!(finished.events.as_slice(), [Event::Attempted(_), Event::Done { .. }]));
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn who_is_told_rfc_3461_c6() {
+    let on = |failure| Notify::On { success: true, failure, delay: false };
+    for (sender, named, suppress, notify, told) in [
+        ("s@f.example", "s@f.example", false, Notify::Unsaid, Some("s@f.example")),
+        ("s@f.example", "s@f.example", false, on(true), Some("s@f.example")),
+        ("s@f.example", "s@f.example", false, on(false), None),
+        ("s@f.example", "s@f.example", false, Notify::Never, None),
+        ("s@f.example", "s@f.example", true, Notify::Unsaid, None),
+        (
+            "s@f.example",
+            "postmaster@o.example",
+            false,
+            Notify::Unsaid,
+            Some("postmaster@o.example"),
+        ),
+        ("", "", false, Notify::Unsaid, None),
+        ("", "postmaster@o.example", false, Notify::Unsaid, None),
+        ("s@f.example", "", false, on(true), None),
+    ] {
+        let mut entry = entry(1, sender, &["a@x.example"]);
+        let delivery = &mut entry.deliveries[0].delivery;
+        delivery.sender = named.parse().unwrap();
+        delivery.suppress_bounces = suppress;
+        delivery.notify = notify;
+        let mut queue = queue_of(entry);
+        let work = queue.take(at(0)).unwrap();
+        let results = all(&work, &failed(550, "no"));
+        let finished = queue.finished(work, results, &Schedule::default(), at(0));
+        let to = finished.notice.map(|notice| notice.recipient().to_string());
+        assert_eq!(to.as_deref(), told, "{sender:?} {named:?} {suppress} {notify:?}");
+    }
+}
+
+#[test]
+fn a_bounce_never_bounces() {
+    let mut queue = queue_of(entry(1, "s@f.example", &["a@x.example"]));
+    let work = queue.take(at(0)).unwrap();
+    let results = all(&work, &failed(550, "no"));
+    let notice = queue.finished(work, results, &Schedule::default(), at(0)).notice.unwrap();
+    let host = "mx.here.example".parse().unwrap();
+    let (bounce, body) = notice.compose(QueueId::new(2), &host, b"", Destination::Mx);
+    assert_eq!(queue.accept(bounce, Some(body), at(0)), Ok(None));
+    let work = queue.take(at(0)).unwrap();
+    assert!(work.iter().all(|(_, delivery)| delivery.sender.is_null()));
+    let results = all(&work, &failed(550, "no"));
+    assert!(queue.finished(work, results, &Schedule::default(), at(0)).notice.is_none());
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn a_delay_is_told_once_and_only_if_asked_for() {
+    let mut entry = entry(1, "s@f.example", &["a@x.example", "b@x.example"]);
+    entry.deliveries[0].delivery.notify = Notify::On { success: false, failure: true, delay: true };
+    entry.parameters.ret = Some(Ret::Full);
+    let mut queue = queue_of(entry);
+    let schedule =
+        Schedule::list(vec![Duration::from_secs(3 * 3600)], Duration::from_secs(864_000));
+    let schedule = schedule.unwrap();
+    let mut told = Vec::new();
+    for hours in [0, 3, 6, 9] {
+        let work = queue.take(at(hours * 3600)).unwrap();
+        let results = all(&work, &deferred("later"));
+        let finished = queue.finished(work, results, &schedule, at(hours * 3600));
+        if let Some(notice) = finished.notice {
+            assert_eq!((notice.failures(), notice.returned()), (0, Returned::Header));
+            told.push(hours);
+        }
+    }
+    assert_eq!(told, [6]);
+}
+
+#[test]
+fn wrong_outcomes_do_no_harm() {
+    let mut queue = queue_of(entry(1, "s@f.example", &["a@x.example", "b@x.example"]));
+    let work = queue.take(at(0)).unwrap();
+    let results = vec![
+        Ended { delivery: 1, outcome: delivered() },
+        Ended { delivery: 1, outcome: failed(550, "no") },
+        Ended { delivery: 77, outcome: failed(550, "no") },
+    ];
+    let finished = queue.finished(work, results, &Schedule::default(), at(0));
+    assert!(finished.notice.is_none());
+    let states: Vec<_> = queue.show(QueueId::new(1)).unwrap().deliveries;
+    assert_eq!(states[0].state, DeliveryState::Waiting { due: at(300) }, "no outcome: deferred");
+    assert_eq!(states[1].state, DeliveryState::Delivered, "the first counts");
+}
+
+#[test]
+fn commands() {
+    let mut queue = queue_of(entry(1, "s@f.example", &["a@x.example"]));
+    let id = QueueId::new(1);
+    assert_eq!(queue.release(id, "op", at(0)), Err(QueueError::NotHeld(id)));
+    assert!(matches!(queue.hold(id, "op", at(0)), Ok(Event::Held { .. })));
+    assert!(queue.take(at(0)).is_none());
+    assert_eq!(queue.retry(id), Ok(0), "what is held stays held");
+    assert!(matches!(queue.release(id, "op", at(0)), Ok(Event::Released { .. })));
+    // Held while it runs: it does not come back by itself.
+    let work = queue.take(at(0)).unwrap();
+    assert!(queue.hold(id, "op", at(0)).is_ok());
+    let results = all(&work, &deferred("later"));
+    let _ = queue.finished(work, results, &Schedule::default(), at(0));
+    assert_eq!((queue.next_due(), queue.take(at(9_999)).is_none()), (None, true));
+    assert!(queue.release(id, "op", at(0)).is_ok());
+    // Removed while it runs: nothing more is written.
+    let work = queue.take(at(0)).unwrap();
+    assert!(matches!(queue.remove(id, "op", at(0)), Ok(Event::Removed { .. })));
+    let results = all(&work, &failed(550, "no"));
+    let finished = queue.finished(work, results, &Schedule::default(), at(0));
+    assert!(finished.events.is_empty() && finished.notice.is_none());
+    for error in [queue.hold(id, "op", at(0)), queue.remove(id, "op", at(0))] {
+        assert_eq!(error, Err(QueueError::Unknown(id)));
+    }
+    assert_eq!(queue.retry(id), Err(QueueError::Unknown(id)));
+}
+
+#[test]
+fn intake_stops_at_the_limits() {
+    let limits = Limits { messages: 2, octets: 45, ..Limits::default() };
+    let mut queue = Queue::new(limits.clone());
+    assert_eq!(queue.accept(entry(1, "", &["a@x.example"]), None, at(0)), Ok(None));
+    assert_eq!(queue.room(), Ok(()));
+    assert_eq!(queue.accept(entry(2, "", &["a@x.example"]), None, at(0)), Ok(None));
+    assert_eq!(queue.room(), Err(QueueError::TooManyMessages(2)));
+    assert_eq!(queue.accept(entry(3, "", &["a@x.example"]), None, at(0)), Ok(None));
+    let id = QueueId::new(3);
+    assert_eq!(
+        queue.accept(entry(3, "", &["a@x.example"]), None, at(0)),
+        Err(QueueError::Known(id))
+    );
+    assert!(queue.remove(QueueId::new(1), "op", at(0)).is_ok());
+    assert!(queue.remove(QueueId::new(2), "op", at(0)).is_ok());
+    assert_eq!(queue.room(), Ok(()));
+    assert_eq!(
+        queue.accept(entry(4, "", &[]), None, at(0)),
+        Ok(Some(Event::Done { id: QueueId::new(4), at: at(0) }))
+    );
+    let mut queue = Queue::new(Limits { messages: 9, ..limits });
+    for id in 1..=3 {
+        assert_eq!(queue.accept(entry(id, "", &["a@x.example"]), None, at(0)), Ok(None));
+    }
+    assert_eq!(queue.room(), Err(QueueError::TooManyOctets(60)));
+}
+
+#[test]
+fn bodies_stay_in_memory_for_the_first_attempt_only() {
+    let limits = Limits { octets_in_memory: 10, ..Limits::default() };
+    let mut queue = Queue::new(limits);
+    for id in 1..=2 {
+        let body = Body::from(vec![b'x'; 6]);
+        assert_eq!(queue.accept(entry(id, "", &["a@x.example"]), Some(body), at(0)), Ok(None));
+    }
+    let works = taken(&mut queue, 0);
+    let kept: Vec<_> = works.iter().map(|work| work.body.is_some()).collect();
+    assert_eq!(kept, [true, false]);
+    for work in works {
+        let results = all(&work, &deferred("later"));
+        let _ = queue.finished(work, results, &Schedule::default(), at(0));
+    }
+    assert_eq!(queue.in_memory().0, 0);
+    assert!(taken(&mut queue, 300).iter().all(|work| work.body.is_none()));
+}
+
+#[test]
+fn a_site_found_down_gets_one_probe_at_a_time() {
+    let mut queue = Queue::new(Limits { per_site: 3, ..Limits::default() });
+    for id in 1..=9 {
+        assert_eq!(queue.accept(entry(id, "", &["a@x.example"]), None, at(0)), Ok(None));
+    }
+    let mut works = taken(&mut queue, 0);
+    assert_eq!(works.len(), 3);
+    for work in works.drain(..) {
+        let results = all(&work, &host_down());
+        let _ = queue.finished(work, results, &Schedule::default(), at(0));
+    }
+    let mut works = taken(&mut queue, 0);
+    assert_eq!(works.len(), 1, "one probe");
+    let work = works.pop().unwrap();
+    let results = all(&work, &delivered());
+    let _ = queue.finished(work, results, &Schedule::default(), at(0));
+    assert_eq!(taken(&mut queue, 0).len(), 3, "it answered");
+}
+
+#[test]
+fn a_report_says_all_that_rfc_3464_asks_for() {
+    let mut entry = entry(1, "s@f.example", &["a@x.example", "b@x.example"]);
+    entry.parameters.envid = Some("QQ+2B314".into());
+    entry.deliveries[0].delivery.orcpt = Some("rfc822;old+2Da@x.example".into());
+    entry.deliveries[1].delivery.recipient = "b2@x.example".parse().unwrap();
+    let mut queue = queue_of(entry);
+    let work = queue.take(at(60)).unwrap();
+    let results = all(&work, &failed(550, ".no such\nuser: é"));
+    let notice = queue.finished(work, results, &Schedule::default(), at(60)).notice.unwrap();
+    let host = "mx.here.example".parse().unwrap();
+    let original = b"Subject: x\r\n\r\n..a\r\n";
+    let (bounce, body) = notice.compose(QueueId::new(2), &host, original, Destination::Mx);
+    let text = std::str::from_utf8(&body).unwrap();
+    golden("failure.eml", text);
+    let header = usize::try_from(bounce.header_size).unwrap();
+    assert!(text[..header].ends_with("\r\n\r\n"));
+    assert_eq!(bounce.size, u64::try_from(text.len()).unwrap());
+    assert_eq!(bounce.parameters.body, BodyType::EightBitMime);
+}
+
+/// Compares with a file of `testdata/`, whose lines end in LF; `UPDATE_GOLDENS=1` rewrites it.
+fn golden(name: &str, text: &str) {
+    let path = format!("{}/testdata/{name}", env!("CARGO_MANIFEST_DIR"));
+    let text = text.replace("\r\n", "\n");
+    if std::env::var_os("UPDATE_GOLDENS").is_some() {
+        #[expect(clippy::disallowed_methods, reason = "a test rewrites its golden on demand")]
+        std::fs::write(&path, &text).unwrap();
+    }
+    #[expect(clippy::disallowed_methods, reason = "a test reads its golden")]
+    let want = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text, want);
+}
+
+#[test]
+fn hostile_texts_stay_in_their_lines() {
+    let mut entry = entry(1, "s@f.example", &["\"é \\\\ x\"@x.example"]);
+    entry.parameters.envid = Some("a+0D+0AX-Evil: 1\r\n+0".into());
+    entry.deliveries[0].delivery.orcpt = Some("rfc822;b+0D+0A\r\nX-Evil: 1".into());
+    entry.parameters.ret = Some(Ret::Full);
+    let mut queue = queue_of(entry);
+    let work = queue.take(at(0)).unwrap();
+    let results = all(&work, &failed(550, &"\r\n.\r\nX-Evil: 1\r\n".repeat(100)));
+    let notice = queue.finished(work, results, &Schedule::default(), at(0)).notice.unwrap();
+    assert_eq!(notice.returned(), Returned::Whole);
+    let host = "mx.here.example".parse().unwrap();
+    let id = QueueId::new(2);
+    let original = format!("Subject: --=_{id}\r\n\r\n--=_{id}_\r\n..a");
+    let (_, body) = notice.compose(id, &host, original.as_bytes(), Destination::Mx);
+    let text = std::str::from_utf8(&body).unwrap();
+    for line in text.split_terminator("\r\n") {
+        assert!(!line.contains(['\r', '\n']), "{line:?}");
+        assert!(line != "." && !line.starts_with("X-Evil"), "{line:?}");
+        assert!(line.len() <= 998);
+        assert!(!line.starts_with('.') || line.starts_with(".."));
+    }
+    assert!(text.contains("Final-Recipient: utf-8; \"\\x{E9}\\x{20}"), "{text}");
+    assert!(text.contains(&format!("boundary=\"=_{id}__\"")));
+}

@@ -1,0 +1,291 @@
+//! Passwords of SMTP AUTH: parsing, checking and making their hashes (D6).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hint::black_box;
+use std::str::FromStr;
+
+use argon2::password_hash::phc;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Params, Version};
+
+/// The longest password that is hashed, in octets; a longer one is wrong without a look.
+pub const MAX_PASSWORD: usize = 1024;
+
+/// 256 MiB: what one check may take of memory, in KiB.
+const MAX_MEMORY: u32 = 256 * 1024;
+const MAX_PASSES: u32 = 32;
+const MAX_LANES: u32 = 16;
+
+/// A password's hash: a PHC string of argon2id, argon2i or argon2d.
+///
+/// Checking takes the time and memory that the string names: at most 256 MiB, 32 passes, 16 lanes.
+/// Shown by `Display` as the PHC string; `Debug` shows nothing of it.
+///
+/// ```
+/// use waypost_relay::{PasswordHash, hash_password};
+/// let hash = hash_password(b"correct horse", [7; 16])?;
+/// let stored: PasswordHash = hash.to_string().parse()?;
+/// assert!(stored.verify(b"correct horse"));
+/// assert!(!stored.verify(b"battery staple"));
+/// # Ok::<(), waypost_relay::PasswordHashError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "String", into = "String"))]
+pub struct PasswordHash(phc::PasswordHash);
+
+/// Why a text is no password hash, or why no hash was made. No text shows the hash or the password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PasswordHashError {
+    /// Not a PHC string with salt and hash; a password in clear text, perhaps.
+    #[error(
+        "the password is no PHC string such as `$argon2id$v=19$…` (D6); make one with `waypost hash-password`"
+    )]
+    Shape,
+    /// A PHC string of something other than Argon2.
+    #[error(
+        "the password hash is of `{0}` (D6); make one of argon2id with `waypost hash-password`"
+    )]
+    Algorithm(String),
+    /// The version or parameters are not of Argon2.
+    #[error(
+        "the password hash has a version, salt or parameters that Argon2 does not have (RFC 9106); make another with `waypost hash-password`"
+    )]
+    Parameters,
+    /// Checking would take too much.
+    #[error(
+        "checking the password hash takes {memory} KiB, {passes} passes and {lanes} lanes; at most 262144 KiB, 32 and 16 are allowed (D6); make another with `waypost hash-password`"
+    )]
+    TooCostly {
+        /// Memory in KiB.
+        memory: u32,
+        /// Passes over it.
+        passes: u32,
+        /// Lanes.
+        lanes: u32,
+    },
+    /// The password to be hashed is empty or has more than [`MAX_PASSWORD`] octets.
+    #[error("a password has 1 to 1024 octets (D6), not {0}")]
+    PasswordLength(usize),
+}
+
+impl PasswordHash {
+    /// Whether `password` is the one. Takes as long for a wrong one as for the right one; an empty
+    /// or over-long one is wrong at once.
+    #[must_use]
+    pub fn verify(&self, password: &[u8]) -> bool {
+        is_password(password) && Argon2::default().verify_password(password, &self.0).is_ok()
+    }
+
+    fn cost(&self) -> (String, Option<u32>, String) {
+        let phc::PasswordHash { algorithm, version, params, .. } = &self.0;
+        (algorithm.as_str().to_owned(), *version, params.as_str().to_owned())
+    }
+}
+
+fn is_password(password: &[u8]) -> bool {
+    (1..=MAX_PASSWORD).contains(&password.len())
+}
+
+impl FromStr for PasswordHash {
+    type Err = PasswordHashError;
+
+    fn from_str(text: &str) -> Result<Self, PasswordHashError> {
+        let hash = phc::PasswordHash::new(text).map_err(|_| PasswordHashError::Shape)?;
+        if Algorithm::try_from(hash.algorithm.as_str()).is_err() {
+            return Err(PasswordHashError::Algorithm(hash.algorithm.as_str().to_owned()));
+        }
+        let (Some(salt), Some(_)) = (&hash.salt, &hash.hash) else {
+            return Err(PasswordHashError::Shape);
+        };
+        let known = hash.version.is_none_or(|version| Version::try_from(version).is_ok());
+        let params = Params::try_from(&hash).map_err(|_| PasswordHashError::Parameters)?;
+        if !known || salt.len() < argon2::MIN_SALT_LEN {
+            return Err(PasswordHashError::Parameters);
+        }
+        let (memory, passes, lanes) = (params.m_cost(), params.t_cost(), params.p_cost());
+        if memory > MAX_MEMORY || passes > MAX_PASSES || lanes > MAX_LANES {
+            return Err(PasswordHashError::TooCostly { memory, passes, lanes });
+        }
+        Ok(Self(hash))
+    }
+}
+
+impl TryFrom<String> for PasswordHash {
+    type Error = PasswordHashError;
+
+    fn try_from(text: String) -> Result<Self, PasswordHashError> {
+        text.parse()
+    }
+}
+
+impl From<PasswordHash> for String {
+    fn from(hash: PasswordHash) -> String {
+        hash.to_string()
+    }
+}
+
+impl fmt::Display for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordHash(…)")
+    }
+}
+
+/// The argon2id hash of a password: 19 MiB, two passes, one lane. `salt` must be random and new for
+/// each password.
+///
+/// # Errors
+/// [`PasswordHashError::PasswordLength`] for a password that is empty or over-long.
+pub fn hash_password(password: &[u8], salt: [u8; 16]) -> Result<PasswordHash, PasswordHashError> {
+    if !is_password(password) {
+        return Err(PasswordHashError::PasswordLength(password.len()));
+    }
+    Argon2::default()
+        .hash_password_with_salt(password, &salt)
+        .map(PasswordHash)
+        .map_err(|_| PasswordHashError::Parameters)
+}
+
+/// Checks passwords of known and unknown users in the same time, so that the time does not tell
+/// whether a user exists (D6).
+///
+/// The time is that of the parameters that most users' hashes have; users with other parameters can
+/// be told apart, so one should hash all passwords alike. A check takes tens of milliseconds and up
+/// to 256 MiB: a caller bounds how many run at once, and runs them off its event loop.
+#[derive(Clone, Debug, Default)]
+pub struct Verifier {
+    typical: Option<PasswordHash>,
+}
+
+impl Verifier {
+    /// A verifier for users with these hashes.
+    #[must_use]
+    pub fn new<'a>(hashes: impl IntoIterator<Item = &'a PasswordHash>) -> Self {
+        let mut costs: HashMap<_, (usize, &PasswordHash)> = HashMap::new();
+        for hash in hashes {
+            costs.entry(hash.cost()).or_insert((0, hash)).0 += 1;
+        }
+        let typical = costs.into_iter().max_by(|(a, (n, _)), (b, (m, _))| n.cmp(m).then(b.cmp(a)));
+        Self { typical: typical.map(|(_, (_, hash))| hash.clone()) }
+    }
+
+    /// Whether `password` is that of the user with this hash; `None` for a user who does not exist,
+    /// is not active or has no password: false, in the same time.
+    #[must_use]
+    pub fn verify(&self, user: Option<&PasswordHash>, password: &[u8]) -> bool {
+        match user {
+            Some(hash) => hash.verify(password),
+            None => {
+                let _ = self.typical.as_ref().map(|hash| black_box(hash.verify(password)));
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Of `password`, salt `somesalt`, with small parameters.
+    fn small() -> String {
+        let params = Params::new(64, 1, 1, None).unwrap();
+        Argon2::from(params).hash_password_with_salt(b"password", b"somesalt").unwrap().to_string()
+    }
+
+    #[test]
+    fn hashes_are_read_or_refused_d6() {
+        let hash = small();
+        assert_eq!(hash.parse::<PasswordHash>().unwrap().to_string(), hash);
+        for (from, to) in
+            [("", ""), ("argon2id", "argon2i"), ("argon2id", "argon2d"), ("$v=19", "")]
+        {
+            let text = hash.replacen(from, to, 1);
+            assert!(text.parse::<PasswordHash>().is_ok(), "{text}");
+        }
+        for (from, to, want) in [
+            ("argon2id", "argon2", "is of `argon2`"),
+            ("argon2id", "scrypt", "is of `scrypt`"),
+            ("v=19", "v=20", "version"),
+            ("m=64", "m=1", "parameters"),
+            ("m=64", "m=262145", "takes 262145 KiB"),
+            ("m=64", "m=4294967295", "takes 4294967295 KiB"),
+            ("t=1", "t=33", "33 passes"),
+            ("t=1", "t=0", "parameters"),
+            ("p=1", "x=1", "parameters"),
+            ("p=1", "p=", "parameters"),
+            ("$argon2id", "argon2id", "PHC string"),
+            ("$c29tZXNhbHQ", "$c29t", "PHC string"),
+            ("$c29tZXNhbHQ", "", "PHC string"),
+        ] {
+            let text = hash.replacen(from, to, 1);
+            let error = text.parse::<PasswordHash>().unwrap_err().to_string();
+            assert!(error.contains(want), "{text}: {error}");
+            assert!(!error.contains("c29t"), "{error}");
+        }
+        for text in ["", "secret", "$", "$$$$$$$$", "$argon2id$v=19$m=64,t=1,p=1"] {
+            assert!(text.parse::<PasswordHash>().is_err(), "{text}");
+        }
+        assert_eq!(format!("{:?}", hash.parse::<PasswordHash>()), "Ok(PasswordHash(…))");
+    }
+
+    #[test]
+    fn verifies_d6() {
+        let hash: PasswordHash = small().parse().unwrap();
+        let verifier = Verifier::new([&hash]);
+        let long = [b'x'; MAX_PASSWORD + 1];
+        for (password, want) in [
+            (&b"password"[..], true),
+            (b"Password", false),
+            (b"password\0", false),
+            (b"", false),
+            (&long[..MAX_PASSWORD], false),
+            (&long, false),
+        ] {
+            assert_eq!(hash.verify(password), want);
+            assert_eq!(verifier.verify(Some(&hash), password), want);
+            assert!(!verifier.verify(None, password), "an unknown user");
+        }
+        assert!(!Verifier::default().verify(None, b"password"));
+    }
+
+    #[test]
+    fn an_unknown_user_costs_what_most_users_cost_d6() {
+        let cheap: PasswordHash = small().parse().unwrap();
+        let dear: PasswordHash = small().replacen("m=64", "m=128", 1).parse().unwrap();
+        let verifier = Verifier::new([&dear, &cheap, &dear]);
+        assert_eq!(verifier.typical, Some(dear));
+    }
+
+    #[test]
+    fn made_hashes_are_argon2id_d6() {
+        let hash = hash_password("pässword".as_bytes(), [1; 16]).unwrap();
+        assert!(hash.to_string().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        let read: PasswordHash = hash.to_string().parse().unwrap();
+        assert!(read.verify("pässword".as_bytes()));
+        assert_eq!(hash_password(b"", [1; 16]), Err(PasswordHashError::PasswordLength(0)));
+        assert_eq!(
+            hash_password(&[0; 1025], [1; 16]),
+            Err(PasswordHashError::PasswordLength(1025))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC{0,40}|\\$argon2id\\$v=19\\$[mtp=,0-9]{0,20}\\$[a-zA-Z0-9+/]{0,24}\\$[a-zA-Z0-9+/]{0,24}") {
+            if let Ok(hash) = text.parse::<PasswordHash>() {
+                prop_assert_eq!(hash.to_string().parse::<PasswordHash>().unwrap(), hash);
+            }
+        }
+    }
+}

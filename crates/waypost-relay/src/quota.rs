@@ -1,0 +1,160 @@
+//! What quotas count for, and what they answer.
+
+use std::fmt;
+use std::sync::Arc;
+
+use waypost_types::{Mailbox, Reply, Timestamp};
+
+use crate::limits::Limits;
+
+/// Who the recipients of a transaction count for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuotaSubject {
+    /// The organization.
+    pub organization: Arc<str>,
+    /// The registered user behind the sender given in MAIL, by primary address; `None` when there is
+    /// none: then only the organization's limits hold (D10).
+    pub user: Option<Mailbox>,
+    /// The limits that hold.
+    pub limits: Limits,
+}
+
+/// The recipients of one accepted message: what the journal keeps of quotas. Folded back by
+/// [`Ledger::replay`](crate::Ledger::replay).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct QuotaCommit {
+    /// When they were counted.
+    pub at: Timestamp,
+    /// The organization that they count for.
+    pub organization: Box<str>,
+    /// The registered user that they count for, by primary address; `None`: the organization alone.
+    pub user: Option<Mailbox>,
+    /// The recipients of one message, each as often as it was given.
+    pub recipients: Vec<Mailbox>,
+}
+
+/// A limit on what is relayed, in the order in which they answer (D13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum QuotaLimit {
+    /// Messages of a user in 24 hours (D10).
+    MessagesPerUserPerDay,
+    /// Different recipients of a user in 24 hours (D10).
+    UniqueRecipientsPerUserPerDay,
+    /// Recipients of an organization in 24 hours (D11).
+    RecipientsPerDay,
+    /// Recipients of an organization in 10 minutes (D11).
+    RecipientsPer10Minutes,
+}
+
+impl fmt::Display for QuotaLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            QuotaLimit::MessagesPerUserPerDay => "messages of this sender in 24 hours",
+            QuotaLimit::UniqueRecipientsPerUserPerDay => {
+                "different recipients of this sender in 24 hours"
+            }
+            QuotaLimit::RecipientsPerDay => "recipients of this organization in 24 hours",
+            QuotaLimit::RecipientsPer10Minutes => "recipients of this organization in 10 minutes",
+        })
+    }
+}
+
+/// A recipient was counted, or would have been refused where limits are only observed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Reservation {
+    /// The refusal that limits in force would have given (O6).
+    pub would_refuse: Option<QuotaRefusal>,
+}
+
+/// A recipient is beyond a limit. An outcome, not a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} is the limit of {limit}, {used} are used and {reserved} under way", self.allowed)]
+pub struct QuotaRefusal {
+    /// The limit; the first in order when several are hit.
+    pub limit: QuotaLimit,
+    /// What it allows.
+    pub allowed: u32,
+    /// What accepted messages use of it.
+    pub used: u32,
+    /// What messages under way hold of it.
+    pub reserved: u32,
+    /// When one more place is free, at the latest; `None`: never, the limit is 0.
+    pub room_at: Option<Timestamp>,
+}
+
+impl QuotaRefusal {
+    /// The reply to RCPT: `550 5.4.5` for a user's limits, `550 5.7.1` for an organization's day,
+    /// `450 4.2.1` for its 10 minutes.
+    #[must_use]
+    pub fn reply(&self) -> Reply {
+        match self.limit {
+            QuotaLimit::MessagesPerUserPerDay | QuotaLimit::UniqueRecipientsPerUserPerDay => {
+                Reply::new(550, (5, 4, 5), &self.text("Daily relay limit of a user reached", "D10"))
+            }
+            QuotaLimit::RecipientsPerDay => Reply::new(
+                550,
+                (5, 7, 1),
+                &self.text("Daily relay limit of an organization reached", "D11"),
+            ),
+            QuotaLimit::RecipientsPer10Minutes => Reply::new(
+                450,
+                (4, 2, 1),
+                &self.text("Peak relay limit of an organization reached", "D11"),
+            ),
+        }
+    }
+
+    /// The same as a temporary refusal, for `over_limit = "defer"`: 450 with class 4.
+    #[must_use]
+    pub fn deferral(&self) -> Reply {
+        let reply = self.reply();
+        let (subject, detail) = reply.enhanced().map_or((2, 1), |code| (code.1, code.2));
+        Reply::new(450, (4, subject, detail), reply.text())
+    }
+
+    fn text(&self, what: &str, rule: &str) -> String {
+        let Self { limit, allowed, .. } = self;
+        match self.room_at {
+            Some(at) => {
+                format!("{what}: {allowed} {limit}; room again at {at} or before ({rule})")
+            }
+            None => format!("{what}: {allowed} {limit}; ask the administrator ({rule})"),
+        }
+    }
+}
+
+/// How far a limit is used, for `waypost quota`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct QuotaUse {
+    /// The limit.
+    pub limit: QuotaLimit,
+    /// What it allows.
+    pub allowed: u32,
+    /// What accepted messages use of it.
+    pub used: u32,
+    /// What messages under way hold of it.
+    pub reserved: u32,
+    /// When one more place is free, at the latest; `None` when there is room now, or there never is
+    /// because the limit is 0.
+    pub room_at: Option<Timestamp>,
+}
+
+impl QuotaUse {
+    /// The refusal that one more would get, when there is no room for it.
+    pub(crate) fn refusal(&self) -> Option<QuotaRefusal> {
+        let QuotaUse { limit, allowed, used, reserved, room_at } = *self;
+        (used.saturating_add(reserved) >= allowed).then_some(QuotaRefusal {
+            limit,
+            allowed,
+            used,
+            reserved,
+            room_at,
+        })
+    }
+}

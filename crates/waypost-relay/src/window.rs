@@ -1,0 +1,184 @@
+//! A sliding window that counts in buckets and errs on the strict side (D13).
+
+use std::time::Duration;
+
+use waypost_types::Timestamp;
+
+/// The length of a window and of its buckets, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scale {
+    bucket: u64,
+    window: u64,
+}
+
+/// 24 hours in 288 buckets of five minutes.
+pub(crate) const DAY: Scale = Scale { bucket: 300_000, window: 86_400_000 };
+/// 10 minutes in 300 buckets of two seconds.
+pub(crate) const TEN_MINUTES: Scale = Scale { bucket: 2_000, window: 600_000 };
+
+/// The last moment that every scale can number (in 2242); the ledger's clock stops there.
+pub(crate) const END: Timestamp = Timestamp::from_millis(u32::MAX as u64 * 2_000);
+
+impl Scale {
+    /// The number of the bucket that holds `at`.
+    pub(crate) fn bucket(self, at: Timestamp) -> u32 {
+        u32::try_from(at.as_millis() / self.bucket).unwrap_or(u32::MAX)
+    }
+
+    /// When what is counted in a bucket is free again: a window after the bucket's end, so never
+    /// too early, and late by less than a bucket.
+    pub(crate) fn free_at(self, bucket: u32) -> Timestamp {
+        Timestamp::from_millis((u64::from(bucket) + 1) * self.bucket + self.window)
+    }
+
+    pub(crate) fn is_live(self, bucket: u32, now: Timestamp) -> bool {
+        self.free_at(bucket) > now
+    }
+
+    /// When what is counted at `now` will be free.
+    pub(crate) fn free_if_counted(self, now: Timestamp) -> Timestamp {
+        now + Duration::from_millis(self.bucket + self.window)
+    }
+}
+
+/// Messages and recipients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) messages: u32,
+    pub(crate) recipients: u32,
+}
+
+impl Tally {
+    pub(crate) const MESSAGE: Tally = Tally { messages: 1, recipients: 0 };
+    pub(crate) const RECIPIENT: Tally = Tally { messages: 0, recipients: 1 };
+
+    pub(crate) fn add(&mut self, other: Tally) {
+        self.messages = self.messages.saturating_add(other.messages);
+        self.recipients = self.recipients.saturating_add(other.recipients);
+    }
+
+    pub(crate) fn subtract(&mut self, other: Tally) {
+        self.messages = self.messages.saturating_sub(other.messages);
+        self.recipients = self.recipients.saturating_sub(other.recipients);
+    }
+}
+
+/// What was counted, by bucket, oldest first; a bucket in which nothing was counted takes no room.
+/// 12 octets a bucket, at most 302 buckets.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Window {
+    slots: Vec<(u32, Tally)>,
+    sum: Tally,
+}
+
+impl Window {
+    /// What is counted; [`Window::advance`] comes first.
+    pub(crate) fn sum(&self) -> Tally {
+        self.sum
+    }
+
+    /// Forgets what has left the window.
+    pub(crate) fn advance(&mut self, scale: Scale, now: Timestamp) {
+        let dead = self.slots.iter().take_while(|(bucket, _)| !scale.is_live(*bucket, now)).count();
+        for (_, tally) in self.slots.drain(..dead) {
+            self.sum.subtract(tally);
+        }
+        if self.slots.is_empty() {
+            self.slots = Vec::new();
+        }
+    }
+
+    pub(crate) fn add(&mut self, bucket: u32, tally: Tally) {
+        self.sum.add(tally);
+        let place = self.slots.binary_search_by_key(&bucket, |slot| slot.0);
+        match place {
+            Ok(index) => {
+                if let Some((_, counted)) = self.slots.get_mut(index) {
+                    counted.add(tally);
+                }
+            }
+            Err(index) => self.slots.insert(index, (bucket, tally)),
+        }
+    }
+
+    /// Takes back what was added to a bucket.
+    pub(crate) fn subtract(&mut self, bucket: u32, tally: Tally) {
+        if let Ok(index) = self.slots.binary_search_by_key(&bucket, |slot| slot.0)
+            && let Some((_, counted)) = self.slots.get_mut(index)
+        {
+            counted.subtract(tally);
+            self.sum.subtract(tally);
+        }
+    }
+
+    /// When `need` of what `pick` counts will have left the window; `None` when there is not so much.
+    pub(crate) fn free_again(
+        &self,
+        scale: Scale,
+        need: u32,
+        pick: fn(&Tally) -> u32,
+    ) -> Option<Timestamp> {
+        let mut left = need;
+        for (bucket, tally) in &self.slots {
+            left = left.saturating_sub(pick(tally));
+            if left == 0 {
+                return Some(scale.free_at(*bucket));
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn buckets_are_at_most_1_of_288_d13() {
+        for scale in [DAY, TEN_MINUTES] {
+            assert!(scale.bucket * 288 <= scale.window);
+            assert_eq!(scale.window % scale.bucket, 0);
+            assert!(scale.is_live(scale.bucket(END), END), "the end of time is counted");
+        }
+    }
+
+    #[test]
+    fn what_is_counted_leaves_after_the_window_and_within_a_bucket() {
+        let at = Timestamp::from_millis(7_000);
+        let mut window = Window::default();
+        window.add(TEN_MINUTES.bucket(at), Tally::RECIPIENT);
+        for (millis, want) in [(7_000, 1), (607_000, 1), (607_999, 1), (608_000, 0), (u64::MAX, 0)]
+        {
+            let mut later = window.clone();
+            later.advance(TEN_MINUTES, Timestamp::from_millis(millis));
+            assert_eq!(later.sum().recipients, want, "{millis}");
+        }
+        let free = window.free_again(TEN_MINUTES, 1, |tally| tally.recipients);
+        assert_eq!(free, Some(Timestamp::from_millis(608_000)));
+        assert_eq!(window.free_again(TEN_MINUTES, 2, |tally| tally.recipients), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_sum_lies_between_the_exact_window_and_one_bucket_more_d13(
+            steps in prop::collection::vec(0u64..90_000, 1..200)
+        ) {
+            let mut window = Window::default();
+            let mut log = Vec::new();
+            let mut now = 0;
+            for step in steps {
+                now += step;
+                let at = Timestamp::from_millis(now);
+                window.advance(TEN_MINUTES, at);
+                let within = |span: u64| log.iter().filter(|then| now - **then < span).count() as u32;
+                let sum = window.sum().recipients;
+                prop_assert!(within(600_000) <= sum && sum <= within(602_000), "{now}");
+                window.add(TEN_MINUTES.bucket(at), Tally::RECIPIENT);
+                log.push(now);
+                prop_assert!(window.slots.len() <= 302);
+            }
+        }
+    }
+}
