@@ -10,13 +10,18 @@ mod inbound;
 mod lint;
 mod modification;
 mod organization;
+mod relay;
 mod routes;
 mod rules;
 mod server;
 
 use std::collections::HashMap;
+use std::sync::Arc;
+
+use waypost_relay::RelayService;
 
 use crate::diagnostics::{Diagnostic, Place, Report, SourceFile, Spanned};
+use crate::directory::StaticDirectory;
 use crate::policy::Organization;
 use crate::raw::{FileKind, RawConfig, RawDirectory};
 use crate::settings::ServerSettings;
@@ -39,31 +44,39 @@ impl Files for HashMap<String, Vec<u8>> {
     }
 }
 
-/// The compiled parts of a configuration.
-pub(crate) struct Parts {
-    pub(crate) server: ServerSettings,
-    pub(crate) organizations: Vec<Organization>,
+/// The compiled parts of a configuration: what a policy is made of.
+pub struct Compiled {
+    /// The server's own settings.
+    pub server: ServerSettings,
+    /// The organizations, in file order.
+    pub organizations: Vec<Organization>,
+    /// Who may relay.
+    pub relay: RelayService,
+    /// The directory of each organization, in the same order; with password hashes and quotas.
+    pub directories: Vec<Arc<StaticDirectory>>,
 }
 
-/// Checks the whole configuration and compiles its parts. `None`: there are errors in the report, or
-/// what they leave cannot be compiled.
-pub(crate) fn build(raw: &RawConfig, files: &dyn Files, report: &mut Report) -> Option<Parts> {
+/// Checks the whole configuration and compiles its parts.
+///
+/// Adds to the report every mistake and doubt. `None`: the report has errors.
+pub fn compile(raw: &RawConfig, files: &dyn Files, report: &mut Report) -> Option<Compiled> {
     let server = server::build(raw, report);
-    let directories: Vec<_> = raw
+    let written: Vec<_> = raw
         .organization
         .iter()
-        .map(|organization| {
-            let path = organization.directory.as_ref()?;
-            directory_file(path, files, report)
-        })
+        .map(|organization| directory_file(organization.directory.as_ref()?, files, report))
         .collect();
     readable_files(raw, files, report);
-    let organizations = organization::build(raw, &directories, report);
+    let compiled = organization::build(raw, &written, report);
+    let relay = relay::build(raw, &compiled, report);
     lint::expects(raw, report);
     if report.has_errors() {
         return None;
     }
-    Some(Parts { server: server?, organizations })
+    let directories = compiled.iter().map(|one| Arc::clone(&one.directory)).collect();
+    let organizations: Option<Vec<_>> =
+        compiled.into_iter().map(|compiled| compiled.organization).collect();
+    Some(Compiled { server: server?, organizations: organizations?, relay: relay?, directories })
 }
 
 fn directory_file(
@@ -71,9 +84,9 @@ fn directory_file(
     files: &dyn Files,
     report: &mut Report,
 ) -> Option<RawDirectory> {
-    let text = files.read(path.as_str()).and_then(|bytes| {
-        String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
-    });
+    let text = files
+        .read(path.as_str())
+        .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
     match text {
         Ok(text) => crate::raw::read_directory(SourceFile::new(path.as_str(), text), report),
         Err(because) => {
@@ -140,8 +153,10 @@ fn known_names(name: &str, known: &[&str]) -> String {
     let near = crate::raw::nearest(name, known)
         .map(|near| format!("did you mean `{near}`? "))
         .unwrap_or_default();
-    match known {
-        [] => "define it first".into(),
-        _ => format!("{near}known are {}", crate::raw::listed(known)),
+    let shown = crate::raw::listed(known.get(..8).unwrap_or(known));
+    match known.len() {
+        0 => "define it first".into(),
+        1..=8 => format!("{near}known are {shown}"),
+        more => format!("{near}known are {shown} and {} more", more - 8),
     }
 }

@@ -90,8 +90,13 @@ fn compile(
                 let place = place_of(raw, error.field());
                 let (message, cure) = split(&error.kind().to_string());
                 let rule = rule_of(error.field());
-                // A wrong value leaves its key unset, and the route's crate misses it.
-                if place == raw.place && is_unreadable(raw, error.field(), report) {
+                // What could not be read was told already: that it is missing is no news.
+                let follows = match error.field() {
+                    field if field.starts_with("primary") => is_incomplete(&raw.primary),
+                    field if field.starts_with("secondary") => is_incomplete(&raw.secondary),
+                    _ => place == raw.place && !raw.complete,
+                };
+                if follows {
                     continue;
                 }
                 report.push(Diagnostic::error("wrong-route", place, rule, message, cure));
@@ -101,17 +106,9 @@ fn compile(
     }
 }
 
-/// Whether something inside the route was refused already, so that what is missing is not news.
-fn is_unreadable(raw: &Spanned<RawRoute>, field: &str, report: &Report) -> bool {
-    matches!(field, "host" | "primary" | "") && {
-        let next = raw.place;
-        report.diagnostics().iter().any(|found| {
-            found.place.file == next.file
-                && found.rule.starts_with('A')
-                && found.place.start > next.start
-                && found.message.contains(".route.host")
-        })
-    }
+fn is_incomplete(list: &List<RawRouteHost>) -> bool {
+    list.written.is_some_and(|written| written != list.items.len())
+        || list.iter().any(|host| !host.complete)
 }
 
 /// `text; cure` of the crates' errors, or the text and a general cure.

@@ -124,6 +124,11 @@ impl Report {
         sorted
     }
 
+    /// How many findings there are.
+    pub(crate) fn count(&self) -> usize {
+        self.found.len()
+    }
+
     /// Whether there is an error: the configuration cannot be used.
     #[must_use]
     pub fn has_errors(&self) -> bool {

@@ -12,38 +12,11 @@ mod groups;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 
+use waypost_relay::{PasswordHash, UserLimitOverrides};
 use waypost_types::{Account, Directory, Domain, Mailbox, Unavailable, User};
 
 use crate::diagnostics::{Diagnostic, Place, Report, Spanned};
-use crate::raw::{Mode, PasswordHash, RawGroup, RawLimits, RawUser};
-
-/// Relay quotas that override the computed ones (D12); `None` leaves the computed one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LimitOverrides {
-    /// Recipients of the organization in 24 hours.
-    pub recipients_per_day: Option<u64>,
-    /// Recipients of the organization in 10 minutes.
-    pub recipients_per_10_minutes: Option<u64>,
-    /// Messages of one user in 24 hours.
-    pub messages_per_user_per_day: Option<u64>,
-    /// Different recipients of one user in 24 hours.
-    pub unique_recipients_per_user_per_day: Option<u64>,
-    /// Whether quotas refuse (O6); `None`: as the next wider setting says, at last that they do.
-    pub mode: Option<Mode>,
-}
-
-impl From<&RawLimits> for LimitOverrides {
-    fn from(raw: &RawLimits) -> Self {
-        let number = |field: &Option<Spanned<u64>>| field.as_ref().map(|number| number.value);
-        Self {
-            recipients_per_day: number(&raw.recipients_per_day),
-            recipients_per_10_minutes: number(&raw.recipients_per_10_minutes),
-            messages_per_user_per_day: number(&raw.messages_per_user_per_day),
-            unique_recipients_per_user_per_day: number(&raw.unique_recipients_per_user_per_day),
-            mode: raw.mode.as_ref().map(|mode| mode.value),
-        }
-    }
-}
+use crate::raw::{RawGroup, RawLimits, RawUser};
 
 /// What stands behind an address: an index into the list of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,7 +32,7 @@ struct UserEntry {
     user: User,
     active: bool,
     password: Option<PasswordHash>,
-    limits: Option<Box<LimitOverrides>>,
+    limits: Option<UserLimitOverrides>,
 }
 
 #[derive(Clone, Debug)]
@@ -128,8 +101,8 @@ impl StaticDirectory {
 
     /// The relay quotas set for a user, by address or alias (D12).
     #[must_use]
-    pub fn limits(&self, address: &Mailbox) -> Option<&LimitOverrides> {
-        self.user(address)?.limits.as_deref()
+    pub fn limits(&self, address: &Mailbox) -> Option<&UserLimitOverrides> {
+        self.user(address)?.limits.as_ref()
     }
 
     /// Whether the address is that of a user who is switched off, who counts as unrecognized (C8).
@@ -144,12 +117,17 @@ impl StaticDirectory {
         matches!(self.entries.get(address), Some(Entry::Group(_)))
     }
 
+    /// The addresses of the groups, in file order.
+    pub fn group_addresses(&self) -> impl Iterator<Item = &Mailbox> {
+        self.groups.iter().map(|group| &group.address)
+    }
+
     /// The active users, in file order, with their password hashes and quotas.
     pub fn active_users(
         &self,
-    ) -> impl Iterator<Item = (&User, Option<&PasswordHash>, Option<&LimitOverrides>)> {
+    ) -> impl Iterator<Item = (&User, Option<&PasswordHash>, Option<&UserLimitOverrides>)> {
         let active = self.users.iter().filter(|entry| entry.active);
-        active.map(|entry| (&entry.user, entry.password.as_ref(), entry.limits.as_deref()))
+        active.map(|entry| (&entry.user, entry.password.as_ref(), entry.limits.as_ref()))
     }
 
     fn user(&self, address: &Mailbox) -> Option<&UserEntry> {
@@ -221,7 +199,7 @@ impl Builder<'_> {
             user: User { address: address.value.clone(), org_unit: raw.org_unit.value.clone() },
             active: raw.active.value,
             password: raw.password.as_ref().map(|password| password.value.clone()),
-            limits: raw.limits.as_ref().map(|limits| Box::new((&limits.value).into())),
+            limits: raw.limits.as_ref().map(|limits| user_limits(limits, report)),
         });
     }
 
@@ -309,6 +287,26 @@ impl Builder<'_> {
 
 fn is_ours(domains: &[Domain], address: &Mailbox) -> bool {
     address.domain().is_some_and(|domain| domains.contains(domain))
+}
+
+/// What of `limits` can hold for one user; the rest is doubtful.
+fn user_limits(raw: &RawLimits, report: &mut Report) -> UserLimitOverrides {
+    let wider = raw.recipients_per_day.iter().chain(&raw.recipients_per_10_minutes);
+    let wider = wider.map(|found| found.place).chain(raw.mode.iter().map(|mode| mode.place));
+    for place in wider {
+        report.push(Diagnostic::warning(
+            "limit-not-of-users",
+            place,
+            "D12",
+            "this limit holds for an organization, and says nothing for one user",
+            "move it to `[organization.limits]`, or remove it",
+        ));
+    }
+    let number = |field: &Option<Spanned<u32>>| field.as_ref().map(|number| number.value);
+    UserLimitOverrides {
+        messages_per_user_per_day: number(&raw.messages_per_user_per_day),
+        unique_recipients_per_user_per_day: number(&raw.unique_recipients_per_user_per_day),
+    }
 }
 
 fn short(index: usize) -> u32 {

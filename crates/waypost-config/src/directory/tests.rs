@@ -22,8 +22,8 @@ fn build(text: &str) -> (StaticDirectory, Report) {
 const SAMPLE: &str = r#"
 user = [
   { address = "Marie@solarmora.com", aliases = ["m.paul@solarmora.com", "marie@solarmora.fr"],
-    org_unit = "/Sales", password = "$argon2id$v=19$m=1$a$b", limits = { messages_per_user_per_day = 5 } },
-  { address = "gone@solarmora.com", active = false, password = "$argon2id$v=19$m=1$a$b" },
+    org_unit = "/Sales", password = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", limits = { messages_per_user_per_day = 5 } },
+  { address = "gone@solarmora.com", active = false, password = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHRzYWx0c2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" },
   { address = "paul@solarmora.com" },
 ]
 group = [

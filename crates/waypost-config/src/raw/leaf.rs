@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use regex::RegexBuilder;
 use toml::de::DeValue;
+use waypost_relay::PasswordHash;
 use waypost_types::{Domain, Host, HostPort, Mailbox, OrgUnit, ReversePath, RouteName};
 
 use super::reader::{listed, nearest};
@@ -270,6 +271,19 @@ impl Leaf for f64 {
     }
 }
 
+impl Leaf for u32 {
+    const EXPECTED: &'static str = "a whole number";
+    const EXAMPLE: &'static str = "100";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        u32::try_from(whole(value, u32::MAX.into())?).map_err(|_| Fault::Type)
+    }
+
+    fn to_toml(&self) -> String {
+        self.to_string()
+    }
+}
+
 /// A TCP port, 1 to 65535.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Port(pub u16);
@@ -503,38 +517,13 @@ impl Leaf for Pattern {
     }
 }
 
-/// A password's hash in PHC form, such as `$argon2id$v=19$…`; never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PasswordHash(Box<str>);
-
-impl PasswordHash {
-    /// The hash.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for PasswordHash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PasswordHash(…)")
-    }
-}
-
 impl Leaf for PasswordHash {
     const EXPECTED: &'static str = "a password hash";
     const EXAMPLE: &'static str = "\"$argon2id$v=19$…\"";
     const SECRET: bool = true;
 
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
-        let text = text(value)?;
-        let shape = text.starts_with('$')
-            && text.split('$').count() >= 4
-            && text.bytes().all(|byte| byte.is_ascii_graphic());
-        if shape {
-            return Ok(Self(text.into()));
-        }
-        Err(Fault::Value {
+        text(value)?.parse().map_err(|_| Fault::Value {
             message: "this is no password hash".into(),
             cure: Some(
                 "never write a password in clear text; `waypost hash-password` makes a hash".into(),
@@ -543,7 +532,7 @@ impl Leaf for PasswordHash {
     }
 
     fn to_toml(&self) -> String {
-        quoted("")
+        quoted("…")
     }
 }
 

@@ -27,7 +27,7 @@ use reader::{Key, Read, Reader};
 pub use expect::RawExpect;
 pub use inbound::{RawInboundGateway, RawSpamTag};
 pub use keys::{KeyInfo, Kind, Need};
-pub use leaf::{CopyTo, DnsServers, FilePath, Load, Name, OneLine, PasswordHash, Pattern, Port, Range};
+pub use leaf::{CopyTo, DnsServers, FilePath, Load, Name, OneLine, Pattern, Port, Range};
 pub use organization::{RawDirectory, RawGroup, RawLimits, RawOrgUnit, RawOrganization, RawUser};
 pub use reader::List;
 pub(crate) use reader::{listed, nearest};
