@@ -40,6 +40,7 @@ mod build;
 pub mod diagnostics;
 pub mod directory;
 mod duration;
+pub mod policy;
 pub mod raw;
 pub mod settings;
 mod size;

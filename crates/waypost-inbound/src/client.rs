@@ -201,6 +201,8 @@ fn client_information(head: &[&[u8]; HEAD], shapes: &[Shape; HEAD], count: usize
     match shapes {
         _ if count == 0 => Said::Masked,
         _ if is_said_by_client(first) => Said::Other,
+        _ if is_ident(first) && count > HEAD => Said::Ambiguous,
+        _ if is_ident(first) => after_ident(shapes),
         // ([ip] …), and ([ip] [ip]) where both must agree
         [Bracket(Some(a)), Bracket(Some(b)), ..] if a.ip != b.ip => Said::Ambiguous,
         [Bracket(Some(a)), ..] => Said::Client(a.clone()),
@@ -215,12 +217,10 @@ fn client_information(head: &[&[u8]; HEAD], shapes: &[Shape; HEAD], count: usize
         [Bare(_), Bracket(found), ..] => said(found),
         [Bare(a), Bare(b) | User(b), ..] if a.ip != b.ip => Said::Ambiguous,
         [Bare(a), ..] => Said::Client(a.clone()),
-        [Label, ..] if is_ident(first) => after_ident(shapes),
         [Label, ..] => Said::Other,
         // (name [ip] …)
         [Text, Bracket(Some(a)), Bracket(Some(b)), ..] if a.ip != b.ip => Said::Ambiguous,
         [Text, Bracket(found), ..] => said(found),
-        [Text, ..] if is_ident(first) => after_ident(shapes),
         [Text, second, third, ..] if is_prefix(first) => after_prefix(second, third),
         // (host ip), but not (Product 1.2.3.4)
         [Text, Bare(a), ..] if count == 2 && is_host(first) => Said::Client(a.clone()),
@@ -283,7 +283,7 @@ fn after_ident(shapes: &[Shape; HEAD]) -> Said {
         Shape::Bracket(Some(found)) | Shape::Named(Some(found)) | Shape::User(found) => Some(found),
         _ => None,
     });
-    last.cloned().map_or(Said::Other, Said::Client)
+    last.cloned().map_or(Said::Name, Said::Client)
 }
 
 fn is_ident(word: &[u8]) -> bool {

@@ -10,7 +10,8 @@ use std::time::Duration;
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{CNAME, MX, PTR, SOA, TXT};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UdpSocket};
 use waypost_net::dns::{
     DnsError, DnsLimits, Lookup, MAX_ADDRESSES, MAX_HOSTS, Resolver, StaticResolver,
     SystemResolver, resolve_next_hops,
@@ -46,6 +47,7 @@ const ZONE: &[(&str, &str, &str)] = &[
     ("half.example.", "MX", "20 b.two.example."),
     ("dead.example.", "MX", "10 servfail.example."),
     ("odd.example.", "A", "0.0.0.0"),
+    ("long.example.", "MX", "10 long-answer.example."),
     ("turn1.example.", "CNAME", "turn2.example."),
     ("turn2.example.", "CNAME", "turn1.example."),
 ];
@@ -82,6 +84,12 @@ fn answer(question: &Message) -> Option<Message> {
             answer.metadata.response_code = ResponseCode::Refused;
             return Some(answer);
         }
+        // Without an SOA record, as small forwarders answer.
+        "bare.example." => return Some(answer),
+        "bare-nx.example." => {
+            answer.metadata.response_code = ResponseCode::NXDomain;
+            return Some(answer);
+        }
         _ => {}
     }
     let mut at = asked;
@@ -111,9 +119,39 @@ fn answer(question: &Message) -> Option<Message> {
     Some(answer)
 }
 
+/// Over UDP, `long.example` is cut off, so that the question comes again over TCP.
+fn cut(mut answer: Message) -> Message {
+    if answer.queries[0].name().to_ascii() == "long.example." {
+        answer = answer.truncate();
+        answer.metadata.truncation = true;
+    }
+    answer
+}
+
+/// Answers one question over each TCP connection (RFC 1035 section 4.2.2: length, then message).
+async fn serve_tcp(listener: TcpListener) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let length = usize::from(stream.read_u16().await.unwrap());
+        let mut buffer = vec![0; length];
+        stream.read_exact(&mut buffer).await.unwrap();
+        let reply = answer(&Message::from_vec(&buffer).unwrap()).unwrap().to_vec().unwrap();
+        stream.write_u16(u16::try_from(reply.len()).unwrap()).await.unwrap();
+        stream.write_all(&reply).await.unwrap();
+        // Held open until the client is done.
+        let _ = stream.read_u8().await;
+    }
+}
+
 /// Starts the server; the count is that of the questions it has seen.
 async fn serve() -> (SocketAddr, Arc<AtomicUsize>) {
-    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    // A port that is free for TCP may be taken for UDP by another test.
+    let (listener, socket) = loop {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        if let Ok(socket) = UdpSocket::bind(listener.local_addr().unwrap()).await {
+            break (listener, socket);
+        }
+    };
+    tokio::spawn(serve_tcp(listener));
     let (at, seen) = (socket.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
     let count = Arc::clone(&seen);
     tokio::spawn(async move {
@@ -122,7 +160,7 @@ async fn serve() -> (SocketAddr, Arc<AtomicUsize>) {
             count.fetch_add(1, Ordering::SeqCst);
             let Ok(question) = Message::from_vec(&buffer[..length]) else { continue };
             if let Some(answer) = answer(&question) {
-                socket.send_to(&answer.to_vec().unwrap(), peer).await.unwrap();
+                socket.send_to(&cut(answer).to_vec().unwrap(), peer).await.unwrap();
             }
         }
     });
@@ -156,8 +194,11 @@ async fn questions_and_answers_a4() {
         ("two.example", "10 a.two.example, 20 b.two.example"),
         ("alias.example", "10 a.two.example, 20 b.two.example"),
         ("null.example", "0 Null"),
+        ("long.example", "10 long-answer.example"),
         ("implicit.example", "no record of this type"),
         ("nowhere.example", "no such domain"),
+        ("bare.example", "no record of this type"),
+        ("bare-nx.example", "no such domain"),
         ("servfail.example", "no answer now: "),
         ("refused.example", "no answer now: "),
     ] {
@@ -201,6 +242,14 @@ async fn silence_is_temporary() {
     let got = dns.mx(&domain("silent.example")).await;
     assert!(matches!(got, Err(DnsError::Temporary(_))), "{got:?}");
     assert!(start.elapsed() <= Duration::from_secs(21));
+}
+
+#[tokio::test]
+async fn the_systems_servers_or_an_error_that_says_what_to_mend() {
+    match SystemResolver::from_system(DnsLimits::default()) {
+        Ok(dns) => assert!(dns.addresses(&domain("localhost")).await.is_ok()),
+        Err(error) => assert!(error.to_string().contains("`dns`"), "{error}"),
+    }
 }
 
 #[test]

@@ -151,7 +151,7 @@ mod tests {
                 id,
                 at,
                 number: 1,
-                results: vec![Ended { delivery: 0, outcome: failed(550, "no\nsuch") }],
+                results: vec![Ended::new(0, failed(550, "no\nsuch"))],
                 next: Some(at),
                 delay_told: false,
             }),

@@ -79,6 +79,29 @@ pub struct Ended {
     pub delivery: u32,
     /// What became of it.
     pub outcome: Outcome,
+    /// For a delivered one: who tells the sender of it, if he asked.
+    #[serde(default)]
+    pub handover: Handover,
+}
+
+impl Ended {
+    /// An outcome, the next hop telling of success.
+    #[must_use]
+    pub fn new(delivery: u32, outcome: Outcome) -> Self {
+        Self { delivery, outcome, handover: Handover::default() }
+    }
+}
+
+/// Who answers `NOTIFY=SUCCESS` once a delivery was handed over (RFC 3461 section 5.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Handover {
+    /// The next hop: it was given the DSN parameters.
+    #[default]
+    Passed,
+    /// We: the next hop does not know DSN, so the sender hears that the message was relayed.
+    Relayed,
+    /// We: this was the final delivery (Maildir, LMTP).
+    Final,
 }
 
 /// One attempt at the deliveries of one [`crate::Work`].

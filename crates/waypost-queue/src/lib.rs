@@ -55,7 +55,7 @@
 //! queue.accept(entry, Some(body), now)?; // after the commit of `Record::accepted`
 //! let work = queue.take(now).expect("it is ready at once");
 //! let outcome = Outcome::Delivered { host: None, reply: Reply::new(250, (2, 0, 0), "ok") };
-//! let results = vec![Ended { delivery: 0, outcome }];
+//! let results = vec![Ended::new(0, outcome)];
 //! let finished = queue.finished(work, results, &Schedule::default(), now);
 //! assert_eq!(finished.events.len(), 2); // attempted, done: to be committed lazily
 //! assert!(finished.notice.is_none() && queue.is_empty());
@@ -88,7 +88,7 @@ mod work;
 pub use body::Body;
 pub use codec::{DecodeError, FRAME_HEADER, LARGEST_EVENT, decode, encode, frame_header, unframe};
 pub use entry::{Entry, Hold, Owed};
-pub use event::{Attempt, ConfigChange, Ended, Event, QuotaCommit};
+pub use event::{Attempt, ConfigChange, Ended, Event, Handover, QuotaCommit};
 pub use lanes::Site;
 #[cfg(any(test, feature = "test-kit"))]
 pub use model_store::ModelStore;

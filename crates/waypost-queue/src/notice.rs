@@ -4,19 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use waypost_types::{
-    Changes, Delivery, Destination, Domain, EnhancedCode, Failure, FailureScope, MailParameters,
-    Mailbox, Notify, QueueId, ReplyClass, Ret, ReversePath, Timestamp, TlsDemand,
+    Changes, Delivery, Destination, Domain, EnhancedCode, Failure, FailureScope, HostPort,
+    MailParameters, Mailbox, Notify, QueueId, Reply, ReplyClass, Ret, ReversePath, Timestamp,
+    TlsDemand,
 };
 
 use crate::report::report;
-use crate::{Body, Entry};
+use crate::{Body, Entry, Handover};
 
-/// What the sender of a message is to be told about deliveries that failed or wait (RFC 3464).
+/// What the sender of a message is to be told about deliveries that failed, wait or, if he asked,
+/// succeeded (RFC 3464).
 ///
 /// It goes to the sender that the next hop was told, so after D8's rewriting to that address, as the
 /// next hop's own bounces do. There is none for a null sender, for a delivery with `suppress_bounces`
-/// (C6), nor for one whose `NOTIFY` does not ask for it (RFC 3461 section 5.2.6). All failures of one attempt
-/// share one notice.
+/// (C6), nor for one whose `NOTIFY` does not ask for it (RFC 3461 section 5.2.6). All that one
+/// attempt gives reason to tell is in one notice. A notice that fails itself tells nobody.
 #[derive(Clone, Debug)]
 pub struct Notice {
     pub(crate) entry: Arc<Entry>,
@@ -30,17 +32,33 @@ pub struct Notice {
 pub(crate) struct Line {
     pub(crate) place: usize,
     pub(crate) kind: Kind,
-    pub(crate) failure: Failure,
+    pub(crate) host: Option<HostPort>,
+    pub(crate) reply: Reply,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// It cannot be delivered.
     Failed,
+    /// The same, for want of a secure connection.
+    Insecure,
     /// Its lifetime is over.
     Expired,
     /// It waits until then at the longest.
     Delayed { until: Timestamp },
+    /// A next hop that reports no delivery has it.
+    Relayed,
+    /// It is in the mailbox system.
+    Delivered,
+}
+
+/// What became of a delivery, in the words of RFC 3464 section 2.3.3; the most urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Action {
+    Failed,
+    Delayed,
+    Relayed,
+    Delivered,
 }
 
 /// How much of the original message a notice returns.
@@ -65,10 +83,16 @@ impl Notice {
         self.entry.id
     }
 
-    /// How many deliveries failed for good; the others wait.
+    /// How many deliveries failed for good.
     #[must_use]
     pub fn failures(&self) -> usize {
-        self.lines.iter().filter(|line| !matches!(line.kind, Kind::Delayed { .. })).count()
+        let failed = |line: &&Line| line.kind.action() == Action::Failed;
+        self.lines.iter().filter(failed).count()
+    }
+
+    /// What is most urgent in it.
+    pub(crate) fn action(&self) -> Action {
+        self.lines.iter().map(|line| line.kind.action()).min().unwrap_or(Action::Delivered)
     }
 
     /// How much of the original [`Notice::compose`] puts in: all of it only when a delivery failed and
@@ -95,7 +119,7 @@ impl Notice {
         destination: Destination,
     ) -> (Entry, Body) {
         let report = report(self, id, hostname, original);
-        let kind = if self.failures() > 0 { "failure" } else { "delay" };
+        let action = self.action().as_str();
         let delivery = Delivery {
             recipient: self.to.clone(),
             original_recipient: self.to.clone(),
@@ -117,14 +141,36 @@ impl Notice {
                 smtputf8: self.to.needs_smtputf8(),
                 ..MailParameters::default()
             },
-            client: format!("notice of {kind} about {}", self.entry.id).into(),
+            client: format!("notice about {} ({action})", self.entry.id).into(),
             trace: Box::default(),
             deliveries: vec![delivery.into()],
-            decision: format!(r#"{{"notice":"{kind}","about":"{}"}}"#, self.entry.id).into(),
+            decision: format!(r#"{{"notice":"{action}","about":"{}"}}"#, self.entry.id).into(),
             size: u64::try_from(report.bytes.len()).unwrap_or(u64::MAX),
             header_size: report.header_size,
         };
         (entry, report.bytes.into())
+    }
+}
+
+impl Kind {
+    pub(crate) fn action(self) -> Action {
+        match self {
+            Kind::Failed | Kind::Insecure | Kind::Expired => Action::Failed,
+            Kind::Delayed { .. } => Action::Delayed,
+            Kind::Relayed => Action::Relayed,
+            Kind::Delivered => Action::Delivered,
+        }
+    }
+}
+
+impl Action {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Action::Failed => "failed",
+            Action::Delayed => "delayed",
+            Action::Relayed => "relayed",
+            Action::Delivered => "delivered",
+        }
     }
 }
 
@@ -134,12 +180,13 @@ impl Line {
     pub(crate) fn status(&self) -> EnhancedCode {
         let class = match self.kind {
             Kind::Expired => return EnhancedCode(5, 4, 7),
-            Kind::Failed => 5,
+            Kind::Failed | Kind::Insecure => 5,
             Kind::Delayed { .. } => 4,
+            Kind::Relayed | Kind::Delivered => 2,
         };
-        match self.failure.reply.enhanced() {
+        match self.reply.enhanced() {
             Some(EnhancedCode(_, subject, detail)) => EnhancedCode(class, subject, detail),
-            None if self.failure.scope == FailureScope::Tls => EnhancedCode(class, 7, 0),
+            None if self.kind == Kind::Insecure => EnhancedCode(class, 7, 0),
             None => EnhancedCode(class, 0, 0),
         }
     }
@@ -148,6 +195,10 @@ impl Line {
     pub(crate) fn advice(&self) -> &'static str {
         let EnhancedCode(_, subject, detail) = self.status();
         match (self.kind, subject, detail) {
+            (Kind::Delivered, ..) => "You asked to be told.",
+            (Kind::Relayed, ..) => {
+                "You asked to be told. That system may not tell you of the delivery itself."
+            }
             (Kind::Delayed { .. }, ..) => {
                 "You need not do anything: delivery is tried again until the time given."
             }
@@ -155,7 +206,7 @@ impl Line {
                 "The receiving system could not be reached, or put the message off, for the whole \
                  time. Send it again later, or reach the recipient another way."
             }
-            _ if self.failure.scope == FailureScope::Tls => {
+            (Kind::Insecure, ..) => {
                 "A secure connection is required and could not be made. Ask the administrator of \
                  the receiving system to look at its TLS certificate."
             }
@@ -168,7 +219,7 @@ impl Line {
                 "The receiving system refuses the message by its rules. Ask its administrator, \
                  and quote the reply above."
             }
-            _ if self.failure.reply.class() == ReplyClass::Permanent => {
+            _ if self.reply.class() == ReplyClass::Permanent => {
                 "The receiving system refused the message for good. Correct what its reply above \
                  names, or ask its administrator."
             }
@@ -190,36 +241,52 @@ impl Told {
     }
 
     pub(crate) fn failed(&mut self, place: u32, failure: &Failure) {
-        self.tell(place, Kind::Failed, failure, Notify::on_failure);
+        let kind = match failure.scope {
+            FailureScope::Tls => Kind::Insecure,
+            FailureScope::Host | FailureScope::Message => Kind::Failed,
+        };
+        self.tell(place, kind, failure.host.as_ref(), &failure.reply);
     }
 
     pub(crate) fn expired(&mut self, place: u32, failure: &Failure) {
-        self.tell(place, Kind::Expired, failure, Notify::on_failure);
+        self.tell(place, Kind::Expired, failure.host.as_ref(), &failure.reply);
     }
 
     /// Whether the sender asked to be told.
     pub(crate) fn delayed(&mut self, place: u32, failure: &Failure, lifetime: Duration) -> bool {
         let until = self.entry.accepted_at + lifetime;
-        self.tell(place, Kind::Delayed { until }, failure, |notify| {
-            matches!(notify, Notify::On { delay: true, .. })
-        })
+        self.tell(place, Kind::Delayed { until }, failure.host.as_ref(), &failure.reply)
     }
 
-    fn tell(
+    pub(crate) fn delivered(
         &mut self,
         place: u32,
-        kind: Kind,
-        failure: &Failure,
-        asked: impl Fn(Notify) -> bool,
-    ) -> bool {
+        handover: Handover,
+        host: Option<&HostPort>,
+        reply: &Reply,
+    ) {
+        let kind = match handover {
+            Handover::Passed => return,
+            Handover::Relayed => Kind::Relayed,
+            Handover::Final => Kind::Delivered,
+        };
+        self.tell(place, kind, host, reply);
+    }
+
+    fn tell(&mut self, place: u32, kind: Kind, host: Option<&HostPort>, reply: &Reply) -> bool {
         let Ok(place) = usize::try_from(place) else { return false };
         let Some(owed) = self.entry.deliveries.get(place) else { return false };
         let Delivery { sender, suppress_bounces, notify, .. } = &owed.delivery;
+        let asked = match kind {
+            Kind::Failed | Kind::Insecure | Kind::Expired => notify.on_failure(),
+            Kind::Delayed { .. } => matches!(notify, Notify::On { delay: true, .. }),
+            Kind::Relayed | Kind::Delivered => matches!(notify, Notify::On { success: true, .. }),
+        };
         let nobody = self.entry.sender.is_null() || sender.is_null();
-        if nobody || *suppress_bounces || !asked(*notify) {
+        if nobody || *suppress_bounces || !asked {
             return false;
         }
-        self.lines.push(Line { place, kind, failure: failure.clone() });
+        self.lines.push(Line { place, kind, host: host.cloned(), reply: reply.clone() });
         true
     }
 

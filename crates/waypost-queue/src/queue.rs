@@ -251,11 +251,14 @@ impl Queue {
         let tell_delay =
             !group.delay_told && self.limits.delay_notice.is_some_and(|after| age >= after);
         group.deliveries.clear();
-        for Ended { delivery, outcome } in &results {
+        for Ended { delivery, outcome, handover } in &results {
             let fate = usize::try_from(*delivery).ok().and_then(|at| message.fates.get_mut(at));
             let Some(fate) = fate else { continue };
             match outcome {
-                Outcome::Delivered { .. } => fate.end = Some(End::Delivered),
+                Outcome::Delivered { host, reply } => {
+                    fate.end = Some(End::Delivered);
+                    told.delivered(*delivery, *handover, host.as_ref(), reply);
+                }
                 Outcome::Failed(failure) => {
                     fate.end = Some(End::Failed);
                     fate.failure = Some(failure.clone());
@@ -452,8 +455,8 @@ fn complete(deliveries: &[u32], mut results: Vec<Ended>) -> Vec<Ended> {
         return results;
     }
     results.reverse();
-    let mut by_place: BTreeMap<u32, Outcome> =
-        results.into_iter().map(|ended| (ended.delivery, ended.outcome)).collect();
+    let mut by_place: BTreeMap<u32, Ended> =
+        results.into_iter().map(|ended| (ended.delivery, ended)).collect();
     let unsaid = || {
         Outcome::Deferred(Failure {
             scope: FailureScope::Message,
@@ -461,13 +464,9 @@ fn complete(deliveries: &[u32], mut results: Vec<Ended>) -> Vec<Ended> {
             reply: Reply::new(451, (4, 3, 0), "Local error: the attempt ended without an outcome"),
         })
     };
-    deliveries
-        .iter()
-        .map(|place| Ended {
-            delivery: *place,
-            outcome: by_place.remove(place).unwrap_or_else(unsaid),
-        })
-        .collect()
+    let ended =
+        |place: &u32| by_place.remove(place).unwrap_or_else(|| Ended::new(*place, unsaid()));
+    deliveries.iter().map(ended).collect()
 }
 
 fn health(results: &[Ended]) -> Health {

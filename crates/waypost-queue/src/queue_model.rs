@@ -137,7 +137,7 @@ impl World {
                     _ => deferred("later"),
                 };
                 outcomes = outcomes.rotate_right(3);
-                Ended { delivery: *delivery, outcome }
+                Ended::new(*delivery, outcome)
             })
             .collect();
         let about = work.entry.id;
@@ -406,7 +406,7 @@ fn one_dead_site_of_a_hundred_delays_no_other() {
         }
         for (host, work) in running {
             *delivered_to.entry(host).or_insert(0) += 1;
-            let results = vec![Ended { delivery: 0, outcome: delivered() }];
+            let results = vec![Ended::new(0, delivered())];
             let _ = queue.finished(work, results, &schedule, now);
         }
         let fewest = delivered_to.values().min().copied().unwrap_or(0);

@@ -6,12 +6,12 @@ use waypost_types::{Body as BodyType, Destination, Notify, QueueId, Ret, TlsDema
 
 use crate::testing::{at, deferred, delivered, entry, failed, host_down};
 use crate::{
-    Body, DeliveryState, Ended, Entry, Event, Hold, Limits, Queue, QueueError, Returned, Schedule,
-    Work,
+    Body, DeliveryState, Ended, Entry, Event, Handover, Hold, Limits, Queue, QueueError, Returned,
+    Schedule, Work,
 };
 
 fn all(work: &Work, outcome: &waypost_types::Outcome) -> Vec<Ended> {
-    let ended = |place: &u32| Ended { delivery: *place, outcome: outcome.clone() };
+    let ended = |place: &u32| Ended::new(*place, outcome.clone());
     work.deliveries.iter().map(ended).collect()
 }
 
@@ -167,13 +167,43 @@ fn a_delay_is_told_once_and_only_if_asked_for() {
 }
 
 #[test]
+fn success_is_told_to_those_who_asked_by_whom_it_concerns() {
+    let asked = Notify::On { success: true, failure: false, delay: false };
+    for (handover, notify, action) in [
+        (Handover::Passed, asked, None),
+        (Handover::Relayed, asked, Some("relayed")),
+        (Handover::Final, asked, Some("delivered")),
+        (Handover::Final, Notify::Unsaid, None),
+        (Handover::Final, Notify::Never, None),
+    ] {
+        let mut entry = entry(1, "s@f.example", &["a@x.example"]);
+        entry.deliveries[0].delivery.notify = notify;
+        entry.parameters.ret = Some(Ret::Full);
+        let mut queue = queue_of(entry);
+        let work = queue.take(at(0)).unwrap();
+        let results = vec![Ended { handover, ..Ended::new(0, delivered()) }];
+        let finished = queue.finished(work, results, &Schedule::default(), at(0));
+        let Some(notice) = finished.notice else {
+            assert_eq!(action, None, "{handover:?} {notify:?}");
+            continue;
+        };
+        assert_eq!((notice.failures(), notice.returned()), (0, Returned::Header));
+        let host = "mx.here.example".parse().unwrap();
+        let (_, body) = notice.compose(QueueId::new(2), &host, b"A: b\r\n\r\n", Destination::Mx);
+        let text = std::str::from_utf8(&body).unwrap();
+        let want = format!("Action: {}\r\nStatus: 2.0.0\r\n", action.unwrap());
+        assert!(text.contains(&want), "{text}");
+    }
+}
+
+#[test]
 fn wrong_outcomes_do_no_harm() {
     let mut queue = queue_of(entry(1, "s@f.example", &["a@x.example", "b@x.example"]));
     let work = queue.take(at(0)).unwrap();
     let results = vec![
-        Ended { delivery: 1, outcome: delivered() },
-        Ended { delivery: 1, outcome: failed(550, "no") },
-        Ended { delivery: 77, outcome: failed(550, "no") },
+        Ended::new(1, delivered()),
+        Ended::new(1, failed(550, "no")),
+        Ended::new(77, failed(550, "no")),
     ];
     let finished = queue.finished(work, results, &Schedule::default(), at(0));
     assert!(finished.notice.is_none());

@@ -2,7 +2,7 @@
 
 use waypost_types::{Body, Delivery, Domain, Mailbox, QueueId};
 
-use crate::notice::{Kind, Line, Notice, Returned};
+use crate::notice::{Action, Kind, Line, Notice, Returned};
 
 pub(crate) struct Report {
     pub(crate) bytes: Vec<u8>,
@@ -46,9 +46,11 @@ pub(crate) fn report(notice: &Notice, id: QueueId, hostname: &Domain, original: 
     message.line(&format!("Date: {}", notice.at.rfc5322()));
     message.line(&format!("From: Mail delivery <mailer-daemon@{hostname}>"));
     message.line(&format!("To: <{}>", notice.to));
-    let subject = match notice.failures() {
-        0 => "Delayed: your message waits to be delivered",
-        _ => "Not delivered: your message could not be delivered",
+    let subject = match notice.action() {
+        Action::Failed => "Not delivered: your message could not be delivered",
+        Action::Delayed => "Delayed: your message waits to be delivered",
+        Action::Relayed => "Relayed: your message was passed on",
+        Action::Delivered => "Delivered: your message has arrived",
     };
     message.line(&format!("Subject: {subject}"));
     message.line(&format!("Message-ID: <{id}@{hostname}>"));
@@ -83,9 +85,11 @@ fn explain(out: &mut Lines, notice: &Notice, hostname: &Domain) {
     for line in &notice.lines {
         let Some(delivery) = delivery(notice, line) else { continue };
         let (what, until) = match line.kind {
-            Kind::Failed => ("could not be delivered to", None),
+            Kind::Failed | Kind::Insecure => ("could not be delivered to", None),
             Kind::Expired => ("could not be delivered in time to", None),
             Kind::Delayed { until } => ("could not yet be delivered to", Some(until)),
+            Kind::Relayed => ("was passed on, to a system that does not report, for", None),
+            Kind::Delivered => ("was delivered to", None),
         };
         out.wrapped("", &format!("Your message of {accepted} {what}"));
         out.line("");
@@ -94,12 +98,12 @@ fn explain(out: &mut Lines, notice: &Notice, hostname: &Domain) {
             out.line(&format!("    (sent on to <{}>)", delivery.recipient));
         }
         out.line("");
-        match &line.failure.host {
+        match &line.host {
             Some(host) => out.wrapped("", &format!("The server {host} said:")),
             None => out.wrapped("", &format!("On the way to {}:", delivery.destination)),
         }
         out.line("");
-        out.wrapped("    ", &line.failure.reply.to_string());
+        out.wrapped("    ", &line.reply.to_string());
         out.line("");
         if let Some(until) = until {
             out.wrapped("", &format!("It is tried again until {}.", until.rfc5322()));
@@ -126,20 +130,16 @@ fn delivery_status(out: &mut Lines, notice: &Notice, hostname: &Domain) {
             out.field("Original-Recipient", &format!("{kind}; {}", decoded_xtext(address)));
         }
         out.field("Final-Recipient", &recipient(&delivery.recipient));
-        let action = match line.kind {
-            Kind::Failed | Kind::Expired => "failed",
-            Kind::Delayed { .. } => "delayed",
-        };
-        out.field("Action", action);
+        out.field("Action", line.kind.action().as_str());
         out.field("Status", &line.status().to_string());
-        if let Some(host) = &line.failure.host {
+        if let Some(host) = &line.host {
             let name = match host.host.ip() {
                 Some(ip) => format!("[{ip}]"),
                 None => host.host.to_string(),
             };
             out.field("Remote-MTA", &format!("dns; {name}"));
         }
-        out.field("Diagnostic-Code", &format!("smtp; {}", line.failure.reply));
+        out.field("Diagnostic-Code", &format!("smtp; {}", line.reply));
         out.field("Last-Attempt-Date", &notice.at.rfc5322());
         if let Kind::Delayed { until } = line.kind {
             out.field("Will-Retry-Until", &until.rfc5322());

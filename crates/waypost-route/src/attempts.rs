@@ -2,9 +2,11 @@
 
 use std::fmt;
 
-use waypost_types::{HostPort, QueueId, Timestamp};
+use waypost_types::{
+    EnhancedCode, Failure, FailureScope, HostPort, Outcome, QueueId, Reply, ReplyClass, Timestamp,
+};
 
-use crate::{Draw, Health, HostState, Route, RouteHost, Tier};
+use crate::{Draw, Health, HostState, OnTlsFailure, Route, RouteHost, Tier};
 
 /// The hosts that one attempt may try, in order, and those that it must skip, with the reason (A9).
 ///
@@ -45,6 +47,47 @@ impl Attempts<'_> {
         }
         self.skipped.iter().filter_map(|skipped| skipped.why.until()).min()
     }
+
+    /// What becomes of the message when this attempt is over and nothing was delivered: `failures`
+    /// are those of the hosts that were tried, in order (A9, A10).
+    ///
+    /// - A failure of the message itself decides: 5yz fails, anything else defers.
+    /// - TLS failed on every host, be it in this attempt (at least once) or before the pause that a
+    ///   skipped host is in: the message bounces, or is deferred if the route says so. So messages
+    ///   that take turns at the probes of a route's hosts do not wait for each other for days.
+    /// - All else defers, with the last failure that is not one of TLS.
+    #[must_use]
+    pub fn outcome(&self, failures: &[Failure], on_tls_failure: OnTlsFailure) -> Outcome {
+        if let Some(own) = failures.iter().find(|f| f.scope == FailureScope::Message) {
+            return Outcome::from_refusal(own.scope, own.host.clone(), own.reply.clone());
+        }
+        let Some(last) = failures.last() else {
+            let text = format!("every host of the route is in its pause: {self}");
+            let reply = Reply::new(451, (4, 4, 1), &text);
+            return Outcome::Deferred(Failure { scope: FailureScope::Host, host: None, reply });
+        };
+        let other = failures.iter().rfind(|f| f.scope != FailureScope::Tls);
+        let all_tls = other.is_none() && self.skipped.iter().all(|skipped| skipped.why.is_tls());
+        match (all_tls, on_tls_failure) {
+            (true, OnTlsFailure::Bounce) => Outcome::Failed(made_permanent(last)),
+            (true, OnTlsFailure::Defer) | (false, _) => {
+                Outcome::Deferred(other.unwrap_or(last).clone())
+            }
+        }
+    }
+}
+
+/// The failure with a reply that says `never`: 4yz becomes 550, 4.x.y becomes 5.x.y.
+fn made_permanent(failure: &Failure) -> Failure {
+    let reply = &failure.reply;
+    let reply = match (reply.class(), reply.enhanced()) {
+        (ReplyClass::Permanent, _) => reply.clone(),
+        (_, Some(EnhancedCode(_, subject, detail))) => {
+            Reply::new(550, (5, subject, detail), reply.text())
+        }
+        (_, None) => Reply::new(550, (5, 7, 5), reply.text()),
+    };
+    Failure { reply, ..failure.clone() }
 }
 
 impl fmt::Display for Attempts<'_> {
@@ -60,8 +103,9 @@ impl fmt::Display for Attempts<'_> {
         for Skipped { host, why } in &self.skipped {
             write!(f, "; not {}: ", host.at)?;
             match why {
-                HostState::Paused { until, failures } => {
-                    write!(f, "in pause until {until} after failure {failures} in a row")?;
+                HostState::Paused { until, failures, .. } => {
+                    let tls = if why.is_tls() { " (TLS)" } else { "" };
+                    write!(f, "in pause until {until} after failure {failures} in a row{tls}")?;
                 }
                 HostState::Probing { .. } => f.write_str("being probed by another attempt")?,
                 HostState::Up | HostState::ProbeDue { .. } => f.write_str("down")?,

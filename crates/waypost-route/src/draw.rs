@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::Hasher;
+use std::str::FromStr;
 
 use siphasher::sip::SipHasher24;
 use waypost_types::{Domain, QueueId, RouteName};
@@ -13,7 +14,7 @@ use waypost_types::{Domain, QueueId, RouteName};
 /// Uniform over 64 bits. Shown as 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(transparent))]
+#[cfg_attr(feature = "serde", serde(try_from = "String", into = "String"))]
 pub struct Draw(u64);
 
 impl Draw {
@@ -69,6 +70,36 @@ impl fmt::Display for Draw {
     }
 }
 
+/// The text is no draw.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is no draw; copy its 16 hexadecimal digits, such as `6c21e73a27888a7d` (A9)")]
+pub struct DrawError(());
+
+impl FromStr for Draw {
+    type Err = DrawError;
+
+    fn from_str(text: &str) -> Result<Self, DrawError> {
+        if text.len() != 16 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(DrawError(()));
+        }
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| DrawError(()))
+    }
+}
+
+impl TryFrom<String> for Draw {
+    type Error = DrawError;
+
+    fn try_from(text: String) -> Result<Self, DrawError> {
+        text.parse()
+    }
+}
+
+impl From<Draw> for String {
+    fn from(draw: Draw) -> String {
+        draw.to_string()
+    }
+}
+
 /// A stream of numbers (SplitMix64). Not secret: secrecy lies in the key of the draw.
 pub(crate) struct Numbers {
     next: u64,
@@ -108,6 +139,17 @@ mod tests {
         assert_ne!(draw, Draw::new([7; 16], QueueId::new(2), &name("Edge")));
         assert_ne!(draw, Draw::new([7; 16], QueueId::new(1), &name("Edge2")));
         assert_eq!(draw, Draw::from_value(draw.value()));
+    }
+
+    #[test]
+    fn text_form_parses_back_a9() {
+        for value in [0, 1, 0x6c21_e73a_2788_8a7d, u64::MAX] {
+            let draw = Draw::from_value(value);
+            assert_eq!(draw.to_string().parse(), Ok(draw));
+        }
+        for wrong in ["", "1", "+c21e73a27888a7d", "6c21e73a27888a7g", "06c21e73a27888a7d"] {
+            assert!(wrong.parse::<Draw>().is_err(), "{wrong}");
+        }
     }
 
     /// The values must never change: mail in the queue and old explanations hold on to them.

@@ -93,6 +93,12 @@ pub enum RouteErrorKind {
     /// No TCP port at all.
     #[error("port {0} does not exist; with LMTP any port from 1 to 65535 may be used (A2)")]
     LmtpPort(i64),
+    /// A port of the outbound gateway outside A2.
+    #[error(
+        "port {0} is not allowed for the outbound gateway; write 25, 587 or a port from 1024 to \
+         65535 (A2, B1); for 465 use a routing rule and a route with a list of hosts (B2)"
+    )]
+    GatewayPort(u16),
     /// A load that is missing.
     #[error(
         "the host has no load; write `load = 100` for a lone host, `load = 0` for standby (A3)"

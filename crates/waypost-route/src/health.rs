@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use waypost_types::{HostPort, Timestamp};
+use waypost_types::{FailureScope, HostPort, Timestamp};
 
 /// The first pause after a host-scoped failure (A9).
 pub const FIRST_PAUSE: Duration = Duration::from_secs(15);
@@ -30,6 +30,8 @@ pub enum HostState {
         until: Timestamp,
         /// Failures in a row.
         failures: u32,
+        /// What the last of them was.
+        cause: FailureScope,
     },
     /// Its pause is over and nobody has tried since: one attempt may.
     ProbeDue {
@@ -42,6 +44,8 @@ pub enum HostState {
         until: Timestamp,
         /// Failures in a row.
         failures: u32,
+        /// What the last of them was.
+        cause: FailureScope,
     },
 }
 
@@ -50,6 +54,17 @@ impl HostState {
     #[must_use]
     pub fn may_try(self) -> bool {
         matches!(self, HostState::Up | HostState::ProbeDue { .. })
+    }
+
+    /// Whether the host is waited for because TLS or its certificate failed.
+    #[must_use]
+    pub fn is_tls(self) -> bool {
+        match self {
+            HostState::Up | HostState::ProbeDue { .. } => false,
+            HostState::Paused { cause, .. } | HostState::Probing { cause, .. } => {
+                cause == FailureScope::Tls
+            }
+        }
     }
 
     /// When the answer may change; `None` for a host that may be tried now.
@@ -76,6 +91,9 @@ impl HostState {
 /// [`claim`](Health::claim), connect unless the answer says no, then one of
 /// [`succeeded`](Health::succeeded), [`failed`](Health::failed), [`released`](Health::released).
 ///
+/// With MX lookup (A4) the MX hosts are known here by their own names, and the route's entry once all
+/// of them have failed in one attempt.
+///
 /// **Units:** [`Timestamp`]s that should not step back. **Bounds:** a healthy host takes no memory;
 /// at most a capacity of failing ones is remembered, those whose pause ended or ends first are
 /// forgotten first. Each call is O(1), amortised. **Errors:** none. **Source:** A9.
@@ -88,18 +106,19 @@ pub struct Health {
 #[derive(Clone, Copy, Debug)]
 struct Trouble {
     failures: u32,
+    cause: FailureScope,
     until: Timestamp,
     probe: Option<Timestamp>,
 }
 
 impl Trouble {
     fn state(self, now: Timestamp) -> HostState {
-        let Trouble { failures, until, probe } = self;
+        let Trouble { failures, cause, until, probe } = self;
         if now < until {
-            return HostState::Paused { until, failures };
+            return HostState::Paused { until, failures, cause };
         }
         match probe.map(|began| began + PROBE_LEASE) {
-            Some(until) if now < until => HostState::Probing { until, failures },
+            Some(until) if now < until => HostState::Probing { until, failures, cause },
             _ => HostState::ProbeDue { failures },
         }
     }
@@ -145,14 +164,20 @@ impl Health {
         state
     }
 
-    /// The host answered as a host should; whatever it said to the message does not matter here.
+    /// The host answered as a host should: the session came as far as MAIL. Whatever it says to the
+    /// message after that does not matter here.
     pub fn succeeded(&mut self, host: &HostPort) {
         self.troubles.remove(host);
     }
 
-    /// A host-scoped failure. Its pause begins or doubles; a failure during a pause, of an attempt
-    /// begun before it, changes nothing. Returns the state after the call.
-    pub fn failed(&mut self, host: &HostPort, now: Timestamp) -> HostState {
+    /// A host-scoped failure, or one of TLS: the host's pause begins or doubles. A failure during a
+    /// pause, of an attempt begun before it, changes nothing. One of the message says nothing about
+    /// the host and is taken as [`Health::released`]. Returns the state after the call.
+    pub fn failed(&mut self, host: &HostPort, cause: FailureScope, now: Timestamp) -> HostState {
+        if cause == FailureScope::Message {
+            self.released(host);
+            return self.state(host, now);
+        }
         let failures = match self.state(host, now) {
             paused @ HostState::Paused { .. } => return paused,
             HostState::Up => 1,
@@ -160,7 +185,7 @@ impl Health {
                 failures.saturating_add(1)
             }
         };
-        let trouble = Trouble { failures, until: now + pause(failures), probe: None };
+        let trouble = Trouble { failures, cause, until: now + pause(failures), probe: None };
         if !self.troubles.contains_key(host) {
             self.make_room(now);
         }

@@ -8,7 +8,7 @@
 //! **Units:** loads and shares in percent, time as [`Timestamp`](waypost_types::Timestamp).
 //! **Bounds:** an order costs O(n²) for a route's n hosts; [`Health`] remembers a bounded number of
 //! failing hosts. **Errors:** [`RouteError`] for settings, [`MxError`] for MX records that lead
-//! nowhere. **Source:** requirements A1-A11; RFC 5321 section 5.1 (MX), RFC 7505 (null MX), RFC 2033
+//! nowhere. **Source:** requirements A1-A11, B1; RFC 5321 section 5.1 (MX), RFC 7505 (null MX), RFC 2033
 //! (LMTP), RFC 8314 (implicit TLS).
 //!
 //! **Not here:** no clock, randomness, network or file: roots and passwords are paths, names are
@@ -22,7 +22,7 @@
 //!
 //! ```
 //! use waypost_route::{Draw, Health, HostSettings, Route, RouteSettings};
-//! use waypost_types::{QueueId, Timestamp};
+//! use waypost_types::{FailureScope, QueueId, Timestamp};
 //!
 //! let host = |name: &str, load| HostSettings {
 //!     host: name.to_owned(),
@@ -46,7 +46,7 @@
 //! let (mut health, now) = (Health::default(), Timestamp::from_millis(0));
 //! let draw = Draw::new([0; 16], QueueId::new(1), route.name());
 //! let first = route.attempts(draw, &health, now).order[0];
-//! health.failed(first.at(), now);
+//! health.failed(first.at(), FailureScope::Host, now);
 //! let next = route.attempts(draw, &health, now);
 //! assert_ne!(next.order[0], first);
 //! assert_eq!(next.skipped[0].host, first);
@@ -57,6 +57,7 @@
 mod attempts;
 mod draw;
 mod error;
+mod gateway;
 mod health;
 mod mx;
 mod route;
@@ -64,8 +65,9 @@ mod settings;
 mod tls;
 
 pub use attempts::{Attempts, Share, Skipped, Spread};
-pub use draw::Draw;
+pub use draw::{Draw, DrawError};
 pub use error::{RouteError, RouteErrorKind, RouteWarning, RouteWarningKind};
+pub use gateway::outbound_gateway;
 pub use health::{FIRST_PAUSE, HEALTH_CAPACITY, Health, HostState, LONGEST_PAUSE, PROBE_LEASE};
 pub use mx::{Exchange, MxError, MxOrder, MxRecord, mx_order};
 pub use route::{Route, RouteHost, Tier};

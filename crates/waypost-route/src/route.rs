@@ -124,11 +124,16 @@ impl Route {
         &self.name
     }
 
-    /// The organizational unit that it belongs to; rules of this unit and of those below may name
-    /// it (A11).
+    /// The organizational unit that it belongs to (A11).
     #[must_use]
     pub fn org_unit(&self) -> &OrgUnit {
         &self.org_unit
+    }
+
+    /// Whether rules of `unit` may name this route: it belongs to that unit or to one above (A11).
+    #[must_use]
+    pub fn is_visible_from(&self, unit: &OrgUnit) -> bool {
+        unit.is_at_or_below(&self.org_unit)
     }
 
     /// The hosts as written: at least one, primaries first.

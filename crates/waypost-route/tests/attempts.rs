@@ -1,13 +1,19 @@
 //! The order of attempts: permutation, tiers, shares, skipped hosts (A3, A9).
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::type_complexity,
+    reason = "helpers of tests"
+)]
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use waypost_route::{
-    Draw, FIRST_PAUSE, Health, HostSettings, HostState, Route, RouteSettings, Skipped, Tier,
+    Draw, FIRST_PAUSE, Health, HostSettings, HostState, OnTlsFailure, Route, RouteSettings,
+    Skipped, Tier,
 };
-use waypost_types::{HostPort, QueueId, Timestamp};
+use waypost_types::{Failure, FailureScope, HostPort, Outcome, QueueId, Reply, Timestamp};
 
 const KEY: [u8; 16] = *b"a key for tests!";
 
@@ -57,7 +63,7 @@ proptest! {
         let mut health = Health::default();
         for (index, host) in route.hosts().iter().enumerate() {
             if down >> (index % 64) & 1 == 1 {
-                health.failed(host.at(), now);
+                health.failed(host.at(), FailureScope::Host, now);
             }
         }
         let all = route.attempts(draw(id, &route), &Health::default(), now);
@@ -177,7 +183,7 @@ fn an_attempt_explains_itself_a9() {
          load 0 %), then s0.example:25 (secondary, load 100 %)"
     );
     for host in route.hosts() {
-        health.failed(host.at(), now);
+        health.failed(host.at(), FailureScope::Host, now);
     }
     health.succeeded(route.hosts()[1].at());
     assert_eq!(
@@ -186,7 +192,7 @@ fn an_attempt_explains_itself_a9() {
          until 1970-01-01T00:00:15Z after failure 1 in a row; not s0.example:25: in pause until \
          1970-01-01T00:00:15Z after failure 1 in a row"
     );
-    health.failed(route.hosts()[1].at(), now);
+    health.failed(route.hosts()[1].at(), FailureScope::Host, now);
     assert!(shown(&health).starts_with("draw 0000000000000001: no host now; "));
     assert!(shown(&health).ends_with("; again at 1970-01-01T00:00:15Z"));
 }
@@ -205,5 +211,48 @@ fn the_first_host_can_be_told_from_the_draw_by_hand_a9() {
         let attempts = route.attempts(Draw::from_value(value), &Health::default(), now);
         assert_eq!(attempts.order[0].at().to_string(), want, "{value:x}");
         assert_eq!(attempts.order[0].tier(), Tier::Primary);
+    }
+}
+
+#[test]
+fn outcome_of_an_attempt_a9_a10() {
+    use FailureScope::{Host, Message, Tls};
+    let route = route(&[50, 50], &[]);
+    let now = Timestamp::from_millis(0);
+    // what the second host is in pause for; failures in this attempt; bounce, or defer; outcome
+    let table: &[(Option<FailureScope>, &[(FailureScope, u16)], bool, &str)] = &[
+        (None, &[(Tls, 454), (Tls, 454)], true, "failed Tls 550 5.7.5"),
+        (None, &[(Tls, 454), (Tls, 454)], false, "deferred Tls 454 4.7.5"),
+        (None, &[(Tls, 550), (Tls, 554)], true, "failed Tls 554 5.7.5"),
+        (None, &[(Tls, 454), (Host, 421)], true, "deferred Host 421 4.7.5"),
+        (None, &[(Host, 554), (Tls, 454)], true, "deferred Host 554 5.7.5"),
+        (None, &[(Host, 421), (Message, 550)], true, "failed Message 550 5.7.5"),
+        (None, &[(Message, 450)], true, "deferred Message 450 4.7.5"),
+        (Some(Tls), &[(Tls, 454)], true, "failed Tls 550 5.7.5"),
+        (Some(Tls), &[(Tls, 454)], false, "deferred Tls 454 4.7.5"),
+        (Some(Host), &[(Tls, 454)], true, "deferred Tls 454 4.7.5"),
+        (Some(Tls), &[], true, "deferred Host 451 4.4.1"),
+    ];
+    for (paused, failures, bounce, want) in table {
+        let mut health = Health::default();
+        if let Some(cause) = paused {
+            health.failed(route.hosts()[1].at(), *cause, now);
+        }
+        let attempts = route.attempts(Draw::from_value(1), &health, now);
+        let failures: Vec<Failure> = failures
+            .iter()
+            .map(|(scope, code)| {
+                let class = u8::try_from(code / 100).unwrap();
+                let reply = Reply::new(*code, (class, 7, 5), "no");
+                Failure { scope: *scope, host: None, reply }
+            })
+            .collect();
+        let on = if *bounce { OnTlsFailure::Bounce } else { OnTlsFailure::Defer };
+        let got = match attempts.outcome(&failures, on) {
+            Outcome::Failed(f) => format!("failed {:?} {}", f.scope, f.reply),
+            Outcome::Deferred(f) => format!("deferred {:?} {}", f.scope, f.reply),
+            Outcome::Delivered { .. } => "delivered".to_owned(),
+        };
+        assert!(got.starts_with(want), "{paused:?} {failures:?}: {got} is not {want}");
     }
 }

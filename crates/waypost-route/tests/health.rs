@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use waypost_route::{Health, HostState, LONGEST_PAUSE, PROBE_LEASE};
-use waypost_types::{HostPort, Timestamp};
+use waypost_types::{FailureScope, HostPort, Timestamp};
 
 fn host(number: u32) -> HostPort {
     format!("h{number}.example:25").parse().unwrap()
@@ -19,30 +19,40 @@ fn at(seconds: u64) -> Timestamp {
 #[test]
 fn pauses_double_from_15_s_to_15_min_a9() {
     let (mut health, host) = (Health::default(), host(0));
-    let mut now = at(1000);
+    let (mut now, cause) = (at(1000), FailureScope::Host);
     for (failures, seconds) in
         [(1, 15), (2, 30), (3, 60), (4, 120), (5, 240), (6, 480), (7, 900), (8, 900), (9, 900)]
     {
         let until = now + Duration::from_secs(seconds);
-        assert_eq!(health.failed(&host, now), HostState::Paused { until, failures });
+        assert_eq!(
+            health.failed(&host, FailureScope::Host, now),
+            HostState::Paused { until, failures, cause }
+        );
         // Other attempts, begun before the pause, fail too: once is enough.
-        assert_eq!(health.failed(&host, now), HostState::Paused { until, failures });
+        assert_eq!(
+            health.failed(&host, FailureScope::Host, now),
+            HostState::Paused { until, failures, cause }
+        );
         now = until;
         assert_eq!(health.state(&host, now), HostState::ProbeDue { failures });
     }
     health.succeeded(&host);
     assert_eq!(health.state(&host, now), HostState::Up);
-    assert!(matches!(health.failed(&host, now), HostState::Paused { failures: 1, .. }));
+    assert!(matches!(
+        health.failed(&host, FailureScope::Host, now),
+        HostState::Paused { failures: 1, .. }
+    ));
 }
 
 #[test]
 fn one_probe_at_a_time_a9() {
     let (mut health, host) = (Health::default(), host(0));
     assert_eq!(health.claim(&host, at(0)), HostState::Up);
-    health.failed(&host, at(0));
+    health.failed(&host, FailureScope::Host, at(0));
     assert!(!health.claim(&host, at(14)).may_try());
     assert!(health.claim(&host, at(15)).may_try());
-    let waiting = HostState::Probing { until: at(15) + PROBE_LEASE, failures: 1 };
+    let cause = FailureScope::Host;
+    let waiting = HostState::Probing { until: at(15) + PROBE_LEASE, failures: 1, cause };
     assert_eq!(health.claim(&host, at(16)), waiting);
     health.released(&host);
     assert!(health.claim(&host, at(17)).may_try(), "the probe is free again");
@@ -59,13 +69,13 @@ fn memory_is_bounded_and_the_latest_pauses_stay_a9() {
         let mut health = Health::with_capacity(capacity);
         for number in 0..1000 {
             let now = at(u64::from(number) / 4);
-            health.failed(&host(number), now);
+            health.failed(&host(number), FailureScope::Host, now);
             assert!(health.troubled(now).count() <= capacity);
             assert!(!health.state(&host(number), now).may_try());
         }
     }
     let mut health = Health::with_capacity(0);
-    health.failed(&host(1), at(0));
+    health.failed(&host(1), FailureScope::Host, at(0));
     assert_eq!(health.troubled(at(0)).count(), 1);
     assert_eq!(health.troubled(at(7200)).count(), 0, "forgotten");
 }
@@ -75,17 +85,19 @@ enum Op {
     Wait(u64),
     Claim(u32),
     Succeeded(u32),
-    Failed(u32),
+    Failed(u32, FailureScope),
     Released(u32),
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let host = 0..3_u32;
+    let scope =
+        prop_oneof![Just(FailureScope::Host), Just(FailureScope::Tls), Just(FailureScope::Message)];
     let op = prop_oneof![
         prop_oneof![0..40_u64, 0..1000_u64, 0..8000_u64].prop_map(Op::Wait),
         host.clone().prop_map(Op::Claim),
         host.clone().prop_map(Op::Succeeded),
-        host.clone().prop_map(Op::Failed),
+        (host.clone(), scope).prop_map(|(host, scope)| Op::Failed(host, scope)),
         host.prop_map(Op::Released),
     ];
     proptest::collection::vec(op, 0..60)
@@ -95,6 +107,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 /// state is kept between two questions.
 fn naive(history: &[(u64, Op)], which: u32, now: u64) -> HostState {
     let (mut failures, mut until, mut probe) = (0_u32, 0_u64, None::<u64>);
+    let mut cause = FailureScope::Host;
     for moment in history.iter().map(|(t, _)| *t).chain([now]).enumerate() {
         let (index, time) = moment;
         let lease = PROBE_LEASE.as_secs();
@@ -109,13 +122,14 @@ fn naive(history: &[(u64, Op)], which: u32, now: u64) -> HostState {
                 probe = Some(time);
             }
             Op::Succeeded(h) if h == which => (failures, until, probe) = (0, 0, None),
-            Op::Failed(h) if h == which && (failures == 0 || time >= until) => {
+            Op::Failed(h, FailureScope::Message) if h == which => probe = None,
+            Op::Failed(h, scope) if h == which && (failures == 0 || time >= until) => {
                 failures += 1;
                 let mut pause = 15;
                 for _ in 1..failures {
                     pause = (pause * 2).min(LONGEST_PAUSE.as_secs());
                 }
-                (until, probe) = (time + pause, None);
+                (until, probe, cause) = (time + pause, None, scope);
             }
             Op::Released(h) if h == which => probe = None,
             _ => {}
@@ -124,9 +138,9 @@ fn naive(history: &[(u64, Op)], which: u32, now: u64) -> HostState {
     let lease = PROBE_LEASE.as_secs();
     match probe {
         _ if failures == 0 => HostState::Up,
-        _ if now < until => HostState::Paused { until: at(until), failures },
+        _ if now < until => HostState::Paused { until: at(until), failures, cause },
         Some(began) if now < began + lease => {
-            HostState::Probing { until: at(began + lease), failures }
+            HostState::Probing { until: at(began + lease), failures, cause }
         }
         _ => HostState::ProbeDue { failures },
     }
@@ -147,8 +161,8 @@ proptest! {
             match op {
                 Op::Wait(_) | Op::Claim(_) => {}
                 Op::Succeeded(h) => health.succeeded(&host(h)),
-                Op::Failed(h) => {
-                    let state = health.failed(&host(h), at(now));
+                Op::Failed(h, scope) => {
+                    let state = health.failed(&host(h), scope, at(now));
                     prop_assert_eq!(state, naive(&history, h, now));
                 }
                 Op::Released(h) => health.released(&host(h)),

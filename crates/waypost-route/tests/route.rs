@@ -330,6 +330,17 @@ fn warnings_have_ids_and_places() {
     assert_eq!(route.warnings()[0].kind().id(), "port-465-starttls");
 }
 
+#[test]
+fn rules_of_the_unit_and_below_may_name_it_a11() {
+    let settings = RouteSettings { org_unit: Some("/Sales".into()), ..single("a.example", None) };
+    let route = Route::new(settings).unwrap();
+    for (unit, want) in
+        [("/", false), ("/sales", true), ("/sales/emea", true), ("/salesmen", false)]
+    {
+        assert_eq!(route.is_visible_from(&unit.parse().unwrap()), want, "{unit}");
+    }
+}
+
 #[cfg(feature = "serde")]
 #[test]
 fn settings_are_read_from_text() {
@@ -344,5 +355,10 @@ fn settings_are_read_from_text() {
     let json = serde_json::to_value(&route).unwrap();
     assert_eq!(json["hosts"][1]["at"], "b.example:25");
     assert_eq!(json["hosts"][1]["tls"]["start"], "starttls");
+    let draw = waypost_route::Draw::from_value(255);
+    let attempts = route.attempts(draw, &waypost_route::Health::default(), Default::default());
+    let json = serde_json::to_value(&attempts).unwrap();
+    assert_eq!(json["draw"], "00000000000000ff");
+    assert_eq!(json["order"][0]["at"], "a.example:25");
     assert!(serde_json::from_str::<RouteSettings>(r#"{ "hots": "a" }"#).is_err());
 }

@@ -4,9 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 use waypost_config::policy::Policy;
-use waypost_relay::Ledger;
-use waypost_types::Reply;
+use waypost_queue::{Body, Entry, QuotaCommit};
+use waypost_relay::{Ledger, Transaction};
+use waypost_smtp::server::Credentials;
+use waypost_store::CommitError;
+use waypost_types::{Mailbox, Reply};
 
 use crate::clock::Clock;
 use crate::spool::Spool;
@@ -18,7 +22,11 @@ pub(crate) struct Core {
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) counters: Counters,
     policy: ArcSwap<Policy>,
+    password_checks: Semaphore,
 }
+
+/// Passwords checked at once: each takes a core and its memory for tens of milliseconds.
+const PASSWORD_CHECKS: usize = 2;
 
 impl Core {
     pub(crate) fn new(policy: Arc<Policy>, spool: Spool, ledger: Ledger, clock: Clock) -> Self {
@@ -28,6 +36,7 @@ impl Core {
             ledger: Mutex::new(ledger),
             counters: Counters::default(),
             policy: ArcSwap::new(policy),
+            password_checks: Semaphore::new(PASSWORD_CHECKS),
         }
     }
 
@@ -39,6 +48,54 @@ impl Core {
     /// Puts another policy in force, whole and at once.
     pub(crate) fn replace_policy(&self, policy: Arc<Policy>) -> Arc<Policy> {
         self.policy.swap(policy)
+    }
+
+    /// Stores a message and what it counts for, in one record; the ledger follows when it is safe.
+    pub(crate) async fn store(
+        &self,
+        entry: Entry,
+        body: Body,
+        quota: Option<Transaction>,
+    ) -> Result<(), CommitError> {
+        let at = self.clock.now();
+        let counted = quota.as_ref().filter(|quota| !quota.recipients().is_empty()).map(|quota| {
+            QuotaCommit {
+                at,
+                organization: (*quota.subject().organization).into(),
+                user: quota.subject().user.clone(),
+                recipients: quota.recipients().to_vec(),
+            }
+        });
+        self.spool.accept(entry, body, counted.into_iter().collect()).await?;
+        if let Some(quota) = quota {
+            let _ = self.ledger().commit(at, quota);
+        }
+        Ok(())
+    }
+
+    /// Checks a user and password (D6). A few at a time, off the async workers, in the same time
+    /// whether the user exists or not.
+    pub(crate) async fn authenticate(&self, credentials: Credentials) -> Result<Mailbox, Reply> {
+        let wrong = || Reply::new(535, (5, 7, 8), "Authentication credentials invalid");
+        let later = || Reply::new(454, (4, 7, 0), "The password cannot be checked now; try again");
+        let policy = self.policy();
+        let user = match credentials.user.parse::<Mailbox>() {
+            Ok(name) => policy.active_user(&name).map_err(|_| later())?,
+            Err(_) => None,
+        };
+        let _turn = self.password_checks.acquire().await.map_err(|_| later())?;
+        let checked = {
+            let user = user.clone();
+            tokio::task::spawn_blocking(move || {
+                policy.check_password(user.as_ref(), credentials.password.as_bytes())
+            })
+            .await
+        };
+        match (checked, user) {
+            (Ok(true), Some(user)) => Ok(user),
+            (Ok(_), _) => Err(wrong()),
+            (Err(_), _) => Err(later()),
+        }
     }
 
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {

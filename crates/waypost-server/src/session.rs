@@ -1,29 +1,31 @@
 //! One SMTP session: the client's commands put to the policy, quotas and spool.
 
-use std::sync::{Arc, PoisonError};
+use std::io;
+use std::sync::Arc;
 
 use waypost_config::policy::{
-    DataReply, Decision, Explanation, Policy, RcptVerdict, Transaction, mail_accepted,
-    rcpt_accepted,
+    DataReply, Decision, Explanation, Policy, RcptVerdict, Refused, Transaction,
 };
+use waypost_net::server::{Handler, Mail, SharedLimits, TlsFacts};
 use waypost_queue::{Body, Entry, Hold, Owed};
 use waypost_relay as relay;
 use waypost_smtp::end_of_data::Data;
+use waypost_smtp::server::{CloseCause, Credentials, HelloKind, ResetCause};
 use waypost_types::{
-    HeaderBlock, ListenerRole, MailParameters, Mailbox, QueueId, Recipient, Reply, ReversePath,
-    Session, TlsState,
+    Changes, Delivery, Destination, HeaderBlock, MailParameters, Mailbox, QueueId, Recipient,
+    Reply, Session, TlsDemand,
 };
 
 use crate::core::Core;
 use crate::trace::Trace;
 
-/// One client's session with the application behind it.
+/// One client's commands, put to the policy, the quotas and the spool.
 ///
 /// The policy is taken at MAIL and kept for the transaction, so a reload in between changes nothing
 /// half-way (A12).
-pub(crate) struct SessionState {
+pub(crate) struct SmtpHandler {
     core: Arc<Core>,
-    session: Session,
+    limits: SharedLimits,
     extended: bool,
     tls: Option<String>,
     open: Option<Open>,
@@ -39,75 +41,100 @@ struct Open {
     quota: Option<relay::Transaction>,
 }
 
-impl SessionState {
-    pub(crate) fn new(core: Arc<Core>, client_ip: std::net::IpAddr, role: ListenerRole) -> Self {
-        let session = Session {
-            client_ip: client_ip.to_canonical(),
-            role,
-            helo: None,
-            auth: None,
-            tls: TlsState::Clear,
-        };
-        Self { core, session, extended: false, tls: None, open: None }
-    }
-
-    /// TLS began: all that was said before is forgotten.
-    pub(crate) fn encrypted(&mut self, description: Option<String>) {
+impl Handler for SmtpHandler {
+    async fn tls(&mut self, _session: &Session, facts: TlsFacts) {
         self.open = None;
-        self.session.tls = TlsState::Encrypted;
-        self.session.helo = None;
-        self.session.auth = None;
-        self.tls = description;
+        self.tls = Some(format!("{} {}", facts.version, facts.cipher));
     }
 
-    pub(crate) fn hello(&mut self, name: &str, extended: bool) {
+    async fn tls_failed(&mut self, session: &Session, error: &io::Error) {
+        tracing::debug!(client = %session.client_ip, %error, "TLS handshake failed");
+    }
+
+    async fn hello(&mut self, session: &Session, kind: HelloKind, name: &str) -> Result<(), Reply> {
         self.open = None;
-        self.session.helo = Some(name.into());
-        self.extended = extended;
+        self.extended = kind == HelloKind::Ehlo;
+        let policy = self.core.policy();
+        if is_generic(name, policy.server.hostname.as_str()) {
+            tracing::info!(client = %session.client_ip, name, "generic HELO name (D15)");
+            let now = self.core.clock.now();
+            let counted = self.limits.lock().generic_hello(now, session.client_ip);
+            counted.map_err(|refusal| refusal.reply())?;
+        }
+        Ok(())
     }
 
-    pub(crate) fn authenticated(&mut self, user: &Mailbox) {
-        self.session.auth = Some(user.clone());
-    }
-
-    pub(crate) fn client_ip(&self) -> std::net::IpAddr {
-        self.session.client_ip
-    }
-
-    pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.core
-    }
-
-    pub(crate) fn reset(&mut self) {
-        self.open = None;
-    }
-
-    pub(crate) fn mail(
+    async fn auth(
         &mut self,
-        sender: &ReversePath,
-        parameters: MailParameters,
-        size: Option<u64>,
-    ) -> Reply {
+        session: &Session,
+        credentials: Credentials,
+    ) -> Result<Mailbox, Reply> {
+        let found = self.core.authenticate(credentials).await;
+        if let Err(reply) = &found {
+            self.core.counters.refused(reply);
+            tracing::info!(client = %session.client_ip, %reply, "AUTH refused");
+        }
+        found
+    }
+
+    async fn mail(&mut self, session: &Session, mail: Mail) -> Result<(), Reply> {
+        self.begin(session, mail)
+    }
+
+    async fn rcpt(&mut self, session: &Session, recipient: Recipient) -> Result<(), Reply> {
+        self.add(session, recipient)
+    }
+
+    async fn message(&mut self, session: &Session, data: Data) -> Reply {
+        self.take(session, data).await
+    }
+
+    async fn reset(&mut self, _session: &Session, _cause: ResetCause) {
+        self.open = None;
+    }
+
+    async fn closed(&mut self, _session: &Session, _cause: CloseCause) {
+        self.open = None;
+    }
+}
+
+/// Whether a HELO name is one that many clients share (D15).
+fn is_generic(name: &str, own: &str) -> bool {
+    let name = name.trim_end_matches('.');
+    let literal = name.starts_with('[');
+    name.eq_ignore_ascii_case("localhost")
+        || name.eq_ignore_ascii_case("localhost.localdomain")
+        || name.eq_ignore_ascii_case(own)
+        || (!literal && !name.contains('.'))
+}
+
+impl SmtpHandler {
+    pub(crate) fn new(core: Arc<Core>, limits: SharedLimits) -> Self {
+        Self { core, limits, extended: false, tls: None, open: None }
+    }
+
+    fn begin(&mut self, session: &Session, mail: Mail) -> Result<(), Reply> {
+        let Mail { sender, parameters, size } = mail;
         if let Some(refusal) = self.no_room(size) {
-            return refusal;
+            return Err(refusal);
         }
         let policy = self.core.policy();
-        let transaction = match policy.at_mail(&self.session, sender) {
+        let transaction = match policy.at_mail(session, &sender) {
             Ok(transaction) => transaction,
             Err(refusal) => {
                 self.core.counters.refused(&refusal.reply);
                 tracing::info!(
-                    client = %self.session.client_ip, %sender, reply = %refusal.reply,
-                    because = %refusal.because, "MAIL refused"
+                    client = %session.client_ip, %sender, reply = %refusal.reply,
+                    because = ?refusal.because, "MAIL refused"
                 );
-                return refusal.reply;
+                return Err(refusal.reply);
             }
         };
         let quota = transaction.admission.as_ref().map(|admission| {
             self.core.ledger().begin(admission.quota.clone())
         });
         self.open = Some(Open { policy, transaction, parameters, recipients: Vec::new(), quota });
-        mail_accepted()
+        Ok(())
     }
 
     fn no_room(&self, size: Option<u64>) -> Option<Reply> {
@@ -116,8 +143,8 @@ impl SessionState {
         Some(Reply::new(452, (4, 3, 1), "The queue is full; try again later"))
     }
 
-    pub(crate) fn rcpt(&mut self, recipient: Recipient) -> Reply {
-        let Some(open) = &mut self.open else { return no_transaction() };
+    fn add(&mut self, session: &Session, recipient: Recipient) -> Result<(), Reply> {
+        let Some(open) = &mut self.open else { return Err(no_transaction()) };
         let verdict = open.policy.at_rcpt(&open.transaction, &recipient, open.recipients.len());
         match verdict {
             RcptVerdict::Accept { observed } => {
@@ -128,10 +155,10 @@ impl SessionState {
             RcptVerdict::Refuse(refused) => {
                 self.core.counters.refused(&refused.reply);
                 tracing::info!(
-                    client = %self.session.client_ip, recipient = %refused.recipient,
+                    client = %session.client_ip, recipient = %refused.recipient,
                     reply = %refused.reply, because = %refused.because, "RCPT refused"
                 );
-                return refused.reply;
+                return Err(refused.reply);
             }
         }
         if let Some(quota) = &mut open.quota {
@@ -146,18 +173,18 @@ impl SessionState {
                     let reply = refusal.reply();
                     self.core.counters.refused(&reply);
                     tracing::info!(
-                        client = %self.session.client_ip, recipient = %recipient.address,
+                        client = %session.client_ip, recipient = %recipient.address,
                         %reply, because = %refusal, "RCPT over the limit"
                     );
-                    return reply;
+                    return Err(reply);
                 }
             }
         }
         open.recipients.push(recipient);
-        rcpt_accepted()
+        Ok(())
     }
 
-    pub(crate) async fn message(&mut self, data: Data) -> Reply {
+    async fn take(&mut self, session: &Session, data: Data) -> Reply {
         let Some(open) = self.open.take() else { return no_transaction() };
         let body = Body::from(data.stuffed);
         let header = HeaderBlock::of(&body);
@@ -170,13 +197,13 @@ impl SessionState {
         if let DataReply::Refuse(reply) = &decision.reply {
             self.core.counters.refused(reply);
             tracing::info!(
-                client = %self.session.client_ip, sender = %open.transaction.sender, %reply,
+                client = %session.client_ip, sender = %open.transaction.sender, %reply,
                 "message refused"
             );
             return reply.clone();
         }
         let id = self.core.spool.next_id();
-        let entry = self.entry(id, &open, &decision, &body, header.body_offset());
+        let entry = self.entry(id, session, &open, &decision, &body);
         let core = Arc::clone(&self.core);
         // A task of its own: a client that goes away must not leave a message half accepted.
         let stored = tokio::spawn(async move { core.store(entry, body, open.quota).await });
@@ -199,18 +226,19 @@ impl SessionState {
     fn entry(
         &self,
         id: QueueId,
+        session: &Session,
         open: &Open,
         decision: &Decision,
         body: &Body,
-        header_size: usize,
     ) -> Entry {
+        let header_size = HeaderBlock::of(body).body_offset();
         let now = self.core.clock.now();
         let only_recipient = match open.recipients.as_slice() {
             [only] => Some(&only.address),
             _ => None,
         };
         let trace = Trace {
-            session: &self.session,
+            session,
             extended: self.extended,
             smtputf8: open.parameters.smtputf8,
             tls: self.tls.as_deref(),
@@ -229,6 +257,7 @@ impl SessionState {
                 }),
             })
         });
+        let told = decision.refusals.iter().filter_map(|refused| refused_after_data(open, refused));
         let explanation = Explanation::of(&open.policy, decision);
         Entry {
             id,
@@ -237,12 +266,12 @@ impl SessionState {
             parameters: open.parameters.clone(),
             client: format!(
                 "{} [{}]",
-                self.session.helo.as_deref().unwrap_or("?"),
-                self.session.client_ip
+                session.helo.as_deref().unwrap_or("?"),
+                session.client_ip
             )
             .into(),
             trace: trace.line().into(),
-            deliveries: delivered.chain(kept).collect(),
+            deliveries: delivered.chain(kept).chain(told).collect(),
             decision: serde_json::to_string(&explanation).unwrap_or_default().into(),
             size: u64::try_from(body.len()).unwrap_or(u64::MAX),
             header_size: u64::try_from(header_size).unwrap_or(u64::MAX),
@@ -250,31 +279,25 @@ impl SessionState {
     }
 }
 
-fn no_transaction() -> Reply {
-    Reply::new(503, (5, 5, 1), "There is no transaction; send MAIL first")
+/// A recipient that was refused while others were accepted: nothing is sent, the sender is told.
+fn refused_after_data(open: &Open, refused: &Refused) -> Option<Owed> {
+    let recipient = open.recipients.iter().find(|one| one.address == refused.recipient)?;
+    let admission = open.transaction.admission.as_ref();
+    let sender = admission.map_or(&open.transaction.sender, |admission| &admission.sender);
+    Some(Owed::from(Delivery {
+        recipient: recipient.address.clone(),
+        original_recipient: recipient.address.clone(),
+        sender: sender.clone(),
+        destination: Destination::Refused { reply: refused.reply.clone() },
+        tls: TlsDemand::default(),
+        changes: Changes::default(),
+        suppress_bounces: false,
+        spam: false,
+        notify: recipient.notify,
+        orcpt: recipient.orcpt.clone(),
+    }))
 }
 
-impl Core {
-    /// Stores a message and what it counts for, in one record; the ledger follows when it is safe.
-    async fn store(
-        &self,
-        entry: Entry,
-        body: Body,
-        quota: Option<relay::Transaction>,
-    ) -> Result<(), waypost_store::CommitError> {
-        let at = self.clock.now();
-        let counted = quota.as_ref().filter(|quota| !quota.recipients().is_empty()).map(|quota| {
-            waypost_queue::QuotaCommit {
-                at,
-                organization: (*quota.subject().organization).into(),
-                user: quota.subject().user.clone(),
-                recipients: quota.recipients().to_vec(),
-            }
-        });
-        self.spool.accept(entry, body, counted.into_iter().collect()).await?;
-        if let Some(quota) = quota {
-            let _ = self.ledger.lock().unwrap_or_else(PoisonError::into_inner).commit(at, quota);
-        }
-        Ok(())
-    }
+fn no_transaction() -> Reply {
+    Reply::new(503, (5, 5, 1), "There is no transaction; send MAIL first")
 }

@@ -13,7 +13,7 @@ use waypost_queue::{
 };
 use waypost_types::QueueId;
 
-use crate::set_aside::{Corrupt, create_private};
+use crate::set_aside::{Corrupt, create_private, sync_folder};
 
 const CACHE: u64 = 4 << 20;
 const MEMTABLE: u64 = 8 << 20;
@@ -85,6 +85,9 @@ impl FjallStore {
             db,
         };
         store.number_on()?;
+        for folder in [Some(spool), spool.parent()].into_iter().flatten() {
+            sync_folder(folder).map_err(failed("sync the spool's folder"))?;
+        }
         Ok(store)
     }
 
@@ -178,7 +181,7 @@ impl FjallStore {
                     aside.push(self.put_aside(name, &key, &value, because)?);
                     keyspace.remove(key.clone()).map_err(failed("set a value aside"))?;
                     if name == "entry" {
-                        self.put_body_aside(&key)?;
+                        self.put_rest_aside(&key, &mut self.live())?;
                     }
                 }
             }
@@ -186,13 +189,23 @@ impl FjallStore {
         Ok(())
     }
 
-    /// The body of an entry that is lost goes where the entry went: a person may still save it.
-    fn put_body_aside(&self, key: &[u8]) -> Result<(), StoreError> {
+    /// The body and the events of an entry that is lost go where it went: a person may still save them.
+    fn put_rest_aside(&self, key: &[u8], live: &mut Live) -> Result<(), StoreError> {
         if let Some(value) = self.bodies.get(key).map_err(failed("read"))? {
             self.corrupt
                 .keep(&format!("body-{}", hex(key)), &value)
                 .map_err(failed("set a body aside"))?;
             self.bodies.remove(key).map_err(failed("set a body aside"))?;
+        }
+        for item in self.events.prefix(key) {
+            let (key, value) = item.into_inner().map_err(failed("scan"))?;
+            self.corrupt
+                .keep(&format!("event-{}", hex(&key)), &value)
+                .map_err(failed("set an event aside"))?;
+            self.events.remove(key).map_err(failed("set an event aside"))?;
+        }
+        if let Some(number) = number(key) {
+            live.events.remove(&QueueId::new(number));
         }
         Ok(())
     }
@@ -266,12 +279,16 @@ impl Store for FjallStore {
     }
 
     fn forget_quota(&self, before: Timestamp) -> Result<(), StoreError> {
-        // A bounded piece at a time: the caller comes again.
-        let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
-        for item in self.quota.range(..pair(before.as_millis(), 0)).take(10_000) {
-            batch.remove(&self.quota, item.key().map_err(failed("scan quotas"))?);
+        // In pieces, so that memory stays small and commits get in between.
+        let mut items = self.quota.range(..pair(before.as_millis(), 0)).peekable();
+        while items.peek().is_some() {
+            let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
+            for item in items.by_ref().take(10_000) {
+                batch.remove(&self.quota, item.key().map_err(failed("scan quotas"))?);
+            }
+            batch.commit().map_err(failed("forget quotas"))?;
         }
-        batch.commit().map_err(failed("forget quotas"))
+        Ok(())
     }
 }
 

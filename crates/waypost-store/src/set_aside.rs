@@ -22,6 +22,7 @@ impl Corrupt {
         let mut file = fs::File::create(&path)?;
         file.write_all(value)?;
         file.sync_all()?;
+        sync_folder(&self.folder)?;
         Ok(path)
     }
 
@@ -48,4 +49,12 @@ pub(crate) fn create_private(folder: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder)
+}
+
+/// Makes the names in a folder outlive a power cut, where the system lets folders be synced.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) && !folder.as_os_str().is_empty() {
+        fs::File::open(folder)?.sync_all()?;
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{HostPort, RouteName};
+use crate::{HostPort, Reply, RouteName};
 
 /// The next hop of one delivery. Hosts, ports and TLS of a route are looked up at each attempt (A12).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +25,12 @@ pub enum Destination {
     Mx,
     /// The host of the setting `outbound_gateway` (B1).
     Gateway(HostPort),
+    /// Nowhere: the recipient was refused after DATA while others were accepted, and its sender is
+    /// to be told so.
+    Refused {
+        /// The refusal.
+        reply: Reply,
+    },
 }
 
 impl fmt::Display for Destination {
@@ -36,6 +42,7 @@ impl fmt::Display for Destination {
             Destination::Route { route, .. } => write!(f, "route {route}"),
             Destination::Mx => f.write_str("the recipient's MX hosts"),
             Destination::Gateway(host) => write!(f, "outbound gateway {host}"),
+            Destination::Refused { reply } => write!(f, "nowhere: {reply}"),
         }
     }
 }

@@ -31,7 +31,7 @@ impl fmt::Display for EnhancedCode {
 /// The text is bounded to 2,048 characters, has no control character but `\n`, which parts its
 /// lines, and no line is longer than 480 octets; whatever is given to [`Reply::new`] is brought into
 /// that form, so a reply can always be sent as it is. Shown on one line: `550 5.1.1 No such user`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Reply {
     code: u16,

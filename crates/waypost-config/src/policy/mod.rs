@@ -12,8 +12,8 @@ mod organization;
 
 use std::collections::HashMap;
 
-use waypost_inbound::Verdict as GatewayVerdict;
-use waypost_relay::{Admission, Refusal, RelayService};
+use waypost_inbound::Admission as GatewayAdmission;
+use waypost_relay::{Admission, Refusal, RelayService, Verifier};
 use waypost_rules::Spam;
 use waypost_types::{
     Account, Directory, Domain, ListenerRole, Mailbox, Recipient, Reply, ReversePath, Session,
@@ -37,6 +37,7 @@ pub struct Policy {
     by_name: HashMap<Box<str>, usize>,
     by_domain: HashMap<Domain, usize>,
     relay: RelayService,
+    verifier: Verifier,
     version: Box<str>,
 }
 
@@ -83,7 +84,8 @@ impl Policy {
                 by_domain.insert(domain.clone(), place);
             }
         }
-        Self { server, organizations, by_name, by_domain, relay, version: version.into() }
+        let verifier = Verifier::new(organizations.iter().flat_map(|one| one.passwords.values()));
+        Self { server, organizations, by_name, by_domain, relay, verifier, version: version.into() }
     }
 
     /// The organizations, in file order.
@@ -128,16 +130,20 @@ impl Policy {
         })
     }
 
+    /// Whether a password is that of the user with this primary address. `None`, and a user without
+    /// a password: false, in the same time. Takes tens of milliseconds: call it off an event loop.
+    #[must_use]
+    pub fn check_password(&self, user: Option<&Mailbox>, password: &[u8]) -> bool {
+        let hash = user.and_then(|user| self.receiving(user)?.passwords.get(user));
+        self.verifier.verify(hash, password)
+    }
+
     /// MAIL: on a relay listener a relay entry must admit client and sender (D2-D8); on a listener
     /// for both, one may.
     ///
     /// # Errors
     /// The refusal, where the listener only relays and no entry admits.
-    pub fn at_mail(
-        &self,
-        session: &Session,
-        sender: &ReversePath,
-    ) -> Result<Transaction, Refusal> {
+    pub fn at_mail(&self, session: &Session, sender: &ReversePath) -> Result<Transaction, Refusal> {
         let unadmitted = Transaction {
             session: session.clone(),
             sender: sender.clone(),
@@ -180,13 +186,16 @@ impl Policy {
         {
             let session = &transaction.session;
             match gateway.admits(session.client_ip, session.tls) {
-                GatewayVerdict::Admit => {}
-                GatewayVerdict::Observe(because) => observed = Some(because.to_string().into()),
-                GatewayVerdict::Refuse { reply, because } => {
+                GatewayAdmission::Admitted => {}
+                GatewayAdmission::Observed(refusal) => {
+                    observed =
+                        Some(format!("inbound_gateway: {}", refusal.because.as_str()).into());
+                }
+                GatewayAdmission::Refused(refusal) => {
                     return RcptVerdict::Refuse(Refused {
                         recipient: recipient.address.clone(),
-                        reply,
-                        because: because.to_string(),
+                        because: format!("inbound_gateway: {}", refusal.because.as_str()),
+                        reply: refusal.reply,
                     });
                 }
             }
@@ -278,4 +287,3 @@ pub fn mail_accepted() -> Reply {
 pub fn rcpt_accepted() -> Reply {
     Reply::new(250, (2, 1, 5), "Recipient ok")
 }
-

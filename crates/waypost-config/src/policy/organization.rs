@@ -1,9 +1,10 @@
 //! One organization, compiled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use waypost_inbound::InboundGateway;
+use waypost_relay::PasswordHash;
 use waypost_route::Route;
 use waypost_rules::{InternalDomains, RuleSet};
 use waypost_types::{Destination, Directory, Domain, HostPort, Mailbox, RouteName};
@@ -54,6 +55,8 @@ pub struct Organization {
     pub spam_action: SpamAction,
     /// Who is who.
     pub directory: Arc<dyn Directory>,
+    /// The password hashes of users, by primary address.
+    pub passwords: HashMap<Mailbox, PasswordHash>,
 }
 
 impl Organization {

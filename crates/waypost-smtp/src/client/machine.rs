@@ -419,8 +419,8 @@ impl Client {
         self.events.push_back(Event::Done(run.into_report(&Outcome::Deferred(none.failure))));
     }
 
-    /// A reply came before what it answers was sent. A refusal of a message that is still on its way
-    /// is honest; what is left of the message cannot be taken back, so the connection ends.
+    /// A reply came before what it answers was sent. A refusal of a message that is still on its
+    /// way is honest; what is left of the message cannot be taken back, so the connection ends.
     fn early(&mut self, reply: Reply) {
         if let State::Busy(run) = &mut self.state
             && run.is_sending_message(&self.outbox)

@@ -47,7 +47,8 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Writes the first commands, and says how many replies are due; none if nobody is left to send to.
+    /// Writes the first commands, and says how many replies are due; none if nobody is left to send
+    /// to.
     ///
     /// `open` says whether the peer may hold an older transaction.
     pub(super) fn begin(

@@ -235,9 +235,13 @@ impl Server {
         }
     }
 
-    /// The client sends no more; an open transaction is over.
+    /// The client sends no more, or the TLS handshake failed; an open transaction is over.
     pub fn handle_eof(&mut self) {
-        self.close(CloseCause::Disconnected, None);
+        let cause = match self.phase {
+            Phase::Handshake => CloseCause::TlsFailed,
+            _ => CloseCause::Disconnected,
+        };
+        self.close(cause, None);
     }
 
     /// Time has passed [`Server::poll_timeout`]; too early a call does nothing.
