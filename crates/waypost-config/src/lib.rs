@@ -47,10 +47,3 @@ mod size;
 
 pub use build::{Compiled, Files, compile};
 pub use size::Size;
-
-/// A compiled policy.
-pub mod policy {
-    mod organization;
-
-    pub use organization::{InternalSenders, Organization, SpamAction};
-}

@@ -1,5 +1,11 @@
 //! Each file in `testdata/errors` beside what is said of it, and the format's whole sample.
 #![allow(clippy::disallowed_methods, reason = "the goldens are files")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what it means"
+)]
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -89,4 +95,8 @@ fn the_sample_without_what_is_not_supported_yet_compiles() {
     assert!(solarmora.inbound_gateway.is_some());
     assert_eq!(compiled.server.listeners.len(), 2);
     assert_eq!(compiled.directories[0].active_users().count(), 2);
+    let policy = compiled.into_policy("1");
+    let marie = "m.paul@solarmora.com".parse().unwrap();
+    let user = policy.active_user(&marie).unwrap().unwrap();
+    assert_eq!(user.to_string(), "marie@solarmora.com");
 }

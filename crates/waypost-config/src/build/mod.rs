@@ -22,7 +22,7 @@ use waypost_relay::RelayService;
 
 use crate::diagnostics::{Diagnostic, Place, Report, SourceFile, Spanned};
 use crate::directory::StaticDirectory;
-use crate::policy::Organization;
+use crate::policy::{Organization, Policy};
 use crate::raw::{FileKind, RawConfig, RawDirectory};
 use crate::settings::ServerSettings;
 
@@ -54,6 +54,14 @@ pub struct Compiled {
     pub relay: RelayService,
     /// The directory of each organization, in the same order; with password hashes and quotas.
     pub directories: Vec<Arc<StaticDirectory>>,
+}
+
+impl Compiled {
+    /// The policy that the parts make, under an id of the configuration's version.
+    #[must_use]
+    pub fn into_policy(self, version: &str) -> Policy {
+        Policy::new(self.server, self.organizations, self.relay, version)
+    }
 }
 
 /// Checks the whole configuration and compiles its parts.

@@ -119,6 +119,10 @@ fn one(
             raw::SpamAction::Quarantine => SpamAction::Quarantine,
             raw::SpamAction::Reject => SpamAction::Reject,
         },
+        passwords: directory
+            .active_users()
+            .filter_map(|(user, password, _)| Some((user.address.clone(), password?.clone())))
+            .collect(),
         directory: directory.clone(),
     });
     CompiledOrganization { directory, organization }

@@ -5,10 +5,10 @@ use waypost_types::{Domain, HostPort, Mailbox, OrgUnit, RouteName};
 
 use super::inbound::RawInboundGateway;
 use super::keys::table;
-use super::leaf::{FilePath, Name};
 use super::relay::RawRelay;
 use super::route::RawRoute;
 use super::rule::RawRule;
+use super::text::{FilePath, Name};
 use super::words::{Authenticate, InternalSenders, Mode, OverLimit, SpamAction};
 
 table! {

@@ -3,8 +3,9 @@
 use waypost_types::{Host, OrgUnit, RouteName};
 
 use super::keys::table;
-use super::leaf::{FilePath, Load, OneLine, Port};
+use super::leaf::{Load, Port};
 use super::server::RawRetry;
+use super::text::{FilePath, OneLine};
 use super::words::{OnTlsFailure, Protocol, TlsStart};
 
 table! {
