@@ -336,6 +336,18 @@ async fn an_early_talker_is_turned_away() {
 }
 
 #[tokio::test]
+async fn the_last_reply_reaches_a_client_that_goes_on_talking() {
+    let mut settings = settings();
+    settings.limits.errors = 0;
+    let running = Running::start(settings, Tls::Off, ConnectionLimits::default());
+    let mut client = running.connect().await;
+    client.hear().await;
+    client.say(&format!("X\r\n{}", "NOOP\r\n".repeat(10_000))).await;
+    assert!(client.hear().await.starts_with("421 4.7.0 Too many errors"));
+    assert_eq!(client.hear().await, "");
+}
+
+#[tokio::test]
 async fn a_stop_lets_transactions_finish() {
     let mut running = Running::start(settings(), Tls::Off, ConnectionLimits::default());
     let mut idle = running.connect().await;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use waypost_types::{Reply, Timestamp};
+use waypost_types::{Domain, Reply, Timestamp};
 
 /// Limits across the connections of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,6 +212,15 @@ impl ClientLimits {
     }
 }
 
+/// Whether a HELO name says nothing about its user (D15): `localhost`, a name without a dot, or the
+/// server's own. An address literal does say something.
+#[must_use]
+pub fn is_generic_hello(name: &str, own: &Domain) -> bool {
+    name.parse::<Domain>().is_ok_and(|name| {
+        name.is_unqualified() || name == *own || name.as_str() == "localhost.localdomain"
+    })
+}
+
 /// What counts as one client.
 fn network(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
@@ -319,6 +328,23 @@ mod tests {
         assert!(clients.generic_hello(at(71), client).is_ok());
         let refusal = clients.generic_hello(at(72), client).unwrap_err();
         assert!(refusal.reply().to_string().starts_with("421 4.7.0 your address made 1"));
+    }
+
+    #[test]
+    fn generic_names_d15() {
+        let own = "mx.solarmora.com".parse().unwrap();
+        for (name, want) in [
+            ("localhost", true),
+            ("LOCALHOST.", true),
+            ("localhost.localdomain", true),
+            ("ylmf-pc", true),
+            ("MX.Solarmora.com", true),
+            ("mail.solarmora.com", false),
+            ("[192.0.2.1]", false),
+            ("192.0.2.1", false),
+        ] {
+            assert_eq!(is_generic_hello(name, &own), want, "{name}");
+        }
     }
 
     #[test]

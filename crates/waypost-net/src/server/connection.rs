@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -21,6 +22,10 @@ use super::{Clock, Handler, Mail, Peer, StopSignal, TlsFacts};
 
 /// Octets read at once. The buffer is on the stack, so an idle connection has none.
 const CHUNK: usize = 16 << 10;
+
+/// How long the client's end is waited for, and how much it may still say, once all is said.
+const FAREWELL: Duration = Duration::from_secs(1);
+const MOST_LEFT_OVER: usize = 256 << 10;
 
 /// How a conversation came to its end.
 enum End {
@@ -191,10 +196,24 @@ impl<H: Handler> Connection<H> {
         true
     }
 
-    /// Ends the stream's sending side, so that the last reply is not lost with the socket.
-    async fn goodbye<S: AsyncWrite + Unpin + Send>(&mut self, stream: &mut S) {
-        let patience = self.configuration.settings().timeouts.handshake;
-        let _ = timeout(patience, stream.shutdown()).await;
+    /// Ends our sending side and waits a moment for the client's end: a socket that is closed with
+    /// unread octets in it takes the last reply with it.
+    async fn goodbye<S>(&mut self, stream: &mut S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let farewell = async {
+            stream.shutdown().await?;
+            let mut room = MOST_LEFT_OVER;
+            while room > 0 {
+                match poll_fn(|cx| poll_discard(stream, cx)).await? {
+                    0 => break,
+                    count => room = room.saturating_sub(count),
+                }
+            }
+            Ok::<(), io::Error>(())
+        };
+        let _ = timeout(FAREWELL, farewell).await;
     }
 
     async fn connect<S>(&mut self, stream: &mut S, server: &mut Server)
@@ -259,9 +278,24 @@ fn poll_chunk<S: AsyncRead + Unpin>(
     server: &mut Server,
     clock: &Clock,
 ) -> Poll<io::Result<usize>> {
+    poll_read(stream, cx, |chunk| server.handle_bytes(clock.now(), chunk))
+}
+
+fn poll_discard<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    poll_read(stream, cx, |_| ())
+}
+
+fn poll_read<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    take: impl FnOnce(&[u8]),
+) -> Poll<io::Result<usize>> {
     let mut space = [const { MaybeUninit::<u8>::uninit() }; CHUNK];
     let mut chunk = ReadBuf::uninit(&mut space);
     ready!(Pin::new(stream).poll_read(cx, &mut chunk))?;
-    server.handle_bytes(clock.now(), chunk.filled());
+    take(chunk.filled());
     Poll::Ready(Ok(chunk.filled().len()))
 }

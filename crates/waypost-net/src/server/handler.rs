@@ -130,7 +130,8 @@ pub trait Handler: Send {
         ready(())
     }
 
-    /// The last call: the connection has ended, and with it a transaction that was open.
+    /// The last call: the connection has ended, and with it a transaction that was open. A
+    /// connection that is cut when the grace time of a stop is over only drops its handler.
     fn closed(&mut self, session: &Session, cause: CloseCause) -> impl Future<Output = ()> + Send {
         let _ = (session, cause);
         ready(())

@@ -58,7 +58,9 @@ mod handler;
 mod listener;
 mod stop;
 
-pub use client_limits::{ClientLimits, ConnectionLimits, ConnectionRefusal, SharedLimits, Slot};
+pub use client_limits::{
+    ClientLimits, ConnectionLimits, ConnectionRefusal, SharedLimits, Slot, is_generic_hello,
+};
 pub use clock::Clock;
 pub use handler::{Handler, Mail, Peer, TlsFacts};
 pub use listener::{Configuration, Listener, Tls};
