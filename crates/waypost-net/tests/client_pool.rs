@@ -60,7 +60,16 @@ async fn a_large_message_arrives_whole() {
     assert_eq!(heard[0].iter().filter(|line| line.len() == 998).count(), 3000);
 }
 
-/// What the peer does, which limit is short, scope, and what the text says.
+/// The time-out that is waited for; the others are long, so that a busy machine changes nothing.
+enum Short {
+    None,
+    Command,
+    /// For commands, but long enough for those before the silent one.
+    Half,
+    DataEnd,
+}
+
+/// Name, what the peer does, which time-out is short, scope, and what the text says.
 #[tokio::test]
 async fn faults_of_a_peer_and_their_scope_a9() {
     use FailureScope::{Host, Message};
@@ -69,31 +78,62 @@ async fn faults_of_a_peer_and_their_scope_a9() {
     let after_dot = |rest: &[Step]| {
         [said("250 ok\r\n250 ok\r\n354 go\r\n"), vec![Hear(".")], rest.to_vec()].concat()
     };
-    let short = Duration::from_millis(40);
-    let table: Vec<(&str, Vec<Step>, bool, FailureScope, &str)> = vec![
-        ("421 banner", vec![Say("421 4.3.2 full\r\n")], false, Host, "421 4.3.2 full"),
-        ("554 banner", vec![Say("554 no\r\n")], false, Host, "554 no"),
-        ("no banner", vec![Stall], true, Host, "waiting for the greeting"),
-        ("half a banner", vec![Say("220-mx\r\n"), Stall], true, Host, "waiting for the greeting"),
-        ("gone at once", vec![], false, Host, "waiting for the greeting"),
-        ("no SMTP", vec![Say("HTTP/1.1 400\r\n")], false, Host, "no reply"),
-        ("gone after EHLO", vec![Say("220 x\r\n"), Hear("EHLO")], false, Host, "EHLO"),
-        ("gone after DATA", said(""), false, Host, "lost waiting for the reply to MAIL"),
-        ("half a reply", said("250"), false, Host, "lost waiting for the reply to MAIL"),
-        ("silent after MAIL", [said("250 ok\r\n"), vec![Stall]].concat(), true, Host, "RCPT"),
-        ("421 to RCPT", said("250 ok\r\n421 4.3.2 bye\r\n"), false, Host, "421 4.3.2 bye"),
-        ("451 to MAIL", said("451 4.7.1 later\r\n503 a\r\n503 b\r\n"), false, Message, "4.7.1"),
-        ("gone after the dot", after_dot(&[]), false, Message, "after the message was sent"),
-        ("silent after the dot", after_dot(&[Stall]), true, Message, "after the message was sent"),
-        ("half a verdict", after_dot(&[Say("250-2.0")]), false, Message, "after the message"),
-        ("451 to the dot", after_dot(&[Say("451 4.3.0 full\r\n")]), false, Message, "4.3.0 full"),
+    let table: Vec<(&str, Vec<Step>, Short, FailureScope, &str)> = vec![
+        ("421 banner", vec![Say("421 4.3.2 full\r\n")], Short::None, Host, "421 4.3.2 full"),
+        ("554 banner", vec![Say("554 no\r\n")], Short::None, Host, "554 no"),
+        ("no banner", vec![Stall], Short::Command, Host, "waiting for the greeting"),
+        (
+            "half a banner",
+            vec![Say("220-mx\r\n"), Stall],
+            Short::Command,
+            Host,
+            "waiting for the greeting",
+        ),
+        ("gone at once", vec![], Short::None, Host, "waiting for the greeting"),
+        ("no SMTP", vec![Say("HTTP/1.1 400\r\n")], Short::None, Host, "no reply"),
+        ("gone after EHLO", vec![Say("220 x\r\n"), Hear("EHLO")], Short::None, Host, "EHLO"),
+        ("gone after DATA", said(""), Short::None, Host, "lost waiting for the reply to MAIL"),
+        ("half a reply", said("250"), Short::None, Host, "lost waiting for the reply to MAIL"),
+        (
+            "silent after MAIL",
+            [said("250 ok\r\n"), vec![Stall]].concat(),
+            Short::Half,
+            Host,
+            "RCPT",
+        ),
+        ("421 to RCPT", said("250 ok\r\n421 4.3.2 bye\r\n"), Short::None, Host, "421 4.3.2 bye"),
+        (
+            "451 to MAIL",
+            said("451 4.7.1 later\r\n503 a\r\n503 b\r\n"),
+            Short::None,
+            Message,
+            "4.7.1",
+        ),
+        ("gone after the dot", after_dot(&[]), Short::None, Message, "after the message was sent"),
+        (
+            "silent after the dot",
+            after_dot(&[Stall]),
+            Short::DataEnd,
+            Message,
+            "after the message was sent",
+        ),
+        ("half a verdict", after_dot(&[Say("250-2.0")]), Short::None, Message, "after the message"),
+        (
+            "451 to the dot",
+            after_dot(&[Say("451 4.3.0 full\r\n")]),
+            Short::None,
+            Message,
+            "4.3.0 full",
+        ),
     ];
-    for (name, script, is_short, scope, text) in table {
+    for (name, script, short, scope, text) in table {
         let (address, peer) = peer(vec![script]).await;
         let mut settings = settings();
-        if is_short {
-            settings.timeouts.command = short;
-            settings.timeouts.data_end = short;
+        match short {
+            Short::None => {}
+            Short::Command => settings.timeouts.command = Duration::from_millis(40),
+            Short::Half => settings.timeouts.command = Duration::from_millis(700),
+            Short::DataEnd => settings.timeouts.data_end = Duration::from_millis(40),
         }
         let pool = Pool::new(settings, PoolLimits::default());
         let hop = hop(address, TlsPolicy::opportunistic());
@@ -174,4 +214,13 @@ async fn what_is_idle_too_long_is_closed() {
     pool.sweep();
     assert_eq!(pool.idle(), 0);
     assert_eq!(peer.await.unwrap()[0].last().unwrap(), "QUIT");
+}
+
+#[tokio::test]
+async fn a_report_says_what_the_peer_offers() {
+    let (address, _peer) = peer(vec![[greeting(), message()].concat()]).await;
+    let (pool, hop) = (pool(), hop(address, TlsPolicy::opportunistic()));
+    let report = pool.deliver_and_report(&hop, &local(), transaction(TEXT)).await;
+    assert!(is_delivered(&report.outcomes));
+    assert!(report.offered.pipelining && !report.offered.dsn);
 }

@@ -9,9 +9,9 @@ use waypost_config::settings::{Delays, Retry};
 use waypost_net::client::{ConnectSettings, Hop, Pool, PoolLimits};
 use waypost_net::dns::{Lookup, Resolver, resolve_next_hops};
 use waypost_net::tls;
-use waypost_queue::{Schedule, Work};
+use waypost_queue::{Ended, Handover, Schedule, Work};
 use waypost_route::{Attempts, Check, Draw, Health, OnTlsFailure, Route, TlsPolicy, TlsStart};
-use waypost_smtp::client::{Message, Protocol, Timeouts, TlsUse, Transaction};
+use waypost_smtp::client::{Message, Protocol, SharedBytes, Timeouts, TlsUse, Transaction};
 use waypost_types::{
     Account, Delivery, Destination, Directory, Failure, FailureScope, Host, HostPort, Outcome,
     Recipient, Reply, TlsDemand,
@@ -38,6 +38,19 @@ struct Target {
     at: HostPort,
     lookup: Lookup,
     tls: TlsPolicy,
+}
+
+/// One recipient's outcome at one host, and who tells the sender of success (RFC 3461 section 5.2).
+#[derive(Clone)]
+struct Tried {
+    outcome: Outcome,
+    handover: Handover,
+}
+
+impl From<Outcome> for Tried {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, handover: Handover::default() }
+    }
 }
 
 /// The hosts of a destination, in order, and what holds for all of them.
@@ -105,19 +118,20 @@ impl Deliverer {
     }
 
     /// Does a work: one outcome a delivery, each logged with the reason of its route (O4).
-    pub(crate) async fn deliver(&self, work: &Work) -> Vec<(u32, Outcome)> {
+    pub(crate) async fn deliver(&self, work: &Work) -> Vec<Ended> {
         let policy = self.core.policy();
-        let places: Vec<u32> = work.iter().map(|(place, _)| place).collect();
         let deliveries: Vec<&Delivery> = work.iter().map(|(_, delivery)| delivery).collect();
-        let outcomes = match deliveries.first() {
+        let tried = match deliveries.first() {
             None => Vec::new(),
             Some(first) => self.outcomes(&policy, work, first, &deliveries).await,
         };
-        for (delivery, outcome) in deliveries.iter().zip(&outcomes) {
-            self.core.counters.outcome(outcome);
-            log(work, delivery, outcome);
-        }
-        places.into_iter().zip(outcomes).collect()
+        let ended =
+            work.iter().zip(tried).map(|((place, delivery), Tried { outcome, handover })| {
+                self.core.counters.outcome(&outcome);
+                log(work, delivery, &outcome);
+                Ended { delivery: place, outcome, handover }
+            });
+        ended.collect()
     }
 
     async fn outcomes(
@@ -126,11 +140,11 @@ impl Deliverer {
         work: &Work,
         first: &Delivery,
         deliveries: &[&Delivery],
-    ) -> Vec<Outcome> {
+    ) -> Vec<Tried> {
         if let Destination::Refused { reply } = &first.destination {
             let failure =
                 Failure { scope: FailureScope::Message, host: None, reply: reply.clone() };
-            return vec![Outcome::Failed(failure); deliveries.len()];
+            return vec![Tried::from(Outcome::Failed(failure)); deliveries.len()];
         }
         let body = match &work.body {
             Some(body) => Some(body.clone()),
@@ -143,7 +157,7 @@ impl Deliverer {
         if let Destination::Mailbox { organization } = &first.destination
             && policy.organization(organization).is_some_and(|owner| owner.has_maildir())
         {
-            return self.into_maildir(policy, work, deliveries, pieces).await;
+            return self.file_locally(policy, work, deliveries, pieces).await;
         }
         let message = match Message::new(pieces) {
             Ok(message) => message,
@@ -238,9 +252,9 @@ impl Deliverer {
         work: &Work,
         way: &Way<'_>,
         mut transaction: Transaction,
-    ) -> Vec<Outcome> {
+    ) -> Vec<Tried> {
         let count = transaction.recipients.len();
-        let mut settled: Vec<Option<Outcome>> = vec![None; count];
+        let mut settled: Vec<Option<Tried>> = vec![None; count];
         let mut failures: Vec<Vec<Failure>> = vec![Vec::new(); count];
         let mut open: Vec<usize> = (0..count).collect();
         for target in &way.targets {
@@ -254,17 +268,20 @@ impl Deliverer {
             self.note_health(&target.at, &tried);
             let mut left = Vec::new();
             let mut recipients = Vec::new();
-            for ((place, recipient), outcome) in
+            for ((place, recipient), tried) in
                 open.into_iter().zip(transaction.recipients).zip(tried)
             {
-                match host_failure(&outcome) {
+                match host_failure(&tried) {
                     Some(failure) => {
-                        failures.get_mut(place).into_iter().for_each(|all| all.push(failure.clone()));
+                        failures
+                            .get_mut(place)
+                            .into_iter()
+                            .for_each(|all| all.push(failure.clone()));
                         left.push(place);
                         recipients.push(recipient);
                     }
                     None => settled.get_mut(place).into_iter().for_each(|slot| {
-                        *slot = Some(outcome.clone());
+                        *slot = Some(tried.clone());
                     }),
                 }
             }
@@ -272,7 +289,8 @@ impl Deliverer {
             open = left;
         }
         let both = settled.into_iter().zip(failures);
-        both.map(|(outcome, failures)| outcome.unwrap_or_else(|| way.outcome(&failures))).collect()
+        both.map(|(tried, failures)| tried.unwrap_or_else(|| way.outcome(&failures).into()))
+            .collect()
     }
 
     async fn try_host(
@@ -282,7 +300,7 @@ impl Deliverer {
         way: &Way<'_>,
         target: &Target,
         transaction: Transaction,
-    ) -> Vec<Outcome> {
+    ) -> Vec<Tried> {
         let count = transaction.recipients.len();
         let own_names = [policy.server.hostname.clone()];
         let draw = match &target.at.host {
@@ -290,19 +308,19 @@ impl Deliverer {
             Host::Ip(_) => Draw::from_value(0),
         };
         let resolver = &*self.resolver;
-        let found =
-            resolve_next_hops(resolver, &target.at, target.lookup, &own_names, draw).await;
+        let found = resolve_next_hops(resolver, &target.at, target.lookup, &own_names, draw).await;
         let hops = match found {
             Ok(found) => found.hops,
             Err(failure) => {
-                let permanent = failure.scope == FailureScope::Message && failure.reply.code() >= 500;
+                let permanent =
+                    failure.scope == FailureScope::Message && failure.reply.code() >= 500;
                 let outcome =
                     if permanent { Outcome::Failed(failure) } else { Outcome::Deferred(failure) };
-                return vec![outcome; count];
+                return vec![outcome.into(); count];
             }
         };
         let pool = self.pool.load_full();
-        let mut last: Vec<Outcome> = Vec::new();
+        let mut last: Vec<Tried> = Vec::new();
         for found in hops {
             let hop = Hop {
                 alias: found.tls_names.get(1).cloned(),
@@ -312,21 +330,24 @@ impl Deliverer {
                 host: found.host,
             };
             let addresses: Vec<_> = found.addresses.iter().map(std::net::SocketAddr::ip).collect();
-            let outcomes = pool.deliver(&hop, &addresses, transaction.clone()).await;
-            if !outcomes.iter().all(|outcome| host_failure(outcome).is_some()) {
-                return outcomes;
+            let report = pool.deliver_and_report(&hop, &addresses, transaction.clone()).await;
+            let handover = if report.offered.dsn { Handover::Passed } else { Handover::Relayed };
+            let tried = report.outcomes.into_iter().map(|outcome| Tried { outcome, handover });
+            let tried: Vec<Tried> = tried.collect();
+            if !tried.iter().all(|tried| host_failure(tried).is_some()) {
+                return tried;
             }
             // It is a failure of TLS only if TLS failed at each host (A10).
             if last.is_empty() || scope(&last) == Some(FailureScope::Tls) {
-                last = outcomes;
+                last = tried;
             }
         }
         last
     }
 
-    fn note_health(&self, host: &HostPort, outcomes: &[Outcome]) {
+    fn note_health(&self, host: &HostPort, tried: &[Tried]) {
         let now = self.core.clock.now();
-        match (outcomes.iter().all(|outcome| host_failure(outcome).is_some()), scope(outcomes)) {
+        match (tried.iter().all(|tried| host_failure(tried).is_some()), scope(tried)) {
             (true, Some(scope)) => {
                 self.health().failed(host, scope, now);
             }
@@ -338,25 +359,25 @@ impl Deliverer {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn into_maildir(
+    async fn file_locally(
         &self,
         policy: &Policy,
         work: &Work,
         deliveries: &[&Delivery],
-        pieces: Vec<waypost_smtp::client::SharedBytes>,
-    ) -> Vec<Outcome> {
-        let mut outcomes = Vec::with_capacity(deliveries.len());
+        pieces: Vec<SharedBytes>,
+    ) -> Vec<Tried> {
+        let mut outcomes: Vec<Tried> = Vec::with_capacity(deliveries.len());
         for (place, delivery) in work.iter() {
             let mailbox = match policy.account(&delivery.recipient) {
                 Ok(Account::User(user)) => user.address,
                 Ok(_) => {
                     let reply = Reply::new(550, (5, 1, 1), "No such user here");
                     let failure = Failure { scope: FailureScope::Message, host: None, reply };
-                    outcomes.push(Outcome::Failed(failure));
+                    outcomes.push(Outcome::Failed(failure).into());
                     continue;
                 }
                 Err(unavailable) => {
-                    outcomes.push(Outcome::Deferred(local(&unavailable.to_string())));
+                    outcomes.push(Outcome::Deferred(local(&unavailable.to_string())).into());
                     continue;
                 }
             };
@@ -375,7 +396,7 @@ impl Deliverer {
                 maildir.deliver(&letter)
             })
             .await;
-            outcomes.push(match written {
+            let outcome = match written {
                 Ok(Ok(path)) => Outcome::Delivered {
                     host: None,
                     reply: Reply::new(250, (2, 1, 5), &format!("Filed as {}", path.display())),
@@ -384,7 +405,8 @@ impl Deliverer {
                     Outcome::Deferred(local(&format!("the Maildir cannot be written: {error}")))
                 }
                 Err(error) => Outcome::Deferred(local(&format!("filing failed: {error}"))),
-            });
+            };
+            outcomes.push(Tried { outcome, handover: Handover::Final });
         }
         outcomes
     }
@@ -405,10 +427,9 @@ pub(crate) fn schedule(policy: &Policy, work: &Work) -> Schedule {
     let Some(own) = route.and_then(|route| route.retry()) else { return to_schedule(server) };
     let (first, longest) = match &server.delays {
         Delays::Doubling { first, longest } => (*first, *longest),
-        Delays::Listed(_) => (
-            std::time::Duration::from_secs(5 * 60),
-            std::time::Duration::from_secs(4 * 3600),
-        ),
+        Delays::Listed(_) => {
+            (std::time::Duration::from_secs(5 * 60), std::time::Duration::from_secs(4 * 3600))
+        }
     };
     let delays = match &own.delays {
         Some(delays) if !delays.is_empty() => Delays::Listed(delays.clone()),
@@ -446,8 +467,8 @@ fn tls_policy(policy: TlsPolicy, roots: &tls::Roots) -> tls::TlsPolicy {
     tls::TlsPolicy {
         tls: match (policy.start, policy.requirement) {
             (TlsStart::Implicit, _) => TlsUse::Implicit,
-            (TlsStart::StartTls, TlsDemand::Required) => TlsUse::Required,
-            (TlsStart::StartTls, TlsDemand::Opportunistic) => TlsUse::Opportunistic,
+            (TlsStart::Starttls, TlsDemand::Required) => TlsUse::Required,
+            (TlsStart::Starttls, TlsDemand::Opportunistic) => TlsUse::Opportunistic,
         },
         require_ca_signed: policy.ca_signed == Check::On,
         verify_hostname: policy.hostname == Check::On,
@@ -467,13 +488,13 @@ fn local(text: &str) -> Failure {
     Failure { scope: FailureScope::Host, host: None, reply: Reply::new(451, (4, 3, 0), text) }
 }
 
-fn all_deferred(deliveries: &[&Delivery], failure: Failure) -> Vec<Outcome> {
-    vec![Outcome::Deferred(failure); deliveries.len()]
+fn all_deferred(deliveries: &[&Delivery], failure: Failure) -> Vec<Tried> {
+    vec![Outcome::Deferred(failure).into(); deliveries.len()]
 }
 
 /// The failure, if it is the host's and another one may do better.
-fn host_failure(outcome: &Outcome) -> Option<&Failure> {
-    match outcome {
+fn host_failure(tried: &Tried) -> Option<&Failure> {
+    match &tried.outcome {
         Outcome::Deferred(failure) => {
             Some(failure).filter(|failure| failure.scope != FailureScope::Message)
         }
@@ -482,8 +503,8 @@ fn host_failure(outcome: &Outcome) -> Option<&Failure> {
 }
 
 /// The scope of the first failure.
-fn scope(outcomes: &[Outcome]) -> Option<FailureScope> {
-    outcomes.iter().find_map(host_failure).map(|failure| failure.scope)
+fn scope(tried: &[Tried]) -> Option<FailureScope> {
+    tried.iter().find_map(host_failure).map(|failure| failure.scope)
 }
 
 fn log(work: &Work, delivery: &Delivery, outcome: &Outcome) {

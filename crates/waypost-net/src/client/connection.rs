@@ -51,7 +51,7 @@ impl Connection {
         self.send_and_report(transaction).await.outcomes
     }
 
-    /// Sends a transaction, and says whether the peer ever answered MAIL.
+    /// Sends a transaction, and says also what the peer offers and whether it answered MAIL.
     pub async fn send_and_report(&mut self, transaction: Transaction) -> Report {
         let recipients = transaction.recipients.len();
         self.messages = self.messages.saturating_add(1);
@@ -209,5 +209,6 @@ fn nothing_sent(recipients: usize) -> Report {
     let text = "the connection was closed before the message could be sent";
     let reply = Reply::new(451, (4, 4, 2), text);
     let failure = Failure { scope: FailureScope::Host, host: None, reply };
-    Report { outcomes: vec![Outcome::Deferred(failure); recipients], mail_answered: false }
+    let outcomes = vec![Outcome::Deferred(failure); recipients];
+    Report { outcomes, mail_answered: false, offered: Extensions::default() }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use waypost_smtp::client::{Report, Transaction};
+use waypost_smtp::client::{Extensions, Report, Transaction};
 use waypost_types::{FailureScope, Outcome};
 
 use super::connect::{ConnectError, connect};
@@ -81,12 +81,23 @@ impl Pool {
         addresses: &[IpAddr],
         transaction: Transaction,
     ) -> Vec<Outcome> {
+        self.deliver_and_report(hop, addresses, transaction).await.outcomes
+    }
+
+    /// As [`Pool::deliver`], and says also what the peer offers, which decides who answers for
+    /// notices of success.
+    pub async fn deliver_and_report(
+        &self,
+        hop: &Hop,
+        addresses: &[IpAddr],
+        transaction: Transaction,
+    ) -> Report {
         let slots = self.slots(hop);
         let _slot = slots.acquire().await; // Never closed; an error would mean no limit.
         if let Some((connection, ip)) = self.take_idle(hop, addresses)
             && let Some(report) = self.over_kept(hop, connection, ip, transaction.clone()).await
         {
-            return report.outcomes;
+            return report;
         }
         let mut failures = Vec::new();
         for ip in addresses {
@@ -94,7 +105,7 @@ impl Pool {
                 Ok(mut connection) => {
                     let report = connection.send_and_report(transaction).await;
                     self.give_back(hop, connection, *ip);
-                    return report.outcomes;
+                    return report;
                 }
                 Err(error) => {
                     tracing::debug!(host = %hop.host, %ip, %error, "no connection");
@@ -103,7 +114,8 @@ impl Pool {
             }
         }
         let failure = worst(failures).to_failure(&hop.host);
-        vec![Outcome::Deferred(failure); transaction.recipients.len()]
+        let outcomes = vec![Outcome::Deferred(failure); transaction.recipients.len()];
+        Report { outcomes, mail_answered: false, offered: Extensions::default() }
     }
 
     /// `None` if the connection was closed on us before MAIL was answered.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use waypost_net::client::{ConnectSettings, Hop};
@@ -23,6 +23,8 @@ pub enum Step {
     Say(&'static str),
     /// Reads lines up to one that is this, or begins so.
     Hear(&'static str),
+    /// Reads one octet.
+    Octet,
     /// Goes on inside TLS.
     Tls(Arc<ServerConfig>),
     /// Says no more, and reads until the client goes.
@@ -97,6 +99,9 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                     break;
                 }
             },
+            Step::Octet => {
+                stream.read_u8().await.ok()?;
+            }
             Step::Stall => {
                 while let Some(line) = line(stream).await {
                     heard.push(line);
@@ -109,10 +114,10 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 async fn line<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) -> Option<String> {
-    let mut line = String::new();
-    match stream.read_line(&mut line).await {
+    let mut line = Vec::new();
+    match stream.read_until(b'\n', &mut line).await {
         Ok(0) | Err(_) => None,
-        Ok(_) => Some(line.trim_end_matches("\r\n").to_owned()),
+        Ok(_) => Some(String::from_utf8_lossy(&line).trim_end_matches("\r\n").to_owned()),
     }
 }
 

@@ -416,7 +416,8 @@ impl Client {
 
     fn done(&mut self, run: Run) {
         let none = Closed::new(Cause::OutOfStep, &self.config.peer, "", None, "no verdict");
-        self.events.push_back(Event::Done(run.into_report(&Outcome::Deferred(none.failure))));
+        let report = run.into_report(&Outcome::Deferred(none.failure), self.extensions);
+        self.events.push_back(Event::Done(report));
     }
 
     /// A reply came before what it answers was sent. A refusal of a message that is still on its
@@ -475,7 +476,7 @@ impl Client {
             if run.is_message_sent(&self.outbox) {
                 failure.scope = waypost_types::FailureScope::Message;
             }
-            let report = run.into_report(&Outcome::Deferred(failure));
+            let report = run.into_report(&Outcome::Deferred(failure), self.extensions);
             self.events.push_back(Event::Done(report));
         }
         self.deadline = None;

@@ -278,10 +278,10 @@ impl Run {
     }
 
     /// The report; whoever is undecided gets `otherwise`.
-    pub(super) fn into_report(mut self, otherwise: &Outcome) -> Report {
+    pub(super) fn into_report(mut self, otherwise: &Outcome, offered: Extensions) -> Report {
         self.decide_rest(otherwise);
         let outcomes = self.outcomes.into_iter().flatten().collect();
-        Report { outcomes, mail_answered: self.mail_answered }
+        Report { outcomes, mail_answered: self.mail_answered, offered }
     }
 
     /// The host-independent name of what is waited for.
