@@ -74,7 +74,7 @@ fn judge(wire: &[u8], limit: u64, result: Result<Data, DataFault>) {
         (None, true, result) => assert_eq!(result, Err(DataFault::TooBig { limit })),
         (None, false, result) => {
             let data = result.unwrap();
-            assert_eq!((&*data.stuffed, data.size), (stuffed, size));
+            assert_eq!((&*data.stuffed, data.size), (&*stuff(&unstuff(stuffed)), size));
             let message = Message::new([SharedBytes::new(data.stuffed)]).unwrap();
             assert_eq!(message.octets(), size, "the two sides count size differently");
         }

@@ -14,12 +14,8 @@ const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 static GATEWAYS: LazyLock<[InboundGateway; 3]> = LazyLock::new(|| {
     [(false, false), (true, false), (true, true)].map(|(detect_external_ip, strict)| {
         let addresses = vec!["192.0.2.2".to_owned(), "192.0.2.55".to_owned()];
-        let settings = GatewaySettings {
-            addresses,
-            detect_external_ip,
-            strict,
-            ..GatewaySettings::default()
-        };
+        let settings =
+            GatewaySettings { addresses, detect_external_ip, strict, ..GatewaySettings::default() };
         InboundGateway::new(&settings).unwrap()
     })
 });

@@ -164,7 +164,8 @@ impl Run {
                 counts.push((QuotaLimit::UniqueRecipientsPerUserPerDay, limit, unique.len()));
             }
         }
-        let over = |(_, limit, count): &(_, u32, usize)| *count + 1 > usize::try_from(*limit).unwrap();
+        let over =
+            |(_, limit, count): &(_, u32, usize)| *count + 1 > usize::try_from(*limit).unwrap();
         counts.iter().filter(|count| over(count)).map(|(limit, ..)| *limit).collect()
     }
 

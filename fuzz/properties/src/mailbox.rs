@@ -44,6 +44,8 @@ fn rcpt_takes(mailbox: &Mailbox) {
     let mut server = Server::new(Arc::new(settings), now);
     let rcpt = format!("RCPT TO:<{mailbox}>\r\n");
     let mut heard = None;
+    assert_eq!(server.poll_event(now), Some(Event::Connect));
+    server.accept(now);
     server.handle_bytes(now, b"EHLO a.example\r\nMAIL FROM:<>\r\n");
     server.handle_bytes(now, rcpt.as_bytes());
     while let Some(event) = server.poll_event(now) {

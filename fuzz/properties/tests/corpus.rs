@@ -29,7 +29,8 @@ fn short_inputs_hold() {
         for octet in 0..=u8::MAX {
             property(&[octet]);
             for next in *b"\0\r\n.[(: a@\x80\xff" {
-                let held = std::panic::catch_unwind(|| property(&[octet, next, next, b'\r', b'\n']));
+                let held =
+                    std::panic::catch_unwind(|| property(&[octet, next, next, b'\r', b'\n']));
                 assert!(held.is_ok(), "{target} does not hold for {octet} {next}");
             }
         }
