@@ -1,6 +1,7 @@
 //! Waypost's configuration.
 pub mod diagnostics;
 mod duration;
+pub mod policy;
 pub mod raw;
 pub mod settings;
 mod size;

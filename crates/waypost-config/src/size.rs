@@ -29,7 +29,8 @@ impl Size {
 
     /// The shortest form in binary units.
     pub(crate) fn show(self) -> String {
-        let exact = UNITS.iter().take(3).find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit));
+        let exact =
+            UNITS.iter().take(3).find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit));
         match exact {
             Some((name, unit)) => format!("{}{name}", self.0 / unit),
             None => format!("{}B", self.0),

@@ -140,6 +140,9 @@ impl<'a> Clause<'a> {
                     let (closed, looked) = bracket(rest);
                     self.steps += looked;
                     self.at += closed.unwrap_or(1);
+                    if closed.is_some() && is_by(self.rest()) {
+                        break;
+                    }
                 }
                 b'(' | b')' | b';' => break,
                 b'\\' if matches!(self.value.get(self.at + 1), Some(b'(' | b')')) => {
@@ -155,12 +158,20 @@ impl<'a> Clause<'a> {
         }
         let word = self.value.get(start..self.at).unwrap_or_default();
         let ends: [&[u8]; 5] = [b"by", b"via", b"with", b"id", b"for"];
-        if ends.iter().any(|end| word.eq_ignore_ascii_case(end)) {
+        // `by[192.0.2.1]` and `by:` end the clause as well.
+        let head = word.split(|b| b"[:".contains(b)).next().unwrap_or_default();
+        if ends.iter().any(|end| head.eq_ignore_ascii_case(end)) {
             self.end = Some(End::Word);
             return None;
         }
         Some(Part::Word(start..self.at))
     }
+}
+
+/// Whether the word `by` stands at the head of `text`: `from [192.0.2.1]by mx.example`.
+fn is_by(text: &[u8]) -> bool {
+    let ends = text.get(2).is_none_or(|b| is_blank(*b));
+    ends && text.get(..2).is_some_and(|word| word.eq_ignore_ascii_case(b"by"))
 }
 
 /// The length of the bracket at the head of `text` with both its marks, and how far was looked.
@@ -237,8 +248,9 @@ fn closing(text: &[u8]) -> Option<(&[u8], &[u8])> {
 fn with_user(word: &[u8], user: usize, at: usize) -> Shape {
     let (name, rest) = word.split_at_checked(user + 1).unwrap_or((word, b""));
     let ident = name.split_at_checked(6).is_some_and(|(s, _)| s.eq_ignore_ascii_case(b"ident:"));
-    if !ident && (is_label(name) || name.iter().any(|b| b":=<\"".contains(b))) {
-        // `"port 51581"@host` is a name like any other, but never one before an address.
+    // `"port 51581"@[192.0.2.1]`
+    let port = name.split_at_checked(6).is_some_and(|(s, _)| s.eq_ignore_ascii_case(b"\"port "));
+    if !ident && !port && (is_label(name) || name.iter().any(|b| b":=<\"".contains(b))) {
         return if name.starts_with(b"\"") { Shape::Text } else { Shape::Label };
     }
     let at = at + user + 1;

@@ -12,7 +12,7 @@
 //! Where a forger could have brought the parentheses along (a comment without a blank before it) and
 //! another candidate disagrees, nothing is read: a miss only falls back, a wrong address passes SPF.
 
-use crate::clause::{Clause, End, Part, Shape, Words, shape};
+use crate::clause::{Clause, End, Part, Shape, Words, is_blank, shape};
 use crate::literal::{self, Found};
 use crate::reading::{Place, Unreadable};
 
@@ -66,6 +66,9 @@ pub(crate) fn read(
                 met.word(shape(clause.text(at), start));
             }
             Part::Comment { inside, glued } => {
+                // A HELO holds no blank: a comment with one in it was not brought along.
+                let glued = glued && !clause.text(inside.clone()).iter().any(|b| is_blank(*b));
+                steps += inside.len();
                 let (said, looked) = comment(value, Words::of(value, inside));
                 steps += looked;
                 met.comment(said, glued);
@@ -99,6 +102,11 @@ impl Candidates {
     fn word(&mut self, shape: Shape) {
         self.words += 1;
         let literal = match shape {
+            // `from HELO [hidden] by`
+            Shape::Bracket(None) if self.words > 1 => {
+                self.name = true;
+                return;
+            }
             Shape::Bracket(found) => found,
             Shape::Bare(found) => {
                 // A bare one further back is the client's only as in `name - ip`.
@@ -183,7 +191,7 @@ fn comment(value: &[u8], mut words: Words<'_>) -> (Said, usize) {
         }
         if let (Some(word), Some(slot)) = (head.get_mut(count), shapes.get_mut(count)) {
             *word = text;
-            *slot = shape(text, at.start);
+            *slot = after_slash(text, at.start).unwrap_or_else(|| shape(text, at.start));
         }
         last = (at.start, text);
         count += 1;
@@ -221,13 +229,23 @@ fn client_information(head: &[&[u8]; HEAD], shapes: &[Shape; HEAD], count: usize
         // (name [ip] …)
         [Text, Bracket(Some(a)), Bracket(Some(b)), ..] if a.ip != b.ip => Said::Ambiguous,
         [Text, Bracket(found), ..] => said(found),
-        [Text, second, third, ..] if is_prefix(first) => after_prefix(second, third),
+        [Text, second, third, ..] if count > 1 && is_prefix(first) => after_prefix(second, third),
         // (host ip), but not (Product 1.2.3.4)
         [Text, Bare(a), ..] if count == 2 && is_host(first) => Said::Client(a.clone()),
+        [Text, Bare(_), ..] if count == 2 => Said::Name,
         [Text, Text, ..] if head.iter().take(3).any(|word| word.starts_with(b"[")) => Said::Masked,
         [Text, ..] if count == 1 => alone(first),
         _ => Said::Other,
     }
+}
+
+/// `(host.example/192.0.2.1)`, `(/192.0.2.1)`: how some runtimes print an address.
+fn after_slash(word: &[u8], at: usize) -> Option<Shape> {
+    let slash = memchr::memchr(b'/', word)?;
+    let (host, address) = (word.get(..slash)?, word.get(slash + 1..)?);
+    let name = |b: &u8| b.is_ascii_alphanumeric() || b".-_".contains(b);
+    let known = host.is_empty() || (host.contains(&b'.') && host.iter().all(name));
+    literal::bare(address, at + slash + 1).filter(|_| known).map(Shape::Bare)
 }
 
 /// Words that announce what the client or the sender said: the rest of the comment is theirs.
@@ -311,17 +329,29 @@ fn is_word_in_brackets(word: &[u8]) -> bool {
 /// A name with a dot and a letter, or a long token without meaning.
 fn is_host(word: &[u8]) -> bool {
     let name = word.contains(&b'.') && word.iter().any(u8::is_ascii_alphabetic);
-    (name && !word.contains(&b'/')) || word.len() >= 32 || word.eq_ignore_ascii_case(b"unknown")
+    let known = [b"unknown".as_slice(), b"localhost"];
+    (name && !word.contains(&b'/'))
+        || word.len() >= 32
+        || known.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
-/// One word alone: a host's name, or a remark such as `(authenticated)`.
+/// One word alone: a host's name, unless it is a remark such as `(authenticated)`.
 fn alone(word: &[u8]) -> Said {
-    const NAMES: [&[u8]; 4] = [b"unknown", b"unverified", b"localhost", b"local"];
-    let known = NAMES.iter().any(|name| word.eq_ignore_ascii_case(name));
-    let masked = word.iter().all(|b| b"xX*#?-".contains(b));
-    if known || masked || word.iter().any(|b| b".@[]".contains(b)) {
-        Said::Name
-    } else {
-        Said::Other
-    }
+    const REMARKS: [&[u8]; 11] = [
+        b"auth",
+        b"encrypt",
+        b"esmtp",
+        b"http",
+        b"may",
+        b"secur",
+        b"smtp",
+        b"squirrel",
+        b"ssl",
+        b"tls",
+        b"verified",
+    ];
+    let remark = REMARKS.iter().any(|remark| {
+        word.split_at_checked(remark.len()).is_some_and(|(s, _)| s.eq_ignore_ascii_case(remark))
+    });
+    if remark && !word.contains(&b'@') { Said::Other } else { Said::Name }
 }

@@ -94,3 +94,48 @@ impl Reading {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_a_megabyte_is_looked_at_a_few_times_at_most_e12() {
+        const LENGTH: usize = 1 << 20;
+        for piece in [
+            "a",
+            " ",
+            "(",
+            ")",
+            "()",
+            "[",
+            "[(",
+            "[]",
+            "[ ",
+            "(\"",
+            "\"",
+            "\\",
+            "@",
+            "(a@",
+            ",",
+            ";",
+            "(a b) ",
+            "a ",
+            "1.2.3.4 ",
+            "([1.2.3.4] ",
+            "(((",
+            "[a[a",
+            "by ",
+            "(by ",
+            "\0",
+            ":",
+            "=",
+        ] {
+            for head in ["from ", "from x (", "from x (r [", "from x; "] {
+                let line = format!("{head}{}", piece.repeat(LENGTH / piece.len()));
+                let (_, steps) = Reading::counted(line.as_bytes());
+                assert!(steps <= 6 * line.len(), "{head}{piece}: {steps} steps");
+            }
+        }
+    }
+}

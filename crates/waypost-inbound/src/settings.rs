@@ -126,7 +126,7 @@ pub enum GatewayErrorKind {
     Everything(String),
     /// An address that is not public.
     #[error(
-        "`{range}` is a {what} address, not a public one (E1, {block}); list the address your gateway connects from, or set allow_private = true for gateways inside your own network"
+        "`{range}` is not public but {what} (E1, {block}); list the address your gateway connects from, or set allow_private = true for gateways inside your own network"
     )]
     NotPublic {
         /// The address or range as given.

@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn verdicts_e9() {
-        let table: &[(&str, Option<f64>, &str, bool, Option<f64>)] = &[
+        let table = [
             // (expression, limit, header, spam, number)
             ("^X-spam-gw:", None, "X-spam-gw: yes\r\n", true, None),
             ("^X-spam-gw:", None, "x-spam-gw: yes\r\n", false, None),
@@ -248,8 +248,8 @@ mod tests {
         ];
         for (regex, limit, header, spam, score) in table {
             let verdict =
-                SpamTag::new(regex, *limit).unwrap().verdict(&HeaderBlock::of(header.as_bytes()));
-            assert_eq!((verdict.spam, verdict.score), (*spam, *score), "{regex} {header:?}");
+                SpamTag::new(regex, limit).unwrap().verdict(&HeaderBlock::of(header.as_bytes()));
+            assert_eq!((verdict.spam, verdict.score), (spam, score), "{regex} {header:?}");
             assert!(verdict.line.is_some() || !verdict.spam, "{regex} {header:?}");
         }
     }

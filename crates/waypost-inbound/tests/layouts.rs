@@ -3,6 +3,13 @@
 //! `C` stands for the client's address, `A` for another public one that must never be read, `P` for a
 //! private one. A row is read with an IPv4 and an IPv6 client unless it says otherwise.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may say what they mean"
+)]
+
 use std::net::IpAddr;
 
 use waypost_inbound::Reading;
@@ -117,6 +124,18 @@ const READ: &[&str] = &[
     "from h.example ([C]:48557 \"EHLO h.example\") by mx.example with ESMTP id <x>; d",
     "from h.example ([C]:48557 \"EHLO [A]\" rhost-flags-OK-OK-OK-OK) by mx.example with ESMTP id <x>; d",
     "from h.example (\"port 51581\"@r.example [C]) by mx.example (Sun Internet Mail Server) with ESMTP id x; d",
+    "from h.example (\"port 51581\"@[C]) by mx.example (PMDF V6.0-24 #41480) with ESMTP id x; d",
+    "from h.example (root@[C]:48557 \"EHLO [A]\") by mx.example with ESMTP id <x>; d",
+    "from h.example (/C) by mx.example with SMTP; d",
+    "from h.example (r.example/C) by mx.example with SMTP; d",
+    "from [C] (SquirrelMail) by web.example with HTTP; d",
+    "from h.example (C), claiming to be \"A\" via SMTP by mx.example, id x; d",
+    "from h.example ([C]), claiming to be \"[A]\" via SMTP by mx.example, id x; d",
+    "from h.example ([C] claimed to be [A]) by mx.example; d",
+    "from localhost (localhost C) by mx.example; d",
+    "from unknown C by mx.example; d",
+    "from [C]by mx.example; d",
+    "from h.example(r.example [C])by mx.example; d",
     "from h.example (r.example [C]) by mx.example (PMDF V6.0-24 #41480) with ESMTP id x; d",
     "from [C] by mx.example (mshttpd); d",
     "from [C] (Forwarded-For: A, [A]) by mx.example (mshttpd); d",
@@ -247,6 +266,7 @@ const NOT_READ: &[&str] = &[
     "from h.example (for [A]) by mx.example with SMTP; d",
     "from h.example (via [A]) by mx.example with SMTP; d",
     "from h.example (using TLSv1.2 with A) by mx.example with SMTP; d",
+    "from h.example (Exim/4.9.2.1) by mx.example with SMTP; d",
     "from h.example (Postfix 3.1.2.3) by mx.example with SMTP; d",
     "from h.example (Authenticated sender: a@A) by mx.example with SMTP; d",
     "from h.example with SMTP id A; d",

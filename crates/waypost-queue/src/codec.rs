@@ -183,6 +183,39 @@ mod tests {
         assert_eq!(unframe(&frame_header(b"").unwrap()), Ok(b"".as_slice()));
     }
 
+    /// Spools outlive programs: what was once written must stay readable.
+    #[test]
+    fn the_first_version_stays_readable() {
+        let entry = concat!(
+            r#"{"Accepted":{"id":"0000000000007","accepted_at":5,"sender":"a@b.example","#,
+            r#""parameters":{"body":"SevenBit","smtputf8":false,"ret":null,"envid":null},"#,
+            r#""client":"192.0.2.1","trace":"Received: x\r\n","deliveries":[{"delivery":{"#,
+            r#""recipient":"c@d.example","original_recipient":"c@d.example","#,
+            r#""sender":"a@b.example","destination":"Mx","tls":"Opportunistic","changes":{"#,
+            r#""added_headers":[],"subject_prefix":null,"remove_attachments":false},"#,
+            r#""suppress_bounces":false,"spam":false,"notify":"Unsaid","orcpt":null}}],"#,
+            r#""decision":"{}","size":20,"header_size":14}}"#
+        );
+        let attempted = concat!(
+            r#"{"Attempted":{"id":"0000000000007","at":5,"number":1,"results":[{"delivery":0,"#,
+            r#""outcome":{"Deferred":{"scope":"Host","host":"mx.example:25","reply":"#,
+            r#"{"code":451,"enhanced":[4,4,1],"text":"no"}}}}],"next":9}}"#
+        );
+        for json in [
+            entry,
+            attempted,
+            r#"{"Done":{"id":"0000000000007","at":5}}"#,
+            r#"{"Held":{"id":"0000000000007","at":5,"by":"root"}}"#,
+            r#"{"QuotaCommitted":{"at":5,"organization":"S","user":null,"recipients":["c@d.example"]}}"#,
+            r#"{"ConfigChanged":{"at":5,"version":"1","who":"root","what":"x"}}"#,
+        ] {
+            let framed =
+                [frame_header(json.as_bytes()).unwrap().as_slice(), json.as_bytes()].concat();
+            assert!(decode(&framed).is_ok(), "{json}: {:?}", decode(&framed));
+        }
+        assert_eq!(frame_header(b"abc").unwrap(), [1, 0, 0, 0, 3, 241, 25, 218, 89]);
+    }
+
     #[test]
     fn every_damaged_octet_is_noticed() {
         let value = encode(&events()[2]).unwrap();

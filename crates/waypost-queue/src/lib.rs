@@ -16,7 +16,7 @@
 //!
 //! # Features
 //!
-//! - `test-kit`: [`ModelStore`], a store in memory that loses what was not synced, for tests.
+//! - `test-kit`: `ModelStore`, a store in memory that loses what was not synced, for tests.
 //!
 //! # Example
 //!

@@ -124,7 +124,9 @@ impl Message {
                 }
             }
         }
-        let held_by = progress.iter().find_map(|progress| match &progress.hold {
+        // What ended while the message was held says nothing: it may have been released since.
+        let mut unfinished = progress.iter().filter(|progress| progress.end.is_none());
+        let held_by = unfinished.find_map(|progress| match &progress.hold {
             Some(Hold::Operator { by }) => Some(by.clone()),
             _ => None,
         });

@@ -6,8 +6,8 @@ use waypost_types::{Body as BodyType, Destination, Notify, QueueId, Ret, TlsDema
 
 use crate::testing::{at, deferred, delivered, entry, failed, host_down};
 use crate::{
-    Body, DeliveryState, Ended, Entry, Event, Handover, Hold, Limits, Queue, QueueError, Returned,
-    Schedule, Work,
+    Body, DeliveryState, Ended, Entry, Event, Handover, Hold, Limits, Queue, QueueError, Recovery,
+    Returned, Schedule, Work,
 };
 
 fn all(work: &Work, outcome: &waypost_types::Outcome) -> Vec<Ended> {
@@ -238,6 +238,26 @@ fn commands() {
         assert_eq!(error, Err(QueueError::Unknown(id)));
     }
     assert_eq!(queue.retry(id), Err(QueueError::Unknown(id)));
+}
+
+#[test]
+fn a_release_outlives_a_restart_though_one_delivery_ended_while_held() {
+    let (id, mut recovery) = (QueueId::new(1), Recovery::new());
+    let mut queue = Queue::new(Limits::default());
+    let entry = entry(1, "s@f.example", &["a@x.example", "b@y.example"]);
+    recovery.event(Event::Accepted(Box::new(entry.clone())));
+    assert_eq!(queue.accept(entry, None, at(0)), Ok(None));
+    let work = queue.take(at(0)).unwrap();
+    recovery.event(queue.hold(id, "op", at(0)).unwrap());
+    let results = all(&work, &delivered());
+    let finished = queue.finished(work, results, &Schedule::default(), at(0));
+    finished.events.into_iter().for_each(|event| recovery.event(event));
+    recovery.event(queue.release(id, "op", at(0)).unwrap());
+    let mut queue = recovery.finish(Limits::default(), at(0)).queue;
+    let work = queue.take(at(0)).unwrap();
+    let results = all(&work, &deferred("later"));
+    let _ = queue.finished(work, results, &Schedule::default(), at(0));
+    assert_eq!(queue.next_due(), Some(at(300)));
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl UserCounts {
     pub(crate) fn advance(&mut self, now: Timestamp) {
         self.day.advance(DAY, now);
         let live = self.day.sum().recipients as usize;
-        if self.seen.len() > live * 2 + 16 {
+        if self.seen.len() > live.saturating_mul(2).saturating_add(16) {
             self.sweep(now);
         }
     }

@@ -9,9 +9,9 @@ use waypost_config::settings::{Delays, Retry};
 use waypost_net::client::{ConnectSettings, Hop, Pool, PoolLimits};
 use waypost_net::dns::{Lookup, Resolver, resolve_next_hops};
 use waypost_net::tls;
-use waypost_queue::{Schedule, Work};
-use waypost_route::{Check, Draw, Health, OnTlsFailure, Route, TlsPolicy, TlsStart};
-use waypost_smtp::client::{Message, Protocol, Timeouts, TlsUse, Transaction};
+use waypost_queue::{Ended, Handover, Schedule, Work};
+use waypost_route::{Attempts, Check, Draw, Health, OnTlsFailure, Route, TlsPolicy, TlsStart};
+use waypost_smtp::client::{Message, Protocol, SharedBytes, Timeouts, TlsUse, Transaction};
 use waypost_types::{
     Account, Delivery, Destination, Directory, Failure, FailureScope, Host, HostPort, Outcome,
     Recipient, Reply, TlsDemand,
@@ -40,16 +40,44 @@ struct Target {
     tls: TlsPolicy,
 }
 
+/// One recipient's outcome at one host, and who tells the sender of success (RFC 3461 section 5.2).
+#[derive(Clone)]
+struct Tried {
+    outcome: Outcome,
+    handover: Handover,
+}
+
+impl From<Outcome> for Tried {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, handover: Handover::default() }
+    }
+}
+
 /// The hosts of a destination, in order, and what holds for all of them.
-struct Way {
+struct Way<'p> {
     targets: Vec<Target>,
     protocol: Protocol,
     roots: tls::Roots,
     on_tls_failure: OnTlsFailure,
-    /// Whether no host of the destination is in its pause and left out.
-    all_hosts: bool,
-    /// When no target may be tried now: the reason.
-    nothing: Option<Failure>,
+    /// The route's order, which judges failures; `None` for a gateway and for MX hosts.
+    attempts: Option<Attempts<'p>>,
+}
+
+impl Way<'_> {
+    /// What becomes of a recipient that no host took.
+    fn outcome(&self, failures: &[Failure]) -> Outcome {
+        if let Some(attempts) = &self.attempts {
+            return attempts.outcome(failures, self.on_tls_failure);
+        }
+        match failures.last() {
+            None => Outcome::Deferred(local("no host could be tried now")),
+            Some(last) if last.scope == FailureScope::Tls => {
+                let reply = Reply::new(550, (5, 7, 5), last.reply.text());
+                Outcome::Failed(Failure { reply, ..last.clone() })
+            }
+            Some(last) => Outcome::Deferred(last.clone()),
+        }
+    }
 }
 
 impl Deliverer {
@@ -90,19 +118,19 @@ impl Deliverer {
     }
 
     /// Does a work: one outcome a delivery, each logged with the reason of its route (O4).
-    pub(crate) async fn deliver(&self, work: &Work) -> Vec<(u32, Outcome)> {
+    pub(crate) async fn deliver(&self, work: &Work) -> Vec<Ended> {
         let policy = self.core.policy();
-        let places: Vec<u32> = work.iter().map(|(place, _)| place).collect();
         let deliveries: Vec<&Delivery> = work.iter().map(|(_, delivery)| delivery).collect();
-        let outcomes = match deliveries.first() {
+        let tried = match deliveries.first() {
             None => Vec::new(),
             Some(first) => self.outcomes(&policy, work, first, &deliveries).await,
         };
-        for (delivery, outcome) in deliveries.iter().zip(&outcomes) {
-            self.core.counters.outcome(outcome);
-            log(work, delivery, outcome);
-        }
-        places.into_iter().zip(outcomes).collect()
+        let ended = work.iter().zip(tried).map(|((place, delivery), Tried { outcome, handover })| {
+            self.core.counters.outcome(&outcome);
+            log(work, delivery, &outcome);
+            Ended { delivery: place, outcome, handover }
+        });
+        ended.collect()
     }
 
     async fn outcomes(
@@ -111,11 +139,11 @@ impl Deliverer {
         work: &Work,
         first: &Delivery,
         deliveries: &[&Delivery],
-    ) -> Vec<Outcome> {
+    ) -> Vec<Tried> {
         if let Destination::Refused { reply } = &first.destination {
             let failure =
                 Failure { scope: FailureScope::Message, host: None, reply: reply.clone() };
-            return vec![Outcome::Failed(failure); deliveries.len()];
+            return vec![Tried::from(Outcome::Failed(failure)); deliveries.len()];
         }
         let body = match &work.body {
             Some(body) => Some(body.clone()),
@@ -147,15 +175,19 @@ impl Deliverer {
     }
 
     /// The hosts of a destination as the policy now in force has them (A12).
-    fn way(&self, policy: &Policy, work: &Work, delivery: &Delivery) -> Result<Way, Failure> {
+    fn way<'p>(
+        &self,
+        policy: &'p Policy,
+        work: &Work,
+        delivery: &Delivery,
+    ) -> Result<Way<'p>, Failure> {
         let opportunistic = TlsPolicy::OPPORTUNISTIC.with_demand(delivery.tls);
         let single = |at: HostPort, lookup| Way {
             targets: vec![Target { at, lookup, tls: opportunistic }],
             protocol: Protocol::Smtp,
             roots: tls::Roots::System,
             on_tls_failure: OnTlsFailure::Bounce,
-            all_hosts: true,
-            nothing: None,
+            attempts: None,
         };
         let gone = |what: String| local(&format!("{what} is no longer configured"));
         match &delivery.destination {
@@ -184,10 +216,9 @@ impl Deliverer {
         }
     }
 
-    fn route_way(&self, route: &Route, work: &Work, demand: TlsDemand) -> Way {
+    fn route_way<'p>(&self, route: &'p Route, work: &Work, demand: TlsDemand) -> Way<'p> {
         let draw = Draw::new(self.draw_key, work.entry.id, route.name());
-        let health = self.health();
-        let attempts = route.attempts(draw, &health, self.core.clock.now());
+        let attempts = route.attempts(draw, &self.health(), self.core.clock.now());
         let lookup = if route.mx_lookup() { Lookup::HostMx } else { Lookup::Host };
         let targets: Vec<Target> = attempts
             .order
@@ -198,15 +229,6 @@ impl Deliverer {
                 tls: host.tls().with_demand(demand),
             })
             .collect();
-        let nothing = targets.is_empty().then(|| Failure {
-            scope: FailureScope::Host,
-            host: None,
-            reply: Reply::new(
-                451,
-                (4, 4, 1),
-                &format!("Every host of route \"{}\" failed lately and is in its pause", route.name()),
-            ),
-        });
         Way {
             targets,
             protocol: match route.protocol() {
@@ -218,8 +240,7 @@ impl Deliverer {
                 Some(file) => tls::Roots::File(self.base.join(file)),
             },
             on_tls_failure: route.on_tls_failure(),
-            all_hosts: attempts.skipped.is_empty(),
-            nothing,
+            attempts: Some(attempts),
         }
     }
 
@@ -228,61 +249,58 @@ impl Deliverer {
         &self,
         policy: &Policy,
         work: &Work,
-        way: &Way,
+        way: &Way<'_>,
         mut transaction: Transaction,
-    ) -> Vec<Outcome> {
+    ) -> Vec<Tried> {
         let count = transaction.recipients.len();
-        if let Some(nothing) = &way.nothing {
-            return vec![Outcome::Deferred(nothing.clone()); count];
-        }
-        let mut outcomes: Vec<Option<Outcome>> = vec![None; count];
+        let mut settled: Vec<Option<Tried>> = vec![None; count];
+        let mut failures: Vec<Vec<Failure>> = vec![Vec::new(); count];
         let mut open: Vec<usize> = (0..count).collect();
-        let mut only_tls_failed = way.all_hosts;
         for target in &way.targets {
+            if open.is_empty() {
+                break;
+            }
             if !self.health().claim(&target.at, self.core.clock.now()).may_try() {
-                only_tls_failed = false;
                 continue;
             }
             let tried = self.try_host(policy, work, way, target, transaction.clone()).await;
             self.note_health(&target.at, &tried);
-            only_tls_failed &= tried.iter().all(|outcome| scope(outcome) == Some(FailureScope::Tls));
             let mut left = Vec::new();
-            for (place, outcome) in open.iter().zip(tried) {
-                if is_host_failure(&outcome) {
-                    left.push(*place);
-                }
-                if let Some(slot) = outcomes.get_mut(*place) {
-                    *slot = Some(outcome);
+            let mut recipients = Vec::new();
+            for ((place, recipient), tried) in
+                open.into_iter().zip(transaction.recipients).zip(tried)
+            {
+                match host_failure(&tried) {
+                    Some(failure) => {
+                        failures.get_mut(place).into_iter().for_each(|all| all.push(failure.clone()));
+                        left.push(place);
+                        recipients.push(recipient);
+                    }
+                    None => settled.get_mut(place).into_iter().for_each(|slot| {
+                        *slot = Some(tried.clone());
+                    }),
                 }
             }
-            if left.is_empty() {
-                only_tls_failed = false;
-                break;
-            }
-            let kept = left.iter().filter_map(|place| {
-                let at = open.iter().position(|open| open == place)?;
-                transaction.recipients.get(at).cloned()
-            });
-            transaction.recipients = kept.collect();
+            transaction.recipients = recipients;
             open = left;
         }
-        let bounce = only_tls_failed && way.on_tls_failure == OnTlsFailure::Bounce;
-        outcomes.into_iter().map(|outcome| settled(outcome, bounce)).collect()
+        let both = settled.into_iter().zip(failures);
+        both.map(|(tried, failures)| tried.unwrap_or_else(|| way.outcome(&failures).into())).collect()
     }
 
     async fn try_host(
         &self,
         policy: &Policy,
         work: &Work,
-        way: &Way,
+        way: &Way<'_>,
         target: &Target,
         transaction: Transaction,
-    ) -> Vec<Outcome> {
+    ) -> Vec<Tried> {
         let count = transaction.recipients.len();
         let own_names = [policy.server.hostname.clone()];
         let draw = match &target.at.host {
             Host::Name(name) => Draw::for_domain(self.draw_key, work.entry.id, name),
-            Host::Ip(_) => Draw::default(),
+            Host::Ip(_) => Draw::from_value(0),
         };
         let resolver = &*self.resolver;
         let found =
@@ -293,11 +311,11 @@ impl Deliverer {
                 let permanent = failure.scope == FailureScope::Message && failure.reply.code() >= 500;
                 let outcome =
                     if permanent { Outcome::Failed(failure) } else { Outcome::Deferred(failure) };
-                return vec![outcome; count];
+                return vec![outcome.into(); count];
             }
         };
         let pool = self.pool.load_full();
-        let mut last = Vec::new();
+        let mut last: Vec<Tried> = Vec::new();
         for found in hops {
             let hop = Hop {
                 alias: found.tls_names.get(1).cloned(),
@@ -307,20 +325,28 @@ impl Deliverer {
                 host: found.host,
             };
             let addresses: Vec<_> = found.addresses.iter().map(std::net::SocketAddr::ip).collect();
-            last = pool.deliver(&hop, &addresses, transaction.clone()).await;
-            if !last.iter().all(is_host_failure) {
-                break;
+            let report = pool.deliver_and_report(&hop, &addresses, transaction.clone()).await;
+            let handover = if report.offered.dsn { Handover::Passed } else { Handover::Relayed };
+            let tried = report.outcomes.into_iter().map(|outcome| Tried { outcome, handover });
+            let tried: Vec<Tried> = tried.collect();
+            if !tried.iter().all(|tried| host_failure(tried).is_some()) {
+                return tried;
+            }
+            // It is a failure of TLS only if TLS failed at each host (A10).
+            if last.is_empty() || scope(&last) == Some(FailureScope::Tls) {
+                last = tried;
             }
         }
         last
     }
 
-    fn note_health(&self, host: &HostPort, outcomes: &[Outcome]) {
-        let mut health = self.health();
-        if outcomes.iter().all(is_host_failure) {
-            health.failed(host, self.core.clock.now());
-        } else {
-            health.succeeded(host);
+    fn note_health(&self, host: &HostPort, tried: &[Tried]) {
+        let now = self.core.clock.now();
+        match (tried.iter().all(|tried| host_failure(tried).is_some()), scope(tried)) {
+            (true, Some(scope)) => {
+                self.health().failed(host, scope, now);
+            }
+            _ => self.health().succeeded(host),
         }
     }
 
@@ -333,20 +359,20 @@ impl Deliverer {
         policy: &Policy,
         work: &Work,
         deliveries: &[&Delivery],
-        pieces: Vec<waypost_smtp::client::SharedBytes>,
-    ) -> Vec<Outcome> {
-        let mut outcomes = Vec::with_capacity(deliveries.len());
+        pieces: Vec<SharedBytes>,
+    ) -> Vec<Tried> {
+        let mut outcomes: Vec<Tried> = Vec::with_capacity(deliveries.len());
         for (place, delivery) in work.iter() {
             let mailbox = match policy.account(&delivery.recipient) {
                 Ok(Account::User(user)) => user.address,
                 Ok(_) => {
                     let reply = Reply::new(550, (5, 1, 1), "No such user here");
                     let failure = Failure { scope: FailureScope::Message, host: None, reply };
-                    outcomes.push(Outcome::Failed(failure));
+                    outcomes.push(Outcome::Failed(failure).into());
                     continue;
                 }
                 Err(unavailable) => {
-                    outcomes.push(Outcome::Deferred(local(&unavailable.to_string())));
+                    outcomes.push(Outcome::Deferred(local(&unavailable.to_string())).into());
                     continue;
                 }
             };
@@ -365,7 +391,7 @@ impl Deliverer {
                 maildir.deliver(&letter)
             })
             .await;
-            outcomes.push(match written {
+            let outcome = match written {
                 Ok(Ok(path)) => Outcome::Delivered {
                     host: None,
                     reply: Reply::new(250, (2, 1, 5), &format!("Filed as {}", path.display())),
@@ -374,7 +400,8 @@ impl Deliverer {
                     Outcome::Deferred(local(&format!("the Maildir cannot be written: {error}")))
                 }
                 Err(error) => Outcome::Deferred(local(&format!("filing failed: {error}"))),
-            });
+            };
+            outcomes.push(Tried { outcome, handover: Handover::Final });
         }
         outcomes
     }
@@ -436,8 +463,8 @@ fn tls_policy(policy: TlsPolicy, roots: &tls::Roots) -> tls::TlsPolicy {
     tls::TlsPolicy {
         tls: match (policy.start, policy.requirement) {
             (TlsStart::Implicit, _) => TlsUse::Implicit,
-            (TlsStart::StartTls, TlsDemand::Required) => TlsUse::Required,
-            (TlsStart::StartTls, TlsDemand::Opportunistic) => TlsUse::Opportunistic,
+            (TlsStart::Starttls, TlsDemand::Required) => TlsUse::Required,
+            (TlsStart::Starttls, TlsDemand::Opportunistic) => TlsUse::Opportunistic,
         },
         require_ca_signed: policy.ca_signed == Check::On,
         verify_hostname: policy.hostname == Check::On,
@@ -457,32 +484,23 @@ fn local(text: &str) -> Failure {
     Failure { scope: FailureScope::Host, host: None, reply: Reply::new(451, (4, 3, 0), text) }
 }
 
-fn all_deferred(deliveries: &[&Delivery], failure: Failure) -> Vec<Outcome> {
-    vec![Outcome::Deferred(failure); deliveries.len()]
+fn all_deferred(deliveries: &[&Delivery], failure: Failure) -> Vec<Tried> {
+    vec![Outcome::Deferred(failure).into(); deliveries.len()]
 }
 
-fn scope(outcome: &Outcome) -> Option<FailureScope> {
-    match outcome {
-        Outcome::Delivered { .. } => None,
-        Outcome::Deferred(failure) | Outcome::Failed(failure) => Some(failure.scope),
-    }
-}
-
-fn is_host_failure(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Deferred(_))
-        && matches!(scope(outcome), Some(FailureScope::Host | FailureScope::Tls))
-}
-
-/// A recipient's outcome after all hosts: a failure of TLS everywhere is final where the route says
-/// so (A10).
-fn settled(outcome: Option<Outcome>, bounce: bool) -> Outcome {
-    match outcome {
-        Some(Outcome::Deferred(failure)) if bounce && failure.scope == FailureScope::Tls => {
-            Outcome::Failed(failure)
+/// The failure, if it is the host's and another one may do better.
+fn host_failure(tried: &Tried) -> Option<&Failure> {
+    match &tried.outcome {
+        Outcome::Deferred(failure) => {
+            Some(failure).filter(|failure| failure.scope != FailureScope::Message)
         }
-        Some(outcome) => outcome,
-        None => Outcome::Deferred(local("no host could be tried now")),
+        Outcome::Delivered { .. } | Outcome::Failed(_) => None,
     }
+}
+
+/// The scope of the first failure.
+fn scope(tried: &[Tried]) -> Option<FailureScope> {
+    tried.iter().find_map(host_failure).map(|failure| failure.scope)
 }
 
 fn log(work: &Work, delivery: &Delivery, outcome: &Outcome) {

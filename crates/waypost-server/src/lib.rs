@@ -1,7 +1,46 @@
-//! Waypost as a server.
+//! Waypost as a server: listeners, intake, spool, delivery and reload, joined from the other crates.
+//!
+//! **In:** a compiled [`Policy`](waypost_config::policy::Policy), the folder its paths begin in, and
+//! a resolver if the configuration's is not wanted. **Out:** mail, taken and delivered; health and
+//! metrics over HTTP; logs through `tracing`.
+//!
+//! **Units:** those of the crates below. **Bounds:** connections, message size and queue as
+//! configured; 512 deliveries at a time. **Errors:** [`ServerError`] at start and reload; after that
+//! whatever goes wrong with one message is that message's outcome. **Source:** requirements A9, A10,
+//! A12, D6, D13, D15, O1 to O4.
+//!
+//! **Not here:** what is decided (`waypost-config`), the command line, signals.
+//!
+//! # Example
+//!
+//! ```no_run
+//! # async fn run(policy: std::sync::Arc<waypost_config::policy::Policy>)
+//! # -> Result<(), waypost_server::ServerError> {
+//! use std::time::Duration;
+//!
+//! use waypost_server::{Options, Server};
+//!
+//! let options = Options { policy, base: "/etc/waypost".into(), resolver: None };
+//! let server = Server::start(options).await?;
+//! for (name, address) in server.addresses() {
+//!     println!("{name} listens on {address}");
+//! }
+//! server.stop(Duration::from_secs(30)).await;
+//! # Ok(())
+//! # }
+//! ```
 
+mod admin;
 mod changes;
 mod clock;
+mod core;
+mod delivery;
 mod maildir;
 mod queue_ids;
+mod server;
+mod session;
+mod spool;
 mod trace;
+
+pub use maildir::{Letter, Maildir};
+pub use server::{Options, Server, ServerError};

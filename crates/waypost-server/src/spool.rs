@@ -5,11 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use waypost_queue::{
-    Body, ConfigChange, Entry, Event, Finished, Limits, Queue, QueueError, QuotaCommit, Record,
+    Body, ConfigChange, Ended, Entry, Event, Finished, Limits, Queue, QueueError, QuotaCommit, Record,
     Recovery, Schedule, SetAside, Status, StoreError, Work,
 };
 use waypost_store::{CommitError, Committer, CommitterOptions, Counts, FjallStore, Handle};
-use waypost_types::{Destination, Domain, Outcome, QueueId, Timestamp};
+use waypost_types::{Destination, Domain, Mailbox, QueueId, Timestamp};
 
 use crate::clock::Clock;
 use crate::queue_ids::QueueIds;
@@ -165,15 +165,11 @@ impl Spool {
     pub async fn finished(
         &self,
         work: Work,
-        outcomes: Vec<(u32, Outcome)>,
+        results: Vec<Ended>,
         schedule: &Schedule,
         notices: &Notices<'_>,
     ) {
         let original = work.body.clone();
-        let results = outcomes
-            .into_iter()
-            .map(|(delivery, outcome)| waypost_queue::Ended { delivery, outcome })
-            .collect();
         let Finished { events, notice } =
             self.queue().finished(work, results, schedule, self.clock.now());
         let mut record = Record::from(events);
@@ -289,5 +285,5 @@ pub struct Notices<'a> {
     /// Our name.
     pub hostname: &'a Domain,
     /// The way to a recipient; `None` when there is none.
-    pub destination: &'a (dyn Fn(&waypost_types::Mailbox) -> Option<Destination> + Sync),
+    pub destination: &'a (dyn Fn(&Mailbox) -> Option<Destination> + Sync),
 }

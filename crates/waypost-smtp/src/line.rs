@@ -42,12 +42,6 @@ impl LineReader {
         Self { partial: Vec::new(), limit, dropping: None }
     }
 
-    /// Whether part of a line has been read.
-    #[must_use]
-    pub fn is_inside_line(&self) -> bool {
-        !self.partial.is_empty() || self.dropping.is_some()
-    }
-
     /// Forgets the part of a line read so far.
     pub fn clear(&mut self) {
         // What a client says during AUTH is a secret.

@@ -1,9 +1,10 @@
 //! Plays the files of `testdata/client`, each reply in one piece and then octet by octet.
 //!
-//! One line a step: `CONFIG key=value…`, `S:` a line of the peer's (lines in a row arrive together),
-//! `C:` the next line that the client writes, `SEND sender recipient… key=value…`, `MESSAGE text`
-//! (for the next SEND; `\r\n` and so on as in Rust), `TLS` (the handshake is done), `LOST`, `TIMEOUT`,
-//! `QUIT`, `= text` the next event. `#` begins a comment. At the end nothing may be left over.
+//! One line a step: `CONFIG key=value…`, `S:` a line of the peer's (lines in a row arrive
+//! together), `C:` the next line that the client writes, `SEND sender recipient… key=value…`,
+//! `MESSAGE text` (for the next SEND; `\r\n` and so on as in Rust), `TLS` (the handshake is done),
+//! `LOST`, `TIMEOUT`, `QUIT`, `= text` the next event. `#` begins a comment. At the end nothing may
+//! be left over.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::disallowed_methods)] // The talks are files.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -87,6 +87,8 @@ struct Shared {
     least_kib: u32,
     /// `None` while it is being opened anew, and at the end.
     store: RwLock<Option<Box<dyn Store>>>,
+    /// Refuse at once rather than wait for room behind kept records.
+    down: AtomicBool,
     records: AtomicU64,
     syncs: AtomicU64,
     failures: AtomicU64,
@@ -124,6 +126,7 @@ impl Committer {
             kib,
             least_kib: (kib / records).max(1),
             store: RwLock::new(Some(Box::new(store))),
+            down: AtomicBool::new(false),
             records: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -182,6 +185,9 @@ impl Handle {
     /// [`CommitError`]; the record may then be on disk all the same, and is removed from it when the
     /// store is open again.
     pub async fn commit(&self, record: Record) -> Result<(), CommitError> {
+        if self.shared.down.load(Ordering::Relaxed) {
+            return Err(StoreError::Closed.into());
+        }
         let (answer, answered) = oneshot::channel();
         self.send(record, Some(answer)).await?;
         answered.await.unwrap_or(Err(CommitError::Closed))
@@ -359,8 +365,12 @@ impl Worker {
             }
             // One record that cannot be written must not refuse the others.
             Err(StoreError::Value { .. }) if records.len() > 1 => {
-                for (request, record) in requests.into_iter().zip(records) {
-                    self.batch(vec![Request { record, ..request }])?;
+                let mut rest = requests.into_iter().zip(records);
+                while let Some((request, record)) = rest.next() {
+                    if let Err(error) = self.batch(vec![Request { record, ..request }]) {
+                        rest.for_each(|(request, record)| self.put_off(request, record, &error));
+                        return Err(error);
+                    }
                 }
                 Ok(())
             }
@@ -372,17 +382,22 @@ impl Worker {
                 Ok(())
             }
             Err(error) => {
-                for (mut request, record) in requests.into_iter().zip(records) {
-                    match request.answer.take() {
-                        Some(answer) => {
-                            self.refused.extend(record.events.iter().filter_map(undone));
-                            let _ = answer.send(Err(error.clone().into()));
-                        }
-                        None => self.kept.push(Request { record, ..request }),
-                    }
+                for (request, record) in requests.into_iter().zip(records) {
+                    self.put_off(request, record, &error);
                 }
                 Err(error)
             }
+        }
+    }
+
+    /// What a failed store did not take: who waits is told, what is lazy is kept.
+    fn put_off(&mut self, mut request: Request, record: Record, error: &StoreError) {
+        match request.answer.take() {
+            Some(answer) => {
+                self.refused.extend(record.events.iter().filter_map(undone));
+                let _ = answer.send(Err(error.clone().into()));
+            }
+            None => self.kept.push(Request { record, ..request }),
         }
     }
 
@@ -406,6 +421,7 @@ impl Worker {
     /// Closes the store and opens it anew until that succeeds, or until the end is asked for.
     fn recover(&mut self, mut error: StoreError) -> Result<(), StoreError> {
         let mut pause = self.options.first_pause;
+        self.shared.down.store(true, Ordering::Relaxed);
         loop {
             self.shared.failures.fetch_add(1, Ordering::Relaxed);
             tracing::error!(%error, ?pause, "the store failed; it is opened anew after a pause");
@@ -419,7 +435,10 @@ impl Worker {
                     *self.shared.store.write().unwrap_or_else(PoisonError::into_inner) =
                         Some(store);
                     match self.catch_up() {
-                        Ok(()) => return Ok(()),
+                        Ok(()) => {
+                            self.shared.down.store(false, Ordering::Relaxed);
+                            return Ok(());
+                        }
                         Err(next) => error = next,
                     }
                 }

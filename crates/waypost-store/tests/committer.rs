@@ -181,6 +181,27 @@ fn after_an_error_everyone_is_told_and_intake_resumes() {
     committer.shutdown().unwrap();
 }
 
+#[test]
+fn a_closed_store_refuses_at_once_though_kept_records_fill_the_room() {
+    let store = Arc::new(ModelStore::new());
+    let options = CommitterOptions { waiting: 4 << 10, records: 2, ..quick() };
+    let committer = Committer::start(store.clone(), never(), options).unwrap();
+    let handle = committer.handle();
+    store.fail(1);
+    run(async {
+        assert!(handle.commit(accepted(1)).await.is_err());
+        while handle.counts().failures == 0 {
+            std::thread::yield_now();
+        }
+        for number in 2..=3 {
+            handle.commit_lazily(vec![done(number)].into()).await.unwrap();
+        }
+        let error = handle.commit(accepted(4)).await.unwrap_err();
+        assert_eq!(error, CommitError::Store(StoreError::Closed));
+    });
+    assert!(committer.shutdown().is_err(), "what was kept could not be written, and that is said");
+}
+
 /// Stores everything and then says that it failed, as a sync can.
 struct Liar {
     store: Arc<ModelStore>,

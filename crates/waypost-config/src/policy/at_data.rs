@@ -35,7 +35,8 @@ impl Policy {
             quarantined: Vec::new(),
             reply: DataReply::Accept,
         };
-        let mut views = Views { policy: self, transaction, message: &message, header, seen: vec![] };
+        let mut views =
+            Views { policy: self, transaction, message: &message, header, seen: vec![] };
         for recipient in recipients {
             let concerned = self.concerned(transaction, recipient);
             for organization in &concerned {
@@ -146,22 +147,19 @@ impl Views<'_> {
             return;
         }
         let client_ip = self.transaction.session.client_ip;
-        let gateway = organization
-            .inbound_gateway
-            .as_ref()
-            .filter(|_| self.transaction.admission.is_none());
+        let gateway =
+            organization.inbound_gateway.as_ref().filter(|_| self.transaction.admission.is_none());
         let (source, spam) = match gateway {
-            None => (Source::not_from_gateway(client_ip), Spam::No),
+            None => (Source::of_client(client_ip), Spam::No),
             Some(gateway) => {
                 let source = gateway.source(client_ip, OwnLine::Absent, self.header);
-                let tagged = gateway.lists(client_ip)
-                    && gateway.spam_tag().is_some_and(|tag| tag.verdict(self.header).spam);
+                let tagged =
+                    gateway.tag_verdict(client_ip, self.header).is_some_and(|verdict| verdict.spam);
                 (source, if tagged { Spam::ByTag } else { Spam::No })
             }
         };
-        let claims = organization
-            .internal
-            .is_internal_sender(&self.message.from, &self.transaction.sender);
+        let claims =
+            organization.internal.is_internal_sender(&self.message.from, &self.transaction.sender);
         let spoofed_internal = claims && !self.is_proven(organization);
         self.seen.push(OrganizationView {
             organization: organization.name.clone(),
@@ -182,9 +180,8 @@ impl Views<'_> {
 
     fn facts(&self, organization: &Organization) -> Facts {
         let view = self.seen.iter().find(|view| view.organization == organization.name);
-        let claims = organization
-            .internal
-            .is_internal_sender(&self.message.from, &self.transaction.sender);
+        let claims =
+            organization.internal.is_internal_sender(&self.message.from, &self.transaction.sender);
         let client_ip = Some(self.transaction.session.client_ip);
         debug_assert!(self.policy.organization(&organization.name).is_some());
         Facts {

@@ -74,9 +74,11 @@ impl<'p> Evaluation<'p, '_> {
         facts: &dyn Fn(&Organization) -> Facts,
     ) -> Result<Result<Vec<Side<'p>>, Refused>, Unavailable> {
         let receiving = self.policy.receiving(recipient);
-        let relaying = self.transaction.admission.as_ref().and_then(|admission| {
-            self.policy.organization(&admission.quota.organization)
-        });
+        let relaying = self
+            .transaction
+            .admission
+            .as_ref()
+            .and_then(|admission| self.policy.organization(&admission.quota.organization));
         let mut sides = Vec::with_capacity(2);
         if let Some(relaying) = relaying
             && !receiving.is_some_and(|receiving| std::ptr::eq(receiving, relaying))
@@ -236,11 +238,7 @@ impl<'p> Evaluation<'p, '_> {
 
 impl Fate {
     fn refused(refused: Refused) -> Self {
-        Self {
-            outcome: FateOutcome::Refused(refused),
-            reports: Vec::new(),
-            observed: Vec::new(),
-        }
+        Self { outcome: FateOutcome::Refused(refused), reports: Vec::new(), observed: Vec::new() }
     }
 }
 
@@ -288,7 +286,8 @@ impl Making<'_, '_, '_> {
     fn destination(&self, plan: &Plan) -> (Destination, String) {
         let organization = self.last.organization;
         if let Some(route) = &plan.route {
-            let because = plan.because.first().map_or_else(String::new, |rule| format!("\"{rule}\""));
+            let because =
+                plan.because.first().map_or_else(String::new, |rule| format!("\"{rule}\""));
             return (self.route(route), format!("a rule changes the route: {because}"));
         }
         if let Some(rule) = &plan.spam_kept_by {
@@ -298,9 +297,7 @@ impl Making<'_, '_, '_> {
             return (Destination::Mailbox { organization }, reason);
         }
         let destination = match self.evaluation.policy.receiving(&plan.recipient) {
-            Some(other) => {
-                Destination::Mailbox { organization: other.name.clone() }
-            }
+            Some(other) => Destination::Mailbox { organization: other.name.clone() },
             None => organization.default_destination(&plan.recipient),
         };
         let reason = match (&destination, &plan.renamed_by) {
@@ -444,7 +441,8 @@ impl Making<'_, '_, '_> {
 pub(super) fn effective_tls(policy: &Policy, delivery: &Delivery) -> TlsDemand {
     let of_route = |organization: &str, name: &waypost_types::RouteName| {
         let route = policy.organization(organization)?.routes.get(name)?;
-        Some(route.tls().demand())
+        // All hosts of a route share its demand.
+        route.hosts().first().map(|host| host.tls().requirement)
     };
     let route = match &delivery.destination {
         Destination::Route { organization, route } => of_route(organization, route),

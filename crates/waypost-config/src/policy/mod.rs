@@ -12,7 +12,7 @@ mod organization;
 
 use std::collections::HashMap;
 
-use waypost_inbound::Verdict as GatewayVerdict;
+use waypost_inbound::Admission as GatewayAdmission;
 use waypost_relay::{Admission, Refusal, RelayService, Verifier};
 use waypost_rules::Spam;
 use waypost_types::{
@@ -143,11 +143,7 @@ impl Policy {
     ///
     /// # Errors
     /// The refusal, where the listener only relays and no entry admits.
-    pub fn at_mail(
-        &self,
-        session: &Session,
-        sender: &ReversePath,
-    ) -> Result<Transaction, Refusal> {
+    pub fn at_mail(&self, session: &Session, sender: &ReversePath) -> Result<Transaction, Refusal> {
         let unadmitted = Transaction {
             session: session.clone(),
             sender: sender.clone(),
@@ -190,13 +186,16 @@ impl Policy {
         {
             let session = &transaction.session;
             match gateway.admits(session.client_ip, session.tls) {
-                GatewayVerdict::Admit => {}
-                GatewayVerdict::Observe(because) => observed = Some(because.to_string().into()),
-                GatewayVerdict::Refuse { reply, because } => {
+                GatewayAdmission::Admitted => {}
+                GatewayAdmission::Observed(refusal) => {
+                    observed =
+                        Some(format!("inbound_gateway: {}", refusal.because.as_str()).into());
+                }
+                GatewayAdmission::Refused(refusal) => {
                     return RcptVerdict::Refuse(Refused {
                         recipient: recipient.address.clone(),
-                        reply,
-                        because: because.to_string(),
+                        because: format!("inbound_gateway: {}", refusal.because.as_str()),
+                        reply: refusal.reply,
                     });
                 }
             }
@@ -288,4 +287,3 @@ pub fn mail_accepted() -> Reply {
 pub fn rcpt_accepted() -> Reply {
     Reply::new(250, (2, 1, 5), "Recipient ok")
 }
-

@@ -16,7 +16,8 @@ pub enum Cause {
     StartTlsNotOffered,
     /// TLS is required, and STARTTLS was refused.
     StartTlsRefused,
-    /// Bytes followed the reply to STARTTLS in clear text: somebody put them there (RFC 3207 section 6).
+    /// Bytes followed the reply to STARTTLS in clear text: somebody put them there (RFC 3207
+    /// section 6).
     Injection,
     /// There are credentials, and the session is not encrypted.
     CredentialsInClear,

@@ -34,7 +34,8 @@ pub enum TlsUse {
 /// A message is never converted: that would break its signatures (B3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum EightBitPolicy {
-    /// Sent as it is when the envelope did not say `BODY=8BITMIME`, refused (`554 5.6.3`) when it did.
+    /// Sent as it is when the envelope did not say `BODY=8BITMIME`, refused (`554 5.6.3`) when it
+    /// did.
     #[default]
     RefuseDeclared,
     /// Always refused.

@@ -416,11 +416,12 @@ impl Client {
 
     fn done(&mut self, run: Run) {
         let none = Closed::new(Cause::OutOfStep, &self.config.peer, "", None, "no verdict");
-        self.events.push_back(Event::Done(run.into_report(&Outcome::Deferred(none.failure))));
+        let report = run.into_report(&Outcome::Deferred(none.failure), self.extensions);
+        self.events.push_back(Event::Done(report));
     }
 
-    /// A reply came before what it answers was sent. A refusal of a message that is still on its way
-    /// is honest; what is left of the message cannot be taken back, so the connection ends.
+    /// A reply came before what it answers was sent. A refusal of a message that is still on its
+    /// way is honest; what is left of the message cannot be taken back, so the connection ends.
     fn early(&mut self, reply: Reply) {
         if let State::Busy(run) = &mut self.state
             && run.is_sending_message(&self.outbox)
@@ -475,7 +476,7 @@ impl Client {
             if run.is_message_sent(&self.outbox) {
                 failure.scope = waypost_types::FailureScope::Message;
             }
-            let report = run.into_report(&Outcome::Deferred(failure));
+            let report = run.into_report(&Outcome::Deferred(failure), self.extensions);
             self.events.push_back(Event::Done(report));
         }
         self.deadline = None;

@@ -1,15 +1,15 @@
 //! An SMTP and LMTP client as a state machine: it gets one message at a time to one peer.
 //!
-//! **In:** a [`ClientConfig`], bytes from the peer, the time, news of TLS and of the connection, and
-//! [`Transaction`]s. **Out:** bytes to be written (as slices, the message is never copied),
+//! **In:** a [`ClientConfig`], bytes from the peer, the time, news of TLS and of the connection,
+//! and [`Transaction`]s. **Out:** bytes to be written (as slices, the message is never copied),
 //! [`Event`]s, and the moment at which to call again.
 //!
 //! ```text
-//!            220          2yz                220           handshake          2yz
-//! Greeting ───────► EHLO ─────► STARTTLS? ───────► (TLS) ─────────────► EHLO ─────► AUTH? ──► idle
-//!                    │ 5yz, TLS not required                                                   ▲ │ send
-//!                    └──────► HELO ─────────────────────────────────────────────────► idle     │ ▼
-//!                                        RSET? MAIL RCPT… DATA (one write with PIPELINING)  transaction
+//!            220          2yz                220           handshake       2yz
+//! Greeting ───────► EHLO ─────► STARTTLS? ───────► (TLS) ───────────► EHLO ───► AUTH? ──► idle
+//!                    │ 5yz, TLS not required                                             ▲  │
+//!                    └──────► HELO ──────────────────────────────────────────────► idle  │  ▼ send
+//!                        RSET? MAIL RCPT… DATA (one write with PIPELINING), message    transaction
 //! ```
 //!
 //! How to drive one: call [`Client::transmit`] and write what it gives, tell what was taken with
@@ -17,12 +17,13 @@
 //! [`Client::elapsed`] at [`Client::poll_timeout`], and [`Client::lost`] at the end of the stream;
 //! after each, empty [`Client::poll_event`].
 //!
-//! **Units:** time is [`Timestamp`](waypost_types::Timestamp). **Bounds:** of the peer's bytes one reply is kept (100 lines of
-//! 2,048 octets), of a transaction the commands; each phase has a time-out. **Errors:** a peer's
-//! misbehaviour ends the connection ([`Closed`], with its [`Cause`]), and each recipient gets an
-//! outcome all the same: before the final dot a lost connection is the host's failure, after it the
-//! message's, so that no other host gets the message as well (A9). **Source:** RFC 5321, 2033, 2920,
-//! 3207, 4954, 1870, 3461, 6152, 6531; A5, A9, A10, B3.
+//! **Units:** time is [`Timestamp`](waypost_types::Timestamp). **Bounds:** of the peer's bytes one
+//! reply is kept (100 lines of 2,048 octets), of a transaction the commands; each phase has a
+//! time-out. **Errors:** a peer's misbehaviour ends the connection ([`Closed`], with its
+//! [`Cause`]), and each recipient gets an outcome all the same: before the final dot a lost
+//! connection is the host's failure, after it the message's, so that no other host gets the message
+//! as well (A9). **Source:** RFC 5321, 2033, 2920, 3207, 4954, 1870, 3461, 6152, 6531; A5, A9, A10,
+//! B3.
 //!
 //! **Not here:** sockets, TLS itself, DNS, the choice of hosts, retries.
 //!

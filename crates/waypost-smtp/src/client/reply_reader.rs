@@ -234,7 +234,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn chunks_make_no_difference(bytes in "(([2-5][0-9]{2}[ -][a-z0-9.\\n\\r]{0,6}\r?\n)|\\PC{0,4}){0,6}", chunk in 1usize..9) {
+        fn chunks_make_no_difference(
+            bytes in "(([2-5][0-9]{2}[ -][a-z0-9.\\n\\r]{0,6}\r?\n)|\\PC{0,4}){0,6}",
+            chunk in 1usize..9,
+        ) {
             prop_assert_eq!(all(bytes.as_bytes(), chunk), all(bytes.as_bytes(), usize::MAX));
         }
     }

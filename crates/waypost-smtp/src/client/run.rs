@@ -47,7 +47,8 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Writes the first commands, and says how many replies are due; none if nobody is left to send to.
+    /// Writes the first commands, and says how many replies are due; none if nobody is left to send
+    /// to.
     ///
     /// `open` says whether the peer may hold an older transaction.
     pub(super) fn begin(
@@ -277,10 +278,10 @@ impl Run {
     }
 
     /// The report; whoever is undecided gets `otherwise`.
-    pub(super) fn into_report(mut self, otherwise: &Outcome) -> Report {
+    pub(super) fn into_report(mut self, otherwise: &Outcome, offered: Extensions) -> Report {
         self.decide_rest(otherwise);
         let outcomes = self.outcomes.into_iter().flatten().collect();
-        Report { outcomes, mail_answered: self.mail_answered }
+        Report { outcomes, mail_answered: self.mail_answered, offered }
     }
 
     /// The host-independent name of what is waited for.

@@ -32,6 +32,9 @@ pub struct Report {
     /// could be delivered, and an old connection may simply have been closed on us: a fresh one may
     /// do better.
     pub mail_answered: bool,
+    /// What the peer offered: with `dsn` it answers for the notices of success that it was asked
+    /// for, without it we do (RFC 3461 section 5.2). Nothing when there was no session.
+    pub offered: Extensions,
 }
 
 impl Transaction {

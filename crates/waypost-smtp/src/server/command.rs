@@ -72,7 +72,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Command<'_>, Reply> {
         _ => COMMAND_LINE,
     };
     if line.len() + 2 > limit {
-        return Err(too_long(limit));
+        return Err(line_too_long(limit));
     }
     match verb.as_str() {
         "HELO" => hello(HelloKind::Helo, rest),
@@ -95,9 +95,13 @@ pub(super) fn parse(line: &[u8]) -> Result<Command<'_>, Reply> {
     }
 }
 
-pub(super) fn too_long(limit: usize) -> Reply {
+pub(super) fn line_too_long(limit: usize) -> Reply {
     let text = format!("The line has more than {limit} octets (RFC 5321 section 4.5.3.1)");
-    Reply::new(500, (5, 5, 6), &text)
+    Reply::new(500, (5, 5, 2), &text)
+}
+
+pub(super) fn response_too_long(limit: usize) -> Reply {
+    Reply::new(500, (5, 5, 6), &format!("The response has more than {limit} octets (RFC 4954)"))
 }
 
 pub(super) fn arguments(text: &str) -> Reply {
@@ -312,8 +316,8 @@ mod tests {
             [("NOOP ", 512), ("RCPT TO:<a@b.example> X=", 4096), ("AUTH X ", 12_288)]
         {
             let line = format!("{head}{}", "x".repeat(limit - head.len() - 2));
-            assert_ne!(shown(&line), "500 5.5.6", "{head}");
-            assert_eq!(shown(&format!("{line}x")), "500 5.5.6", "{head}");
+            assert_ne!(shown(&line), "500 5.5.2", "{head}");
+            assert_eq!(shown(&format!("{line}x")), "500 5.5.2", "{head}");
         }
     }
 }

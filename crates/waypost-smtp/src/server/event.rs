@@ -66,6 +66,8 @@ pub enum CloseCause {
     Quit,
     /// The client or the network ended the connection.
     Disconnected,
+    /// The connection ended in the TLS handshake.
+    TlsFailed,
     /// The client was silent, or too slow.
     TimedOut,
     /// The client talked before the greeting.

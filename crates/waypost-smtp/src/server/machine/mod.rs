@@ -1,15 +1,17 @@
 //! The states of a connection and what moves them.
 
+mod answers;
+mod commands;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use waypost_types::{Mailbox, Recipient, Reply, ReplyClass, Timestamp, TlsState};
+use waypost_types::{Mailbox, Reply, Timestamp, TlsState};
 
-use super::command::{self, Command, ForwardPath, LONGEST_LINE, Script};
-use super::parameters::MailArguments;
-use super::sasl::{Exchange, Step, wipe};
-use super::{AuthOffer, CloseCause, Event, HelloKind, ResetCause, Settings, TlsOffer};
+use super::command::{self, LONGEST_LINE, Script};
+use super::sasl::{Exchange, wipe};
+use super::{CloseCause, Event, HelloKind, ResetCause, Settings, TlsOffer};
 use crate::end_of_data::{DataFault, DataReader};
 use crate::line::{LineError, LineReader};
 
@@ -55,9 +57,10 @@ struct Hello {
     name: Box<str>,
 }
 
-/// What a client said of itself; all of it is forgotten when TLS begins.
-#[derive(Debug, Default)]
+/// What is known of the client; what it said itself is forgotten when TLS begins.
+#[derive(Debug)]
 struct Client {
+    tls: TlsState,
     hello: Option<Hello>,
     user: Option<Mailbox>,
 }
@@ -91,7 +94,6 @@ enum Running {
 /// One connection's server side; the module's head says in which order to call what.
 pub struct Server {
     settings: Arc<Settings>,
-    tls: TlsState,
     phase: Phase,
     question: Option<Question>,
     events: VecDeque<Event>,
@@ -126,11 +128,10 @@ impl Server {
         let timer = Timer::Client(now + settings.timeouts.command);
         Self {
             settings,
-            tls,
             phase: Phase::Greeting,
             question: Some(Question::Connect),
             events: VecDeque::from([Event::Connect]),
-            client: Client::default(),
+            client: Client::unheard(tls),
             transaction: None,
             tally: Tally::default(),
             lines: LineReader::new(LONGEST_LINE),
@@ -146,7 +147,7 @@ impl Server {
     /// Whether the session is inside TLS.
     #[must_use]
     pub fn tls(&self) -> TlsState {
-        self.tls
+        self.client.tls
     }
 
     /// The argument of the last accepted HELO or EHLO since TLS began.
@@ -235,9 +236,13 @@ impl Server {
         }
     }
 
-    /// The client sends no more; an open transaction is over.
+    /// The client sends no more, or the TLS handshake failed; an open transaction is over.
     pub fn handle_eof(&mut self) {
-        self.close(CloseCause::Disconnected, None);
+        let cause = match self.phase {
+            Phase::Handshake => CloseCause::TlsFailed,
+            _ => CloseCause::Disconnected,
+        };
+        self.close(cause, None);
     }
 
     /// Time has passed [`Server::poll_timeout`]; too early a call does nothing.
@@ -272,8 +277,7 @@ impl Server {
         if !matches!(self.phase, Phase::Handshake) {
             return;
         }
-        self.tls = TlsState::Encrypted;
-        self.client = Client::default();
+        self.client = Client::unheard(TlsState::Encrypted);
         self.transaction = None;
         self.lines.clear();
         self.pending = Pending::default();
@@ -286,143 +290,6 @@ impl Server {
     pub fn handle_shutdown(&mut self) {
         self.running = Running::Stopping;
         self.stop_if_idle();
-    }
-
-    // ---- answers -------------------------------------------------------------------------------
-
-    /// Answers the waiting event with yes, in the usual words. Without one it does nothing; for
-    /// [`Event::Auth`], which needs a user, it is a temporary failure.
-    pub fn accept(&mut self, now: Timestamp) {
-        let reply = match &self.question {
-            Some(Question::Mail(_)) => Reply::new(250, (2, 1, 0), "Sender ok"),
-            Some(Question::Rcpt) => Reply::new(250, (2, 1, 5), "Recipient ok"),
-            _ => Reply::new(250, (2, 0, 0), "Ok"),
-        };
-        self.answer(now, reply);
-    }
-
-    /// Answers [`Event::Auth`] with yes: the client is this user.
-    pub fn accept_auth(&mut self, now: Timestamp, user: Mailbox) {
-        if matches!(self.question, Some(Question::Auth)) {
-            self.question = None;
-            self.client.user = Some(user);
-            self.say(now, &Reply::new(235, (2, 7, 0), "Authenticated"));
-            self.after_reply();
-        }
-    }
-
-    /// Answers the waiting event; without one it does nothing.
-    ///
-    /// 2yz accepts (also 3yz, for DATA), anything else refuses. To MAIL, RCPT and the message the
-    /// reply is sent as it is; to the others a refusal is. 421 ends the connection.
-    pub fn answer(&mut self, now: Timestamp, reply: Reply) {
-        let Some(question) = self.question.take() else { return };
-        if self.is_closed() {
-            return;
-        }
-        let reply = match (&question, reply.class()) {
-            (Question::Auth, ReplyClass::Completed | ReplyClass::Intermediate) => {
-                Reply::new(454, (4, 7, 0), "AUTH cannot be checked now; try again later")
-            }
-            (Question::Data, ReplyClass::Completed | ReplyClass::Intermediate) => {
-                Reply::plain(354, "End the message with CR LF . CR LF")
-            }
-            (_, ReplyClass::Intermediate) => Reply::new(451, (4, 3, 0), "Try again later"),
-            _ => reply,
-        };
-        match reply.class() {
-            ReplyClass::Completed | ReplyClass::Intermediate => {
-                self.accepted(now, question, &reply)
-            }
-            ReplyClass::Transient | ReplyClass::Permanent => self.refused(now, question, reply),
-        }
-        self.after_reply();
-    }
-
-    fn accepted(&mut self, now: Timestamp, question: Question, reply: &Reply) {
-        match question {
-            Question::Connect => return self.greet(now),
-            Question::Hello(hello) => {
-                let words = self.hello_reply(hello.kind);
-                self.client.hello = Some(hello);
-                return self.say(now, &words);
-            }
-            Question::Mail(transaction) => {
-                self.transaction = Some(transaction);
-                self.tally.idle_commands = 0;
-            }
-            Question::Rcpt => {
-                if let Some(transaction) = &mut self.transaction {
-                    transaction.recipients += 1;
-                }
-            }
-            Question::Data => {
-                let reader = DataReader::new(self.settings.limits.message_size);
-                self.phase = Phase::Data { reader, mark: 0 };
-            }
-            Question::Message => {
-                self.transaction = None;
-                self.tally.errors = 0;
-            }
-            Question::Auth => {}
-        }
-        self.say(now, reply);
-    }
-
-    fn refused(&mut self, now: Timestamp, question: Question, reply: Reply) {
-        match question {
-            Question::Connect => return self.close(CloseCause::Refused, Some(&reply)),
-            Question::Auth => {
-                self.tally.errors += 1;
-                let at = now + self.settings.timeouts.auth_failure_pause;
-                if at > now && reply.code() != 421 {
-                    self.timer = Timer::Held(at, reply);
-                    return;
-                }
-            }
-            Question::Data | Question::Message => self.transaction = None,
-            Question::Hello(_) | Question::Mail(_) | Question::Rcpt => {}
-        }
-        if reply.code() == 421 {
-            return self.close(CloseCause::Refused, Some(&reply));
-        }
-        self.say(now, &reply);
-    }
-
-    fn greet(&mut self, now: Timestamp) {
-        let greeting = Reply::plain(220, &format!("{} ESMTP", self.settings.hostname));
-        let at = now + self.settings.timeouts.greeting_pause;
-        if at > now {
-            self.timer = Timer::Held(at, greeting);
-            return;
-        }
-        self.phase = Phase::Command;
-        self.say(now, &greeting);
-    }
-
-    fn hello_reply(&self, kind: HelloKind) -> Reply {
-        let mut text = self.settings.hostname.to_string();
-        if kind == HelloKind::Ehlo {
-            let size = self.settings.limits.message_size;
-            text += &format!("\nPIPELINING\nSIZE {size}\n8BITMIME\nENHANCEDSTATUSCODES");
-            text += "\nSMTPUTF8\nDSN";
-            if self.may_start_tls() {
-                text += "\nSTARTTLS";
-            }
-            if self.may_authenticate() {
-                text += "\nAUTH PLAIN LOGIN";
-            }
-            text += "\nHELP";
-        }
-        Reply::plain(250, &text)
-    }
-
-    fn may_start_tls(&self) -> bool {
-        self.settings.tls == TlsOffer::StartTls && self.tls == TlsState::Clear
-    }
-
-    fn may_authenticate(&self) -> bool {
-        self.settings.auth == AuthOffer::InsideTls && self.tls == TlsState::Encrypted
     }
 
     // ---- octets --------------------------------------------------------------------------------
@@ -494,7 +361,13 @@ impl Server {
             _ => None,
         };
         match (line, exchange) {
-            (Err(LineError::TooLong { limit }), _) => self.misuse(now, &command::too_long(limit)),
+            (Err(LineError::TooLong { limit }), exchange) => {
+                let refusal = match exchange {
+                    Some(_) => command::response_too_long(limit),
+                    None => command::line_too_long(limit),
+                };
+                self.misuse(now, &refusal);
+            }
             (Err(LineError::Octet), _) => {
                 let text = "The line holds a CR, LF or NUL inside; only CR LF ends a command";
                 self.misuse(now, &Reply::new(500, (5, 5, 2), text));
@@ -513,154 +386,6 @@ impl Server {
             }
         }
         self.stop_if_idle();
-    }
-
-    fn command(&mut self, now: Timestamp, command: Command<'_>) {
-        match command {
-            Command::Hello { kind, name } => {
-                self.end_transaction(ResetCause::Hello);
-                if self.idle() {
-                    let hello = Hello { kind, name: name.into() };
-                    let event = Event::Hello { kind, name: name.into() };
-                    self.ask(Question::Hello(hello), event);
-                }
-            }
-            Command::Mail { sender, script, arguments } => {
-                if let Some(refusal) = self.mail_refusal(script, &arguments) {
-                    return self.misuse(now, &refusal);
-                }
-                let MailArguments { parameters, size } = arguments;
-                let limit = self.settings.limits.message_size;
-                if size.is_some_and(|size| size > limit) {
-                    return self.say(now, &refusal_of(DataFault::TooBig { limit }));
-                }
-                let script =
-                    if parameters.smtputf8 { Script::NeedsSmtpUtf8 } else { Script::Ascii };
-                let transaction = Transaction { script, recipients: 0 };
-                let event = Event::Mail { sender, parameters, size };
-                self.ask(Question::Mail(transaction), event);
-            }
-            Command::Rcpt { path, script, arguments } => {
-                let Some(transaction) = &self.transaction else {
-                    return self.misuse(now, &out_of_order("Give MAIL before RCPT"));
-                };
-                if script == Script::NeedsSmtpUtf8 && transaction.script == Script::Ascii {
-                    return self.misuse(now, &needs_smtputf8());
-                }
-                let limit = self.settings.limits.recipients;
-                if transaction.recipients >= limit {
-                    let text = format!(
-                        "No more than {limit} recipients at once; send the rest in \
-                                        another transaction (RFC 5321 section 4.5.3.1.10)"
-                    );
-                    return self.say(now, &Reply::new(452, (4, 5, 3), &text));
-                }
-                let address = match path {
-                    ForwardPath::Mailbox(mailbox) => mailbox,
-                    ForwardPath::Postmaster => Mailbox::postmaster(self.settings.hostname.clone()),
-                };
-                let recipient =
-                    Recipient { address, notify: arguments.notify, orcpt: arguments.orcpt };
-                self.ask(Question::Rcpt, Event::Rcpt(recipient));
-            }
-            Command::Data => match &self.transaction {
-                None => self.misuse(now, &out_of_order("Give MAIL and RCPT before DATA")),
-                Some(Transaction { recipients: 0, .. }) => {
-                    let text = "No recipient was accepted; give RCPT before DATA";
-                    self.say(now, &Reply::new(554, (5, 5, 1), text));
-                }
-                Some(_) => self.ask(Question::Data, Event::Data),
-            },
-            Command::Rset => {
-                self.end_transaction(ResetCause::Rset);
-                self.idle_say(now, &Reply::new(250, (2, 0, 0), "Forgotten"));
-            }
-            Command::Noop => self.idle_say(now, &Reply::new(250, (2, 0, 0), "Ok")),
-            Command::Vrfy => {
-                let text = "Addresses are not told; send mail and see";
-                self.idle_say(now, &Reply::new(252, (2, 5, 0), text));
-            }
-            Command::Help => {
-                let text = "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT STARTTLS AUTH";
-                self.idle_say(now, &Reply::new(214, (2, 0, 0), text));
-            }
-            Command::Quit => {
-                self.close(CloseCause::Quit, Some(&Reply::new(221, (2, 0, 0), "Bye")));
-            }
-            Command::StartTls => self.start_tls(now),
-            Command::Auth { mechanism, initial } => self.auth(now, mechanism, initial),
-        }
-    }
-
-    fn mail_refusal(&self, script: Script, arguments: &MailArguments) -> Option<Reply> {
-        if self.client.hello.is_none() {
-            return Some(out_of_order("Give EHLO before MAIL"));
-        }
-        if self.transaction.is_some() {
-            return Some(out_of_order("A transaction is open; end it with DATA or RSET"));
-        }
-        (script == Script::NeedsSmtpUtf8 && !arguments.parameters.smtputf8).then(needs_smtputf8)
-    }
-
-    fn start_tls(&mut self, now: Timestamp) {
-        match self.settings.tls {
-            _ if self.tls == TlsState::Encrypted => {
-                self.misuse(now, &out_of_order("TLS is on already"));
-            }
-            TlsOffer::Off | TlsOffer::Implicit => {
-                self.misuse(now, &Reply::new(502, (5, 5, 1), "STARTTLS is not offered here"));
-            }
-            TlsOffer::StartTls => {
-                self.end_transaction(ResetCause::StartTls);
-                self.phase = Phase::Handshake;
-                self.say(now, &Reply::new(220, (2, 0, 0), "Begin TLS"));
-                self.events.push_back(Event::StartTls);
-            }
-        }
-    }
-
-    fn auth(&mut self, now: Timestamp, mechanism: &str, initial: Option<&str>) {
-        let refusal = match () {
-            () if self.settings.auth == AuthOffer::Off => {
-                Some(Reply::new(502, (5, 5, 1), "AUTH is not offered here"))
-            }
-            () if self.tls == TlsState::Clear => {
-                Some(Reply::new(538, (5, 7, 11), "AUTH needs TLS; give STARTTLS first (RFC 4954)"))
-            }
-            () if self.client.hello.is_none() => Some(out_of_order("Give EHLO before AUTH")),
-            () if self.client.user.is_some() => Some(out_of_order("You are authenticated")),
-            () if self.transaction.is_some() => {
-                Some(out_of_order("AUTH cannot stand in a transaction; give RSET first"))
-            }
-            () => None,
-        };
-        if let Some(refusal) = refusal {
-            return self.misuse(now, &refusal);
-        }
-        let Some(exchange) = Exchange::begin(mechanism) else {
-            let text = "The mechanism is not known; use PLAIN or LOGIN";
-            return self.misuse(now, &Reply::new(504, (5, 5, 4), text));
-        };
-        if !self.idle() {
-            return;
-        }
-        let step = match initial {
-            Some(response) => exchange.initial(response),
-            None => Step::Challenge(exchange),
-        };
-        self.auth_step(now, step);
-    }
-
-    fn auth_step(&mut self, now: Timestamp, step: Step) {
-        match step {
-            Step::Challenge(exchange) => {
-                let challenge = exchange.challenge();
-                self.phase = Phase::Auth(exchange);
-                self.say(now, &challenge);
-            }
-            Step::Check(credentials) => self.ask(Question::Auth, Event::Auth(credentials)),
-            Step::Refuse(reply) => self.misuse(now, &reply),
-        }
     }
 
     // ---- replies -------------------------------------------------------------------------------
@@ -727,7 +452,8 @@ impl Server {
     }
 
     fn stop_if_idle(&mut self) {
-        let asking = self.question.is_some() || matches!(self.timer, Timer::Held(..));
+        let held = matches!(self.timer, Timer::Held(..)) && !matches!(self.phase, Phase::Greeting);
+        let asking = self.question.is_some() || held;
         let busy = self.transaction.is_some() || asking || self.is_closed();
         if self.running == Running::On || (busy && !matches!(self.phase, Phase::Handshake)) {
             return;
@@ -773,9 +499,16 @@ impl fmt::Debug for Server {
         };
         f.debug_struct("Server")
             .field("phase", &phase)
-            .field("tls", &self.tls)
+            .field("tls", &self.client.tls)
             .field("in_transaction", &self.is_in_transaction())
             .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client that has said nothing yet.
+    fn unheard(tls: TlsState) -> Self {
+        Self { tls, hello: None, user: None }
     }
 }
 
@@ -793,15 +526,6 @@ impl Pending {
     fn len(&self) -> usize {
         self.rest().len()
     }
-}
-
-fn out_of_order(text: &str) -> Reply {
-    Reply::new(503, (5, 5, 1), text)
-}
-
-fn needs_smtputf8() -> Reply {
-    let text = "The address is not ASCII; give MAIL with SMTPUTF8 (RFC 6531)";
-    Reply::new(553, (5, 6, 7), text)
 }
 
 fn refusal_of(fault: DataFault) -> Reply {

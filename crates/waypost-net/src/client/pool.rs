@@ -1,0 +1,224 @@
+//! Connections that are kept open between messages.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use waypost_smtp::client::{Extensions, Report, Transaction};
+use waypost_types::{FailureScope, Outcome};
+
+use super::connect::{ConnectError, connect};
+use super::connection::Connection;
+use super::hop::{ConnectSettings, Hop};
+use crate::tls::TlsClients;
+
+/// What a pool allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolLimits {
+    /// Connections to one hop at a time, busy and idle; at least 1.
+    pub connections_per_hop: usize,
+    /// Messages over one connection, then QUIT.
+    pub messages_per_connection: u32,
+    /// How long a connection may wait for its next message.
+    pub idle: Duration,
+}
+
+impl Default for PoolLimits {
+    /// 20 connections a hop, 100 messages a connection, 30 seconds.
+    fn default() -> Self {
+        Self {
+            connections_per_hop: 20,
+            messages_per_connection: 100,
+            idle: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Connections to next hops, kept open between messages.
+///
+/// A connection is used again only for the same [`Hop`] (host, port, TLS policy, credentials) at an
+/// address that the caller still gives. Share it by `Arc`; make a new one when the configuration
+/// changes, and let the old one go. Call [`Pool::sweep`] now and then, every few seconds, to close
+/// what has been idle too long.
+pub struct Pool {
+    settings: ConnectSettings,
+    limits: PoolLimits,
+    tls: TlsClients,
+    hops: Mutex<HashMap<Hop, Kept>>,
+}
+
+struct Kept {
+    slots: Arc<Semaphore>,
+    /// The one used last is at the end, and is used first.
+    idle: Vec<Idle>,
+}
+
+struct Idle {
+    connection: Connection,
+    ip: IpAddr,
+    since: Instant,
+}
+
+impl Pool {
+    /// An empty pool.
+    #[must_use]
+    pub fn new(settings: ConnectSettings, limits: PoolLimits) -> Self {
+        Self { settings, limits, tls: TlsClients::default(), hops: Mutex::default() }
+    }
+
+    /// Delivers to a hop at the first of its addresses that takes connections: one outcome for each
+    /// recipient, in their order.
+    ///
+    /// Waits while the hop has as many connections as it may. A kept connection that turns out to
+    /// be closed before MAIL is answered is replaced by a fresh one, once; nothing is ever sent
+    /// twice after the peer may have taken it (A9).
+    pub async fn deliver(
+        &self,
+        hop: &Hop,
+        addresses: &[IpAddr],
+        transaction: Transaction,
+    ) -> Vec<Outcome> {
+        self.deliver_and_report(hop, addresses, transaction).await.outcomes
+    }
+
+    /// As [`Pool::deliver`], and says also what the peer offers, which decides who answers for
+    /// notices of success.
+    pub async fn deliver_and_report(
+        &self,
+        hop: &Hop,
+        addresses: &[IpAddr],
+        transaction: Transaction,
+    ) -> Report {
+        let slots = self.slots(hop);
+        let _slot = slots.acquire().await; // Never closed; an error would mean no limit.
+        if let Some((connection, ip)) = self.take_idle(hop, addresses)
+            && let Some(report) = self.over_kept(hop, connection, ip, transaction.clone()).await
+        {
+            return report;
+        }
+        let mut failures = Vec::new();
+        for ip in addresses {
+            match connect(*ip, hop, &self.settings, &self.tls).await {
+                Ok(mut connection) => {
+                    let report = connection.send_and_report(transaction).await;
+                    self.give_back(hop, connection, *ip);
+                    return report;
+                }
+                Err(error) => {
+                    tracing::debug!(host = %hop.host, %ip, %error, "no connection");
+                    failures.push(error);
+                }
+            }
+        }
+        let failure = worst(failures).to_failure(&hop.host);
+        let outcomes = vec![Outcome::Deferred(failure); transaction.recipients.len()];
+        Report { outcomes, mail_answered: false, offered: Extensions::default() }
+    }
+
+    /// `None` if the connection was closed on us before MAIL was answered.
+    async fn over_kept(
+        &self,
+        hop: &Hop,
+        mut connection: Connection,
+        ip: IpAddr,
+        transaction: Transaction,
+    ) -> Option<Report> {
+        let report = connection.send_and_report(transaction).await;
+        let still_good = connection.is_usable();
+        self.give_back(hop, connection, ip);
+        (report.mail_answered || still_good).then_some(report)
+    }
+
+    /// Closes what has been idle for too long, with QUIT, and forgets hops without connections.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        let mut gone = Vec::new();
+        self.hops().retain(|_, kept| {
+            let (old, young) = std::mem::take(&mut kept.idle)
+                .into_iter()
+                .partition(|idle| now.duration_since(idle.since) >= self.limits.idle);
+            kept.idle = young;
+            let old: Vec<Idle> = old;
+            gone.extend(old);
+            !kept.idle.is_empty() || Arc::strong_count(&kept.slots) > 1
+        });
+        gone.into_iter().for_each(|idle| goodbye(idle.connection));
+    }
+
+    /// Closes all idle connections with QUIT, and waits for that: for the end of the program.
+    pub async fn close(&self) {
+        let all: Vec<Idle> = self.hops().drain().flat_map(|(_, kept)| kept.idle).collect();
+        let tasks: Vec<_> =
+            all.into_iter().map(|idle| tokio::spawn(idle.connection.quit())).collect();
+        for task in tasks {
+            let _ = task.await;
+        }
+    }
+
+    /// How many connections are idle.
+    #[must_use]
+    pub fn idle(&self) -> usize {
+        self.hops().values().map(|kept| kept.idle.len()).sum()
+    }
+
+    fn slots(&self, hop: &Hop) -> Arc<Semaphore> {
+        let mut hops = self.hops();
+        if let Some(kept) = hops.get(hop) {
+            return kept.slots.clone();
+        }
+        let slots = Arc::new(Semaphore::new(self.limits.connections_per_hop.max(1)));
+        hops.insert(hop.clone(), Kept { slots: slots.clone(), idle: Vec::new() });
+        slots
+    }
+
+    fn take_idle(&self, hop: &Hop, addresses: &[IpAddr]) -> Option<(Connection, IpAddr)> {
+        let now = Instant::now();
+        let (mut found, mut gone) = (None, Vec::new());
+        if let Some(kept) = self.hops().get_mut(hop) {
+            while let Some(mut idle) = kept.idle.pop() {
+                let fresh = now.duration_since(idle.since) < self.limits.idle;
+                if fresh && addresses.contains(&idle.ip) && idle.connection.is_usable() {
+                    found = Some((idle.connection, idle.ip));
+                    break;
+                }
+                gone.push(idle.connection);
+            }
+        }
+        gone.into_iter().for_each(goodbye);
+        found
+    }
+
+    fn give_back(&self, hop: &Hop, mut connection: Connection, ip: IpAddr) {
+        if !connection.is_usable() {
+            return;
+        }
+        if connection.messages() >= self.limits.messages_per_connection {
+            return goodbye(connection);
+        }
+        match self.hops().get_mut(hop) {
+            Some(kept) => kept.idle.push(Idle { connection, ip, since: Instant::now() }),
+            None => goodbye(connection), // The pool was closed meanwhile.
+        }
+    }
+
+    fn hops(&self) -> MutexGuard<'_, HashMap<Hop, Kept>> {
+        self.hops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// QUIT, beside the path of the mail.
+fn goodbye(connection: Connection) {
+    tokio::spawn(connection.quit());
+}
+
+/// The failure to report for several addresses: one of TLS only if TLS failed at each (A10).
+fn worst(mut failures: Vec<ConnectError>) -> ConnectError {
+    let host = |error: &ConnectError| {
+        error.tls().is_none_or(|failure| failure.scope() == FailureScope::Host)
+    };
+    let at = failures.iter().position(host).unwrap_or_default();
+    if at < failures.len() { failures.swap_remove(at) } else { ConnectError::NoAddress }
+}

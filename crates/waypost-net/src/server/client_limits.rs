@@ -1,0 +1,396 @@
+//! How many connections a client may have, and make (D15).
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use waypost_types::{Domain, Reply, Timestamp};
+
+/// Limits across the connections of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Open connections of all clients.
+    pub total: usize,
+    /// Open connections of one client.
+    pub per_client: u32,
+    /// Connections that a client makes within a minute; messages do not count.
+    pub per_client_per_minute: u32,
+    /// As above, for connections that say HELO with a generic name.
+    pub generic_hello_per_minute: u32,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            total: 10_000,
+            per_client: 100,
+            per_client_per_minute: 600,
+            generic_hello_per_minute: 10,
+        }
+    }
+}
+
+/// Why a connection is not served; the client can come back later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectionRefusal {
+    /// All places are taken.
+    #[error("the server has {limit} connections open, its limit; try again later")]
+    Total {
+        /// The limit.
+        limit: usize,
+    },
+    /// The client has too many connections open.
+    #[error("your address has {limit} connections open, the limit; close some or use them again")]
+    PerClient {
+        /// The limit.
+        limit: u32,
+    },
+    /// The client connects too often.
+    #[error(
+        "your address made {limit} connections within a minute, the limit; send more messages \
+         over one connection"
+    )]
+    TooOften {
+        /// The limit.
+        limit: u32,
+    },
+    /// The client connects too often under a name that anyone could use.
+    #[error(
+        "your address made {limit} connections within a minute under the name localhost, ours, or \
+         one without a dot, the limit; give your own full name in EHLO"
+    )]
+    GenericHello {
+        /// The limit.
+        limit: u32,
+    },
+    /// More clients than can be told apart came within a minute.
+    #[error("too many different clients connect; try again in a minute")]
+    TooManyClients,
+}
+
+impl ConnectionRefusal {
+    /// The reply to the client: `421 4.7.0` and the reason.
+    #[must_use]
+    pub fn reply(self) -> Reply {
+        Reply::new(421, (4, 7, 0), &self.to_string())
+    }
+}
+
+/// Counts connections by client: an IPv4 address, or the /64 of an IPv6 one.
+///
+/// Times come in; they need not be exact, but must not go back. Memory: one small entry for each
+/// client with an open connection or one within the last minute, at most 2^20.
+#[derive(Debug)]
+pub struct ClientLimits {
+    limits: ConnectionLimits,
+    open: usize,
+    clients: HashMap<IpAddr, Client>,
+    swept: Timestamp,
+}
+
+#[derive(Debug, Default)]
+struct Client {
+    open: u32,
+    connections: Minute,
+    generic_hellos: Minute,
+}
+
+/// Counts within the last minute, in slots of ten seconds: for up to ten seconds too long, never too
+/// short.
+#[derive(Debug, Default)]
+struct Minute {
+    slots: [u32; SLOTS],
+    /// The number of the newest slot since 1970.
+    newest: u64,
+}
+
+const SLOTS: usize = 7;
+const SLOT_MILLIS: u64 = 10_000;
+const MOST_CLIENTS: usize = 1 << 20;
+const SWEEP: std::time::Duration = std::time::Duration::from_secs(60);
+
+impl Minute {
+    fn count(&mut self, now: Timestamp) -> u32 {
+        let slot = now.as_millis() / SLOT_MILLIS;
+        let passed = usize::try_from(slot.saturating_sub(self.newest)).unwrap_or(SLOTS).min(SLOTS);
+        self.slots.rotate_right(passed);
+        self.slots.iter_mut().take(passed).for_each(|count| *count = 0);
+        self.newest = self.newest.max(slot);
+        self.slots.iter().fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// Adds one, unless that would be beyond the limit.
+    fn add(&mut self, now: Timestamp, limit: u32) -> bool {
+        let room = self.count(now) < limit;
+        let [newest, ..] = &mut self.slots;
+        *newest = newest.saturating_add(u32::from(room));
+        room
+    }
+}
+
+impl ClientLimits {
+    /// No connection yet.
+    #[must_use]
+    pub fn new(limits: ConnectionLimits) -> Self {
+        Self { limits, open: 0, clients: HashMap::new(), swept: Timestamp::default() }
+    }
+
+    /// Other limits from now on; what is open stays open.
+    pub fn set_limits(&mut self, limits: ConnectionLimits) {
+        self.limits = limits;
+    }
+
+    /// Open connections of all clients.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open
+    }
+
+    /// A client connects; each success is to be followed by one [`ClientLimits::disconnect`].
+    ///
+    /// # Errors
+    /// [`ConnectionRefusal`]; a refused connection counts for nothing.
+    pub fn connect(&mut self, now: Timestamp, client: IpAddr) -> Result<(), ConnectionRefusal> {
+        let ConnectionLimits { total, per_client, per_client_per_minute, .. } = self.limits;
+        if self.open >= total {
+            return Err(ConnectionRefusal::Total { limit: total });
+        }
+        if now.since(self.swept) >= SWEEP {
+            self.sweep(now);
+        }
+        let client = network(client);
+        if self.clients.len() >= MOST_CLIENTS && !self.clients.contains_key(&client) {
+            return Err(ConnectionRefusal::TooManyClients);
+        }
+        let client = self.clients.entry(client).or_default();
+        if client.open >= per_client {
+            return Err(ConnectionRefusal::PerClient { limit: per_client });
+        }
+        if !client.connections.add(now, per_client_per_minute) {
+            return Err(ConnectionRefusal::TooOften { limit: per_client_per_minute });
+        }
+        client.open += 1;
+        self.open += 1;
+        Ok(())
+    }
+
+    /// A connection that was admitted has ended.
+    pub fn disconnect(&mut self, client: IpAddr) {
+        self.open = self.open.saturating_sub(1);
+        if let Some(client) = self.clients.get_mut(&network(client)) {
+            client.open = client.open.saturating_sub(1);
+        }
+    }
+
+    /// A connected client said HELO with `localhost`, the server's own name, or one without a dot.
+    ///
+    /// # Errors
+    /// [`ConnectionRefusal::GenericHello`] when it does so too often.
+    pub fn generic_hello(
+        &mut self,
+        now: Timestamp,
+        client: IpAddr,
+    ) -> Result<(), ConnectionRefusal> {
+        let limit = self.limits.generic_hello_per_minute;
+        let Some(client) = self.clients.get_mut(&network(client)) else { return Ok(()) };
+        if client.generic_hellos.add(now, limit) {
+            Ok(())
+        } else {
+            Err(ConnectionRefusal::GenericHello { limit })
+        }
+    }
+
+    /// Forgets clients that have nothing open and did nothing within a minute.
+    fn sweep(&mut self, now: Timestamp) {
+        self.swept = now;
+        self.clients.retain(|_, client| {
+            client.open > 0
+                || client.connections.count(now) > 0
+                || client.generic_hellos.count(now) > 0
+        });
+    }
+}
+
+/// Whether a HELO name says nothing about its user (D15): `localhost`, a name without a dot, or the
+/// server's own. An address literal does say something.
+#[must_use]
+pub fn is_generic_hello(name: &str, own: &Domain) -> bool {
+    name.parse::<Domain>().is_ok_and(|name| {
+        name.is_unqualified() || name == *own || name.as_str() == "localhost.localdomain"
+    })
+}
+
+/// What counts as one client.
+fn network(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
+/// [`ClientLimits`] that all listeners of a server share.
+#[derive(Clone, Debug)]
+pub struct SharedLimits(Arc<Mutex<ClientLimits>>);
+
+/// A place that an admitted connection holds; dropped, it is free again.
+#[derive(Debug)]
+pub struct Slot {
+    limits: SharedLimits,
+    client: IpAddr,
+}
+
+impl SharedLimits {
+    /// Limits to share.
+    #[must_use]
+    pub fn new(limits: ClientLimits) -> Self {
+        Self(Arc::new(Mutex::new(limits)))
+    }
+
+    /// The counts, locked for as long as the guard lives: do not hold it over an await.
+    pub fn lock(&self) -> MutexGuard<'_, ClientLimits> {
+        // A panic elsewhere leaves counts that are at worst one off: better than no server.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Admits a connection for as long as the slot lives.
+    ///
+    /// # Errors
+    /// As [`ClientLimits::connect`].
+    pub fn admit(&self, now: Timestamp, client: IpAddr) -> Result<Slot, ConnectionRefusal> {
+        self.lock().connect(now, client)?;
+        Ok(Slot { limits: self.clone(), client })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.limits.lock().disconnect(self.client);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000) + Duration::from_secs(seconds)
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn open_connections_are_limited_by_client_and_in_all_d15() {
+        let limits = ConnectionLimits { total: 3, per_client: 2, ..ConnectionLimits::default() };
+        let mut clients = ClientLimits::new(limits);
+        for (client, want) in [
+            ("2001:db8::1", Ok(())),
+            ("2001:db8::2", Ok(())),
+            ("2001:db8::3", Err(ConnectionRefusal::PerClient { limit: 2 })),
+            ("2001:db8:0:1::3", Ok(())),
+            ("192.0.2.1", Err(ConnectionRefusal::Total { limit: 3 })),
+        ] {
+            assert_eq!(clients.connect(at(0), ip(client)), want, "{client}");
+        }
+        clients.disconnect(ip("2001:db8::1"));
+        assert!(clients.connect(at(0), ip("::ffff:192.0.2.1")).is_ok());
+        clients.disconnect(ip("192.0.2.1"));
+        assert_eq!(clients.open(), 2);
+    }
+
+    #[test]
+    fn connections_a_minute_are_limited_d15() {
+        let limits = ConnectionLimits {
+            per_client_per_minute: 2,
+            generic_hello_per_minute: 1,
+            ..ConnectionLimits::default()
+        };
+        let mut clients = ClientLimits::new(limits);
+        let client = ip("192.0.2.1");
+        for (second, want) in
+            [(0, true), (30, true), (31, false), (59, false), (70, true), (71, false)]
+        {
+            let got = clients.connect(at(second), client);
+            assert_eq!(got.is_ok(), want, "{second}");
+            if got.is_ok() {
+                clients.disconnect(client);
+            }
+        }
+        assert!(clients.generic_hello(at(71), client).is_ok());
+        let refusal = clients.generic_hello(at(72), client).unwrap_err();
+        assert!(refusal.reply().to_string().starts_with("421 4.7.0 your address made 1"));
+    }
+
+    #[test]
+    fn generic_names_d15() {
+        let own = "mx.solarmora.com".parse().unwrap();
+        for (name, want) in [
+            ("localhost", true),
+            ("LOCALHOST.", true),
+            ("localhost.localdomain", true),
+            ("ylmf-pc", true),
+            ("MX.Solarmora.com", true),
+            ("mail.solarmora.com", false),
+            ("[192.0.2.1]", false),
+            ("192.0.2.1", false),
+        ] {
+            assert_eq!(is_generic_hello(name, &own), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn forgotten_when_idle() {
+        let mut clients = ClientLimits::new(ConnectionLimits::default());
+        for last in 0..200 {
+            let client = IpAddr::from([192, 0, 2, last]);
+            clients.connect(at(0), client).unwrap();
+            clients.disconnect(client);
+        }
+        clients.connect(at(200), ip("198.51.100.1")).unwrap();
+        assert_eq!(clients.clients.len(), 1);
+    }
+
+    proptest! {
+        /// Against a log of all connections: never above a limit within any true minute.
+        #[test]
+        fn agrees_with_a_log(steps in prop::collection::vec((0..20u64, 0..3u8, any::<bool>()), 0..80)) {
+            let limits = ConnectionLimits {
+                total: 4, per_client: 2, per_client_per_minute: 3, ..ConnectionLimits::default()
+            };
+            let mut clients = ClientLimits::new(limits);
+            let (mut second, mut log, mut open) = (0, Vec::new(), Vec::new());
+            for (wait, last, leave) in steps {
+                second += wait;
+                let client = IpAddr::from([192, 0, 2, last]);
+                if leave {
+                    if let Some(gone) = open.pop() {
+                        clients.disconnect(gone);
+                    }
+                    continue;
+                }
+                let within = |span: u64| log.iter()
+                    .filter(|(then, who)| *who == client && second - *then < span).count();
+                let (minute, longest) = (within(60), within(71));
+                let mine = open.iter().filter(|who| **who == client).count();
+                let got = clients.connect(at(second), client);
+                if got.is_ok() {
+                    prop_assert!(open.len() < 4 && mine < 2 && minute < 3);
+                    log.push((second, client));
+                    open.push(client);
+                } else {
+                    prop_assert!(open.len() >= 4 || mine >= 2 || longest >= 3, "{:?}", got);
+                }
+            }
+            prop_assert_eq!(clients.open(), open.len());
+        }
+    }
+}

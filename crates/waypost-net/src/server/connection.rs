@@ -1,0 +1,301 @@
+//! One connection, from accept to close.
+
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tracing::debug;
+use waypost_smtp::server::{Event, Server};
+use waypost_types::{Session, TlsState};
+
+use super::listener::{Configuration, Tls};
+use super::{Clock, Handler, Mail, Peer, StopSignal, TlsFacts};
+
+/// Octets read at once. The buffer is on the stack, so an idle connection has none.
+const CHUNK: usize = 16 << 10;
+
+/// How long the client's end is waited for, and how much it may still say, once all is said.
+const FAREWELL: Duration = Duration::from_secs(1);
+const MOST_LEFT_OVER: usize = 256 << 10;
+
+/// How a conversation came to its end.
+enum End {
+    StartTls,
+    Closed,
+}
+
+pub(super) struct Connection<H> {
+    pub(super) peer: Peer,
+    pub(super) configuration: Arc<Configuration>,
+    pub(super) handler: H,
+    pub(super) clock: Clock,
+    pub(super) stop: StopSignal,
+    pub(super) session: Session,
+}
+
+impl<H: Handler> Connection<H> {
+    pub(super) async fn run(mut self, mut stream: TcpStream) {
+        // Replies are small and complete: waiting to fill a segment only delays them.
+        let _ = stream.set_nodelay(true);
+        let mut server = None;
+        if !matches!(self.configuration.tls(), Tls::Implicit(_)) {
+            let mut clear = self.new_server();
+            if let End::Closed = self.converse(&mut stream, &mut clear).await {
+                return self.goodbye(&mut stream).await;
+            }
+            server = Some(clear);
+        }
+        // In a box, so that a session in clear text does not carry the room for TLS.
+        Box::pin(self.run_inside_tls(stream, server)).await;
+    }
+
+    fn new_server(&self) -> Server {
+        Server::new(Arc::clone(self.configuration.settings()), self.clock.now())
+    }
+
+    /// Goes on with the server of the clear part, or a new one where TLS is implicit.
+    async fn run_inside_tls(mut self, stream: TcpStream, clear: Option<Server>) {
+        let patience = self.configuration.settings().timeouts.handshake;
+        let handshake = timeout(patience, self.handshake(stream)).await;
+        match (self.handshaken(handshake).await, clear) {
+            (Some(mut stream), clear) => {
+                let mut server = clear.unwrap_or_else(|| self.new_server());
+                server.handle_tls(self.clock.now());
+                self.converse(&mut stream, &mut server).await;
+                self.goodbye(&mut stream).await;
+            }
+            (None, Some(mut server)) => {
+                server.handle_eof();
+                while let Some(event) = server.poll_event(self.clock.now()) {
+                    self.handle(&mut server, event).await;
+                }
+            }
+            (None, None) => {}
+        }
+    }
+
+    async fn handshake(&mut self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        match self.configuration.tls() {
+            Tls::Off => Err(io::Error::other("TLS is not configured")),
+            Tls::StartTls(tls) | Tls::Implicit(tls) => {
+                let accept = TlsAcceptor::from(Arc::clone(tls)).accept(stream);
+                tokio::select! {
+                    stream = accept => stream,
+                    _ = self.stop.stopped() => Err(io::Error::other("the server is going down")),
+                }
+            }
+        }
+    }
+
+    /// Tells the handler how the handshake went; the stream if it went well.
+    async fn handshaken(
+        &mut self,
+        handshake: Result<io::Result<TlsStream<TcpStream>>, tokio::time::error::Elapsed>,
+    ) -> Option<TlsStream<TcpStream>> {
+        match handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(stream) => {
+                self.session.tls = TlsState::Encrypted;
+                self.session.helo = None;
+                self.session.auth = None;
+                let (_, tls) = stream.get_ref();
+                let shown = |text: Option<String>| text.unwrap_or_default().into_boxed_str();
+                let facts = TlsFacts {
+                    version: shown(tls.protocol_version().map(|version| format!("{version:?}"))),
+                    cipher: shown(
+                        tls.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite())),
+                    ),
+                    server_name: tls.server_name().map(Into::into),
+                };
+                self.handler.tls(&self.session, facts).await;
+                Some(stream)
+            }
+            Err(error) => {
+                debug!(client = %self.peer.client, %error, "TLS handshake failed");
+                self.handler.tls_failed(&self.session, &error).await;
+                None
+            }
+        }
+    }
+
+    /// Moves octets and events until the connection, or its clear part, ends.
+    async fn converse<S>(&mut self, stream: &mut S, server: &mut Server) -> End
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let mut stopping = false;
+        loop {
+            let mut end = None;
+            while let Some(event) = server.poll_event(self.clock.now()) {
+                match event {
+                    Event::StartTls => {
+                        end = Some(End::StartTls);
+                        break;
+                    }
+                    Event::Connect => self.connect(stream, server).await,
+                    Event::Closed(_) => {
+                        // The last words go out before the handler's last work.
+                        self.send(stream, server).await;
+                        self.handle(server, event).await;
+                        end = Some(End::Closed);
+                        break;
+                    }
+                    event => self.handle(server, event).await,
+                }
+            }
+            let sent = self.send(stream, server).await;
+            match end {
+                Some(end) => return end,
+                None if sent => continue,
+                None => {}
+            }
+            let (clock, reads, deadline) = (self.clock, server.wants_read(), server.poll_timeout());
+            let at = clock.instant(deadline.unwrap_or(clock.now()));
+            tokio::select! {
+                read = poll_fn(|cx| poll_chunk(stream, cx, server, &clock)), if reads => {
+                    if !matches!(read, Ok(1..)) {
+                        server.handle_eof();
+                    }
+                }
+                () = sleep_until(at), if deadline.is_some() => {
+                    server.handle_timeout(self.clock.now());
+                }
+                _ = self.stop.stopped(), if !stopping => {
+                    stopping = true;
+                    server.handle_shutdown();
+                }
+            }
+        }
+    }
+
+    /// Sends what is to be said; whether there was anything.
+    async fn send<S>(&mut self, stream: &mut S, server: &mut Server) -> bool
+    where
+        S: AsyncWrite + Unpin + Send,
+    {
+        let output = server.take_output();
+        if output.is_empty() {
+            return false;
+        }
+        let patience = self.configuration.settings().timeouts.command;
+        let write = async {
+            stream.write_all(&output).await?;
+            stream.flush().await
+        };
+        if !matches!(timeout(patience, write).await, Ok(Ok(()))) {
+            server.handle_eof();
+        }
+        true
+    }
+
+    /// Ends our sending side and waits a moment for the client's end: a socket that is closed with
+    /// unread octets in it takes the last reply with it.
+    async fn goodbye<S>(&mut self, stream: &mut S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let farewell = async {
+            stream.shutdown().await?;
+            let mut room = MOST_LEFT_OVER;
+            while room > 0 {
+                match poll_fn(|cx| poll_discard(stream, cx)).await? {
+                    0 => break,
+                    count => room = room.saturating_sub(count),
+                }
+            }
+            Ok::<(), io::Error>(())
+        };
+        let _ = timeout(FAREWELL, farewell).await;
+    }
+
+    async fn connect<S>(&mut self, stream: &mut S, server: &mut Server)
+    where
+        S: AsyncRead + Unpin + Send,
+    {
+        let answer = self.handler.connected(&self.session, self.peer).await;
+        // Who has already said something has not waited for the greeting.
+        let clock = self.clock;
+        poll_fn(|cx| {
+            let _ = poll_chunk(stream, cx, server, &clock);
+            Poll::Ready(())
+        })
+        .await;
+        match answer {
+            Ok(()) => server.accept(self.clock.now()),
+            Err(reply) => server.answer(self.clock.now(), reply),
+        }
+    }
+
+    async fn handle(&mut self, server: &mut Server, event: Event) {
+        let (handler, session) = (&mut self.handler, &mut self.session);
+        let answer = match event {
+            Event::Hello { kind, name } => {
+                let answer = handler.hello(session, kind, &name).await;
+                if answer.is_ok() {
+                    session.helo = Some(name);
+                }
+                answer
+            }
+            Event::Auth(credentials) => match handler.auth(session, credentials).await {
+                Ok(user) => {
+                    session.auth = Some(user.clone());
+                    return server.accept_auth(self.clock.now(), user);
+                }
+                Err(reply) => Err(reply),
+            },
+            Event::Mail { sender, parameters, size } => {
+                handler.mail(session, Mail { sender, parameters, size }).await
+            }
+            Event::Rcpt(recipient) => handler.rcpt(session, recipient).await,
+            Event::Data => handler.data(session).await,
+            Event::Message(data) => {
+                let reply = handler.message(session, data).await;
+                return server.answer(self.clock.now(), reply);
+            }
+            Event::Reset(cause) => return handler.reset(session, cause).await,
+            Event::Closed(cause) => return handler.closed(session, cause).await,
+            Event::Connect | Event::StartTls => Ok(()),
+        };
+        match answer {
+            Ok(()) => server.accept(self.clock.now()),
+            Err(reply) => server.answer(self.clock.now(), reply),
+        }
+    }
+}
+
+/// Reads what is there and gives it to the server; how many octets, 0 at the end.
+fn poll_chunk<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    server: &mut Server,
+    clock: &Clock,
+) -> Poll<io::Result<usize>> {
+    poll_read(stream, cx, |chunk| server.handle_bytes(clock.now(), chunk))
+}
+
+fn poll_discard<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    poll_read(stream, cx, |_| ())
+}
+
+fn poll_read<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    take: impl FnOnce(&[u8]),
+) -> Poll<io::Result<usize>> {
+    let mut space = [const { MaybeUninit::<u8>::uninit() }; CHUNK];
+    let mut chunk = ReadBuf::uninit(&mut space);
+    ready!(Pin::new(stream).poll_read(cx, &mut chunk))?;
+    take(chunk.filled());
+    Poll::Ready(Ok(chunk.filled().len()))
+}

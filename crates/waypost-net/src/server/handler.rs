@@ -1,0 +1,139 @@
+//! What an application does with a connection.
+
+use std::future::{Future, ready};
+use std::io;
+use std::net::SocketAddr;
+
+use waypost_smtp::end_of_data::Data;
+use waypost_smtp::server::{CloseCause, Credentials, HelloKind, ResetCause};
+use waypost_types::{MailParameters, Mailbox, Recipient, Reply, ReversePath, Session};
+
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The client's address and port.
+    pub client: SocketAddr,
+    /// Ours.
+    pub local: SocketAddr,
+}
+
+/// What MAIL said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mail {
+    /// The sender.
+    pub sender: ReversePath,
+    /// What travels with the message.
+    pub parameters: MailParameters,
+    /// `SIZE=`, within the limit.
+    pub size: Option<u64>,
+}
+
+/// What a TLS handshake agreed on, for the trace header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// The protocol version, such as `TLSv1_3`.
+    pub version: Box<str>,
+    /// The cipher suite, such as `TLS13_AES_256_GCM_SHA384`.
+    pub cipher: Box<str>,
+    /// The server name that the client asked for.
+    pub server_name: Option<Box<str>>,
+}
+
+/// An application's side of one connection: a value made for it, and dropped with it.
+///
+/// Calls come one after the other. `Session` says what is known of the client when the call is made:
+/// HELO and user are those accepted since TLS began. Refusals are sent as given; 421 ends the
+/// connection. Every method but [`Handler::message`] has a default that says yes, but
+/// [`Handler::auth`] refuses.
+pub trait Handler: Send {
+    /// A client connected, its TLS handshake done if TLS is implicit. Refused: the connection ends.
+    fn connected(
+        &mut self,
+        session: &Session,
+        peer: Peer,
+    ) -> impl Future<Output = Result<(), Reply>> + Send {
+        let _ = (session, peer);
+        ready(Ok(()))
+    }
+
+    /// TLS began; HELO and everything after it are to be forgotten.
+    fn tls(&mut self, session: &Session, facts: TlsFacts) -> impl Future<Output = ()> + Send {
+        let _ = (session, facts);
+        ready(())
+    }
+
+    /// A TLS handshake failed; where TLS is implicit this is the only call.
+    fn tls_failed(
+        &mut self,
+        session: &Session,
+        error: &io::Error,
+    ) -> impl Future<Output = ()> + Send {
+        let _ = (session, error);
+        ready(())
+    }
+
+    /// EHLO or HELO. `session.helo` is still the one before.
+    fn hello(
+        &mut self,
+        session: &Session,
+        kind: HelloKind,
+        name: &str,
+    ) -> impl Future<Output = Result<(), Reply>> + Send {
+        let _ = (session, kind, name);
+        ready(Ok(()))
+    }
+
+    /// AUTH, inside TLS: the user, or a refusal (`535 5.7.8`, or `454 4.7.0` when it cannot be
+    /// checked now).
+    fn auth(
+        &mut self,
+        session: &Session,
+        credentials: Credentials,
+    ) -> impl Future<Output = Result<Mailbox, Reply>> + Send {
+        let _ = (session, credentials);
+        ready(Err(Reply::new(535, (5, 7, 8), "Wrong user or password")))
+    }
+
+    /// MAIL: accepted, it opens a transaction.
+    fn mail(
+        &mut self,
+        session: &Session,
+        mail: Mail,
+    ) -> impl Future<Output = Result<(), Reply>> + Send {
+        let _ = (session, mail);
+        ready(Ok(()))
+    }
+
+    /// RCPT.
+    fn rcpt(
+        &mut self,
+        session: &Session,
+        recipient: Recipient,
+    ) -> impl Future<Output = Result<(), Reply>> + Send {
+        let _ = (session, recipient);
+        ready(Ok(()))
+    }
+
+    /// DATA, with at least one recipient accepted. Refused: the transaction is over.
+    fn data(&mut self, session: &Session) -> impl Future<Output = Result<(), Reply>> + Send {
+        let _ = session;
+        ready(Ok(()))
+    }
+
+    /// A whole message. A positive reply takes responsibility for it; the transaction is over either
+    /// way.
+    fn message(&mut self, session: &Session, data: Data) -> impl Future<Output = Reply> + Send;
+
+    /// The open transaction is over without a message.
+    fn reset(&mut self, session: &Session, cause: ResetCause) -> impl Future<Output = ()> + Send {
+        let _ = (session, cause);
+        ready(())
+    }
+
+    /// The last call: the connection has ended, and with it a transaction that was open. A
+    /// connection that is cut when the grace time of a stop is over only drops its handler.
+    fn closed(&mut self, session: &Session, cause: CloseCause) -> impl Future<Output = ()> + Send {
+        let _ = (session, cause);
+        ready(())
+    }
+}

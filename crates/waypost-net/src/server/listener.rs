@@ -1,0 +1,332 @@
+//! Listening sockets: bind, accept, stop.
+
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, error, warn};
+use waypost_smtp::server::{Settings, TlsOffer};
+use waypost_types::{ListenerRole, Session, TlsState};
+
+use super::connection::Connection;
+use super::{Clock, Handler, Peer, SharedLimits, StopSignal};
+
+/// Connections that may wait for `accept()`.
+const BACKLOG: u32 = 1024;
+/// How long to wait when `accept()` fails for want of descriptors or memory.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// How a listener does TLS, with its certificate.
+#[derive(Clone, Debug)]
+pub enum Tls {
+    /// Not at all.
+    Off,
+    /// By STARTTLS.
+    StartTls(Arc<ServerConfig>),
+    /// From the first octet.
+    Implicit(Arc<ServerConfig>),
+}
+
+/// What a listener offers; replaced as a whole, for connections that come later.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    settings: Arc<Settings>,
+    tls: Tls,
+    role: ListenerRole,
+}
+
+impl Configuration {
+    /// Settings, whose `tls` follows the other argument; and the role that sessions will name.
+    #[must_use]
+    pub fn new(mut settings: Settings, tls: Tls, role: ListenerRole) -> Self {
+        settings.tls = match tls {
+            Tls::Off => TlsOffer::Off,
+            Tls::StartTls(_) => TlsOffer::StartTls,
+            Tls::Implicit(_) => TlsOffer::Implicit,
+        };
+        Self { settings: Arc::new(settings), tls, role }
+    }
+
+    /// What each connection offers and allows.
+    #[must_use]
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// How TLS is done.
+    #[must_use]
+    pub fn tls(&self) -> &Tls {
+        &self.tls
+    }
+
+    /// The listener's role.
+    #[must_use]
+    pub fn role(&self) -> ListenerRole {
+        self.role
+    }
+}
+
+/// A socket that clients can connect to; they wait until [`Listener::serve`] runs.
+#[derive(Debug)]
+pub struct Listener(TcpListener);
+
+/// Where connections come from; tests bring failures.
+trait Accept: Send {
+    fn accept(&mut self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
+}
+
+impl Accept for Listener {
+    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.0.accept().await
+    }
+}
+
+impl Listener {
+    /// Binds an address; port 0 takes a free one. Up to 1,024 clients wait in the queue.
+    ///
+    /// # Errors
+    /// Those of the system: the address is taken, not ours, or needs a privilege. Needs a tokio
+    /// runtime.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        #[cfg(unix)]
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG).map(Self)
+    }
+
+    /// Takes a socket that listens already, as socket activation hands it over.
+    ///
+    /// # Errors
+    /// Those of the system. Needs a tokio runtime.
+    pub fn from_std(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener).map(Self)
+    }
+
+    /// The address in use.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// Serves clients, each in a task of its own with a handler of its own, until the stop; returns
+    /// when the last connection has ended or the grace time is over.
+    pub async fn serve<H, F>(
+        self,
+        configuration: watch::Receiver<Arc<Configuration>>,
+        limits: SharedLimits,
+        make_handler: F,
+        stop: StopSignal,
+    ) where
+        H: Handler + 'static,
+        F: Fn() -> H + Send,
+    {
+        serve(self, configuration, limits, make_handler, stop).await;
+    }
+}
+
+async fn serve<A, H, F>(
+    mut listener: A,
+    configuration: watch::Receiver<Arc<Configuration>>,
+    limits: SharedLimits,
+    make_handler: F,
+    mut stop: StopSignal,
+) where
+    A: Accept,
+    H: Handler + 'static,
+    F: Fn() -> H + Send,
+{
+    let clock = Clock::start();
+    let mut connections = JoinSet::new();
+    let grace = loop {
+        let accepted = tokio::select! {
+            grace = stop.stopped() => break grace,
+            accepted = listener.accept() => accepted,
+            Some(ended) = connections.join_next() => {
+                log_panic(ended);
+                continue;
+            }
+        };
+        let (stream, client) = match accepted {
+            Ok(accepted) => accepted,
+            Err(failure) => {
+                back_off(&failure, &mut stop).await;
+                continue;
+            }
+        };
+        let configuration = Arc::clone(&configuration.borrow());
+        let client_ip = client.ip().to_canonical();
+        let slot = match limits.admit(clock.now(), client_ip) {
+            Ok(slot) => slot,
+            Err(refusal) => {
+                debug!(%client, %refusal, "connection refused");
+                turn_away(stream, &configuration, &refusal.reply());
+                continue;
+            }
+        };
+        let Ok(local) = stream.local_addr() else { continue };
+        let connection = Connection {
+            peer: Peer { client, local },
+            session: Session {
+                client_ip,
+                role: configuration.role(),
+                helo: None,
+                auth: None,
+                tls: TlsState::Clear,
+            },
+            configuration,
+            handler: make_handler(),
+            clock,
+            stop: stop.clone(),
+        };
+        connections.spawn(async move {
+            connection.run(stream).await;
+            drop(slot);
+        });
+    };
+    drop(listener);
+    let all_ended = async {
+        while let Some(ended) = connections.join_next().await {
+            log_panic(ended);
+        }
+    };
+    if timeout(grace, all_ended).await.is_err() {
+        warn!(connections = connections.len(), "grace time is over; connections are cut");
+        connections.shutdown().await;
+    }
+}
+
+/// A client that went away before we came to it is its own matter; anything else may last.
+async fn back_off(failure: &io::Error, stop: &mut StopSignal) {
+    if matches!(
+        failure.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    ) {
+        return;
+    }
+    warn!(%failure, "accept failed; trying again");
+    tokio::select! {
+        () = sleep(BACK_OFF) => {}
+        // Heard again by the caller.
+        _ = stop.stopped() => {}
+    }
+}
+
+/// Says 421 and closes. A new socket has room for one line, so this never waits; inside implicit
+/// TLS nothing can be said.
+fn turn_away(stream: TcpStream, configuration: &Configuration, reply: &waypost_types::Reply) {
+    if let Tls::Implicit(_) = configuration.tls() {
+        return;
+    }
+    let mut line = Vec::new();
+    reply.write_to(&mut line);
+    if let Ok(mut stream) = stream.into_std() {
+        let _ = stream.write_all(&line);
+    }
+}
+
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(failure) = ended {
+        error!(%failure, "a connection's task ended abnormally");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::AsyncReadExt;
+    use waypost_smtp::end_of_data::Data;
+    use waypost_types::Reply;
+
+    use super::super::{ClientLimits, ConnectionLimits, stop_signal};
+    use super::*;
+
+    struct Nobody;
+
+    impl Handler for Nobody {
+        async fn message(&mut self, _session: &Session, _data: Data) -> Reply {
+            Reply::new(451, (4, 3, 0), "Nobody is here")
+        }
+    }
+
+    /// Fails a few times, as a process out of descriptors does, before it accepts.
+    struct Failing {
+        listener: Listener,
+        failures: Vec<io::Error>,
+    }
+
+    impl Accept for Failing {
+        async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+            match self.failures.pop() {
+                Some(failure) => Err(failure),
+                None => self.listener.accept().await,
+            }
+        }
+    }
+
+    fn parts() -> (watch::Receiver<Arc<Configuration>>, SharedLimits) {
+        let settings = Settings::new("mx.solarmora.com".parse().unwrap());
+        let configuration = Configuration::new(settings, Tls::Off, ListenerRole::Mx);
+        let (_, receiver) = watch::channel(Arc::new(configuration));
+        (receiver, SharedLimits::new(ClientLimits::new(ConnectionLimits::default())))
+    }
+
+    #[tokio::test]
+    async fn a_listener_outlives_failures_of_accept() {
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let failures = [24, 103, 104, 4].map(io::Error::from_raw_os_error).into();
+        let failing = Failing { listener, failures };
+        let (configuration, limits) = parts();
+        let (stopper, stop) = stop_signal();
+        let server = tokio::spawn(serve(failing, configuration, limits, || Nobody, stop));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let mut greeting = [0; 3];
+        client.read_exact(&mut greeting).await.unwrap();
+        assert_eq!(&greeting, b"220");
+        stopper.stop(BACK_OFF);
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_is_small() {
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let local = client.local_addr().unwrap();
+        let (configuration, _) = parts();
+        let configuration = Arc::clone(&configuration.borrow());
+        let (_stopper, stop) = stop_signal();
+        let connection = Connection {
+            peer: Peer { client: local, local },
+            session: Session {
+                client_ip: local.ip(),
+                role: ListenerRole::Mx,
+                helo: None,
+                auth: None,
+                tls: TlsState::Clear,
+            },
+            configuration,
+            handler: Nobody,
+            clock: Clock::start(),
+            stop,
+        };
+        let size = size_of_val(&connection.run(client));
+        assert!(size <= 4096, "{size} octets");
+    }
+}

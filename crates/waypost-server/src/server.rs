@@ -1,0 +1,426 @@
+//! The whole server: started, reloaded, stopped.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use waypost_config::policy::Policy;
+use waypost_config::settings::{DnsServers, Limits, ListenerSettings, ServerSettings, TlsStart};
+use waypost_net::dns::{DnsLimits, Resolver, ResolverError, SystemResolver};
+use waypost_net::server::{
+    ClientLimits, Configuration, ConnectionLimits, Listener, SharedLimits, Stopper, Tls,
+    stop_signal,
+};
+use waypost_net::tls::{PemError, server_config};
+use waypost_queue::ConfigChange;
+use waypost_relay::{Ledger, QuotaCommit};
+use waypost_smtp::server::{AuthOffer, Settings};
+use waypost_store::{CommitError, Committer};
+use waypost_types::{HeaderBlock, ListenerRole, Mailbox, Recipient, ReversePath, Session, TlsState};
+
+use crate::clock::Clock;
+use crate::core::Core;
+use crate::delivery::{Deliverer, schedule};
+use crate::session::SmtpHandler;
+use crate::spool::{DELIVERERS, Notices, Spool, SpoolError};
+
+/// What a server is started with.
+pub struct Options {
+    /// The policy in force at first.
+    pub policy: Arc<Policy>,
+    /// Where relative paths of the configuration begin: the folder of its file.
+    pub base: PathBuf,
+    /// Who answers DNS; `None`: what the configuration says.
+    pub resolver: Option<Arc<dyn Resolver>>,
+}
+
+/// Why a server does not start, or does not take a new policy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// A listener cannot be bound.
+    #[error("listener \"{name}\" cannot listen on {address}: {source}")]
+    Bind {
+        /// The listener, or `admin`.
+        name: String,
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A certificate or key is of no use.
+    #[error("the TLS files of listener \"{name}\" are of no use: {source}")]
+    Tls {
+        /// The listener.
+        name: String,
+        /// Which file, and why.
+        source: PemError,
+    },
+    /// The spool cannot be opened.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The key of the draw cannot be read or made.
+    #[error("{path} cannot be read or made: {source}")]
+    DrawKey {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No resolver can be made.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
+    /// A new policy asks for what only a restart can give.
+    #[error("{0} cannot change while the server runs; restart it")]
+    NeedsRestart(&'static str),
+    /// The change could not be written into the audit log, so it did not take effect.
+    #[error("the audit log cannot be written: {0}")]
+    Audit(#[from] CommitError),
+}
+
+/// A running server. [`Server::stop`] ends it in order; dropped, it ends at once, as after a crash.
+pub struct Server {
+    core: Arc<Core>,
+    deliverer: Arc<Deliverer>,
+    base: PathBuf,
+    committer: Option<Committer>,
+    listeners: Vec<Running>,
+    limits: SharedLimits,
+    admin: Option<(SocketAddr, JoinHandle<()>)>,
+    stopper: Stopper,
+    dispatcher: JoinHandle<()>,
+    dispatcher_stop: watch::Sender<bool>,
+}
+
+struct Running {
+    name: Box<str>,
+    address: SocketAddr,
+    configuration: watch::Sender<Arc<Configuration>>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Opens the spool, binds the listeners, and begins to accept and to deliver.
+    ///
+    /// # Errors
+    /// [`ServerError`]; nothing runs then.
+    pub async fn start(options: Options) -> Result<Self, ServerError> {
+        let Options { policy, base, resolver } = options;
+        let clock = Clock::start();
+        let settings = &policy.server;
+        let resolver = match resolver {
+            Some(resolver) => resolver,
+            None => system_resolver(settings)?,
+        };
+        let (bound, admin) = bind(&policy, &base).await?;
+        let spool_path = base.join(&*settings.spool);
+        let (spool, committer, recovered) = Spool::open(&spool_path, clock)?;
+        for damaged in &recovered.set_aside {
+            tracing::error!(what = damaged.what, because = %damaged.because, "set aside");
+        }
+        tracing::info!(messages = recovered.messages, "spool open");
+        let key = draw_key(&spool_path)?;
+        let mut ledger = Ledger::new(key);
+        for commit in &recovered.quota {
+            ledger.replay(&replayed(commit));
+        }
+        let limits = SharedLimits::new(ClientLimits::new(connection_limits(&settings.limits)));
+        let core = Arc::new(Core::new(Arc::clone(&policy), spool, ledger, clock));
+        let deliverer =
+            Arc::new(Deliverer::new(Arc::clone(&core), resolver, key, base.clone()));
+        let (stopper, stop) = stop_signal();
+        let listeners = bound
+            .into_iter()
+            .map(|bound| {
+                let (sender, receiver) = watch::channel(bound.configuration);
+                let (core, shared) = (Arc::clone(&core), limits.clone());
+                let make = move || SmtpHandler::new(Arc::clone(&core), shared.clone());
+                let serve =
+                    bound.listener.serve(receiver, limits.clone(), make, stop.clone());
+                Running {
+                    name: bound.name,
+                    address: bound.address,
+                    configuration: sender,
+                    task: tokio::spawn(serve),
+                }
+            })
+            .collect();
+        let admin = admin.map(|(address, listener)| {
+            (address, tokio::spawn(crate::admin::serve(listener, Arc::clone(&core))))
+        });
+        let (dispatcher_stop, stopped) = watch::channel(false);
+        let dispatcher = tokio::spawn(dispatch(Arc::clone(&core), Arc::clone(&deliverer), stopped));
+        Ok(Self {
+            core,
+            deliverer,
+            base,
+            committer: Some(committer),
+            listeners,
+            limits,
+            admin,
+            stopper,
+            dispatcher,
+            dispatcher_stop,
+        })
+    }
+
+    /// Where each listener really listens; useful with port 0.
+    pub fn addresses(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
+        self.listeners.iter().map(|listener| (&*listener.name, listener.address))
+    }
+
+    /// Where health and metrics are served.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(address, _)| *address)
+    }
+
+    /// How many messages are owed.
+    #[must_use]
+    pub fn messages(&self) -> usize {
+        self.core.spool.messages()
+    }
+
+    /// Puts another policy in force, whole or not at all (A12). Transactions that are open end under
+    /// the old one; no connection is lost. `who` goes into the audit log.
+    ///
+    /// # Errors
+    /// [`ServerError`]; the old policy then stays in force.
+    pub async fn reload(&self, policy: Arc<Policy>, who: &str) -> Result<(), ServerError> {
+        let old = self.core.policy();
+        let (was, is) = (&old.server, &policy.server);
+        if was.spool != is.spool {
+            return Err(ServerError::NeedsRestart("the spool"));
+        }
+        if was.admin != is.admin {
+            return Err(ServerError::NeedsRestart("the admin address"));
+        }
+        if was.dns != is.dns {
+            return Err(ServerError::NeedsRestart("the list of name servers"));
+        }
+        let sockets = |settings: &ServerSettings| -> Vec<_> {
+            settings.listeners.iter().map(|one| (one.name.clone(), one.bind)).collect()
+        };
+        if sockets(was) != sockets(is) {
+            return Err(ServerError::NeedsRestart("a listener's name or address"));
+        }
+        let mut configurations = Vec::with_capacity(is.listeners.len());
+        for listener in &is.listeners {
+            configurations.push(Arc::new(configuration(&policy, listener, &self.base)?));
+        }
+        let change = ConfigChange {
+            at: self.core.clock.now(),
+            version: policy.version().into(),
+            who: who.into(),
+            what: format!("from version {} to {}", old.version(), policy.version()).into(),
+        };
+        self.core.spool.record_change(change).await?;
+        self.limits.lock().set_limits(connection_limits(&is.limits));
+        self.core.replace_policy(policy);
+        self.deliverer.policy_replaced();
+        for (running, configuration) in self.listeners.iter().zip(configurations) {
+            running.configuration.send_replace(configuration);
+        }
+        Ok(())
+    }
+
+    /// Ends in order: no new connections, transactions and deliveries in progress may finish for as
+    /// long as `grace`, the spool is synced and closed. What is owed stays in the spool.
+    pub async fn stop(mut self, grace: Duration) {
+        self.stopper.stop(grace);
+        for running in &mut self.listeners {
+            let _ = (&mut running.task).await;
+        }
+        self.dispatcher_stop.send_replace(true);
+        if tokio::time::timeout(grace, &mut self.dispatcher).await.is_err() {
+            self.dispatcher.abort();
+        }
+        self.deliverer.close().await;
+        if let Some((_, task)) = self.admin.take() {
+            task.abort();
+        }
+        if let Some(committer) = self.committer.take() {
+            let ended = tokio::task::spawn_blocking(move || committer.shutdown()).await;
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the spool did not close cleanly"),
+                Err(error) => tracing::error!(%error, "the spool did not close cleanly"),
+            }
+        }
+    }
+}
+
+/// A listener that is bound and not yet served.
+struct Bound {
+    name: Box<str>,
+    address: SocketAddr,
+    listener: Listener,
+    configuration: Arc<Configuration>,
+}
+
+type Admin = (SocketAddr, tokio::net::TcpListener);
+
+async fn bind(policy: &Policy, base: &Path) -> Result<(Vec<Bound>, Option<Admin>), ServerError> {
+    let mut bound = Vec::new();
+    for settings in &policy.server.listeners {
+        let failed = |source| ServerError::Bind {
+            name: settings.name.to_string(),
+            address: settings.bind,
+            source,
+        };
+        let configuration = Arc::new(configuration(policy, settings, base)?);
+        let listener = Listener::bind(settings.bind).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        bound.push(Bound { name: settings.name.clone(), address, listener, configuration });
+    }
+    let admin = match policy.server.admin {
+        None => None,
+        Some(address) => {
+            let failed = |source| ServerError::Bind { name: "admin".to_owned(), address, source };
+            let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+            Some((listener.local_addr().map_err(failed)?, listener))
+        }
+    };
+    Ok((bound, admin))
+}
+
+fn configuration(
+    policy: &Policy,
+    listener: &ListenerSettings,
+    base: &Path,
+) -> Result<Configuration, ServerError> {
+    let server = &policy.server;
+    let mut settings = Settings::new(server.hostname.clone());
+    settings.limits.message_size = server.limits.message_size;
+    settings.limits.recipients = server.limits.recipients;
+    settings.timeouts.command = server.timeouts.command;
+    settings.timeouts.data = server.timeouts.data;
+    let tls = match &listener.tls {
+        None => Tls::Off,
+        Some(files) => {
+            let (certificate, key) = (base.join(&*files.certificate), base.join(&*files.key));
+            let config = server_config(&certificate, &key)
+                .map_err(|source| ServerError::Tls { name: listener.name.to_string(), source })?;
+            match files.start {
+                TlsStart::StartTls => Tls::StartTls(config),
+                TlsStart::Implicit => Tls::Implicit(config),
+            }
+        }
+    };
+    let relays = listener.role != ListenerRole::Mx;
+    if relays && !matches!(tls, Tls::Off) {
+        settings.auth = AuthOffer::InsideTls;
+    }
+    Ok(Configuration::new(settings, tls, listener.role))
+}
+
+fn connection_limits(limits: &Limits) -> ConnectionLimits {
+    let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+    ConnectionLimits {
+        total: limits.connections,
+        per_client: number(limits.connections_per_client),
+        per_client_per_minute: number(limits.connections_per_client_per_minute),
+        generic_hello_per_minute: number(limits.generic_helo_connections_per_minute),
+    }
+}
+
+fn system_resolver(settings: &ServerSettings) -> Result<Arc<dyn Resolver>, ServerError> {
+    let limits = DnsLimits::default();
+    Ok(Arc::new(match &settings.dns {
+        DnsServers::System => SystemResolver::from_system(limits)?,
+        DnsServers::List(servers) => SystemResolver::with_servers(servers, limits)?,
+    }))
+}
+
+/// The key of the draw, kept in the spool so that an explanation can be reproduced (A9).
+fn draw_key(spool: &Path) -> Result<[u8; 16], ServerError> {
+    let path = spool.join("draw.key");
+    let failed = |source| ServerError::DrawKey { path: path.clone(), source };
+    if let Ok(bytes) = std::fs::read(&path)
+        && let Ok(key) = bytes.try_into()
+    {
+        return Ok(key);
+    }
+    let mut key = [0; 16];
+    getrandom::fill(&mut key).map_err(|error| failed(io::Error::other(error)))?;
+    std::fs::write(&path, key).map_err(failed)?;
+    Ok(key)
+}
+
+fn replayed(commit: &waypost_queue::QuotaCommit) -> QuotaCommit {
+    QuotaCommit {
+        at: commit.at,
+        organization: commit.organization.clone(),
+        user: commit.user.clone(),
+        recipients: commit.recipients.clone(),
+    }
+}
+
+/// Hands due works to deliverers, as many at a time as there are, until it is told to stop.
+async fn dispatch(core: Arc<Core>, deliverer: Arc<Deliverer>, mut stop: watch::Receiver<bool>) {
+    let mut running = JoinSet::new();
+    let mut sweep = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        while running.len() < DELIVERERS
+            && !*stop.borrow()
+            && let Some(work) = core.spool.take()
+        {
+            let (core, deliverer) = (Arc::clone(&core), Arc::clone(&deliverer));
+            running.spawn(async move {
+                let results = deliverer.deliver(&work).await;
+                let policy = core.policy();
+                let origin = work.entry.sender.clone();
+                let destination = |to: &Mailbox| notice_destination(&policy, &origin, to);
+                let notices =
+                    Notices { hostname: &policy.server.hostname, destination: &destination };
+                let schedule = schedule(&policy, &work);
+                core.spool.finished(work, results, &schedule, &notices).await;
+            });
+        }
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            () = core.spool.ready(), if running.len() < DELIVERERS => {}
+            Some(ended) = running.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a delivery ended abnormally");
+                }
+            }
+            _ = sweep.tick() => {
+                deliverer.sweep();
+                core.ledger().prune(core.clock.now());
+            }
+        }
+    }
+    while running.join_next().await.is_some() {}
+}
+
+/// Where a notice to a sender goes: for one of ours where the policy sends mail for it, so that a
+/// split delivery holds for notices too; for others the outbound way of the sender's organization.
+fn notice_destination(
+    policy: &Policy,
+    _origin: &ReversePath,
+    to: &Mailbox,
+) -> Option<waypost_types::Destination> {
+    let Some(_ours) = policy.receiving(to) else {
+        let first = policy.organizations().first()?;
+        let gateway = first.outbound_gateway.clone();
+        return Some(gateway.map_or(waypost_types::Destination::Mx, waypost_types::Destination::Gateway));
+    };
+    let session = Session {
+        client_ip: std::net::Ipv4Addr::LOCALHOST.into(),
+        role: ListenerRole::Mx,
+        helo: None,
+        auth: None,
+        tls: TlsState::Clear,
+    };
+    let transaction = policy.at_mail(&session, &ReversePath::Null).ok()?;
+    let header = format!("From: <MAILER-DAEMON@{}>\r\n\r\n", policy.server.hostname);
+    let recipient = Recipient::from(to.clone());
+    let decision =
+        policy.at_data(&transaction, &[recipient], &HeaderBlock::of(header.as_bytes()));
+    decision.deliveries.into_iter().next().map(|decided| decided.delivery.destination)
+}

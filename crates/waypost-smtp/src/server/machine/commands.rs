@@ -1,0 +1,169 @@
+//! What each command does.
+
+use waypost_types::{Mailbox, Recipient, Reply, Timestamp, TlsState};
+
+use super::super::command::{Command, ForwardPath, Script};
+use super::super::parameters::MailArguments;
+use super::super::sasl::{Exchange, Step};
+use super::super::{AuthOffer, CloseCause, Event, ResetCause, TlsOffer};
+use super::{Hello, Phase, Question, Server, Transaction, refusal_of};
+use crate::end_of_data::DataFault;
+
+impl Server {
+    pub(super) fn command(&mut self, now: Timestamp, command: Command<'_>) {
+        match command {
+            Command::Hello { kind, name } => {
+                self.end_transaction(ResetCause::Hello);
+                if self.idle() {
+                    let hello = Hello { kind, name: name.into() };
+                    let event = Event::Hello { kind, name: name.into() };
+                    self.ask(Question::Hello(hello), event);
+                }
+            }
+            Command::Mail { sender, script, arguments } => {
+                if let Some(refusal) = self.mail_refusal(script, &arguments) {
+                    return self.misuse(now, &refusal);
+                }
+                let MailArguments { parameters, size } = arguments;
+                let limit = self.settings.limits.message_size;
+                if size.is_some_and(|size| size > limit) {
+                    return self.say(now, &refusal_of(DataFault::TooBig { limit }));
+                }
+                let script =
+                    if parameters.smtputf8 { Script::NeedsSmtpUtf8 } else { Script::Ascii };
+                let transaction = Transaction { script, recipients: 0 };
+                let event = Event::Mail { sender, parameters, size };
+                self.ask(Question::Mail(transaction), event);
+            }
+            Command::Rcpt { path, script, arguments } => {
+                let Some(transaction) = &self.transaction else {
+                    return self.misuse(now, &out_of_order("Give MAIL before RCPT"));
+                };
+                if script == Script::NeedsSmtpUtf8 && transaction.script == Script::Ascii {
+                    return self.misuse(now, &needs_smtputf8());
+                }
+                let limit = self.settings.limits.recipients;
+                if transaction.recipients >= limit {
+                    let text = format!(
+                        "No more than {limit} recipients at once; send the rest in \
+                                        another transaction (RFC 5321 section 4.5.3.1.10)"
+                    );
+                    return self.say(now, &Reply::new(452, (4, 5, 3), &text));
+                }
+                let address = match path {
+                    ForwardPath::Mailbox(mailbox) => mailbox,
+                    ForwardPath::Postmaster => Mailbox::postmaster(self.settings.hostname.clone()),
+                };
+                let recipient =
+                    Recipient { address, notify: arguments.notify, orcpt: arguments.orcpt };
+                self.ask(Question::Rcpt, Event::Rcpt(recipient));
+            }
+            Command::Data => match &self.transaction {
+                None => self.misuse(now, &out_of_order("Give MAIL and RCPT before DATA")),
+                Some(Transaction { recipients: 0, .. }) => {
+                    let text = "No recipient was accepted; give RCPT before DATA";
+                    self.say(now, &Reply::new(554, (5, 5, 1), text));
+                }
+                Some(_) => self.ask(Question::Data, Event::Data),
+            },
+            Command::Rset => {
+                self.end_transaction(ResetCause::Rset);
+                self.idle_say(now, &Reply::new(250, (2, 0, 0), "Forgotten"));
+            }
+            Command::Noop => self.idle_say(now, &Reply::new(250, (2, 0, 0), "Ok")),
+            Command::Vrfy => {
+                let text = "Addresses are not told; send mail and see";
+                self.idle_say(now, &Reply::new(252, (2, 5, 0), text));
+            }
+            Command::Help => {
+                let text = "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT STARTTLS AUTH";
+                self.idle_say(now, &Reply::new(214, (2, 0, 0), text));
+            }
+            Command::Quit => {
+                self.close(CloseCause::Quit, Some(&Reply::new(221, (2, 0, 0), "Bye")));
+            }
+            Command::StartTls => self.start_tls(now),
+            Command::Auth { mechanism, initial } => self.auth(now, mechanism, initial),
+        }
+    }
+
+    fn mail_refusal(&self, script: Script, arguments: &MailArguments) -> Option<Reply> {
+        if self.client.hello.is_none() {
+            return Some(out_of_order("Give EHLO before MAIL"));
+        }
+        if self.transaction.is_some() {
+            return Some(out_of_order("A transaction is open; end it with DATA or RSET"));
+        }
+        (script == Script::NeedsSmtpUtf8 && !arguments.parameters.smtputf8).then(needs_smtputf8)
+    }
+
+    fn start_tls(&mut self, now: Timestamp) {
+        match self.settings.tls {
+            _ if self.client.tls == TlsState::Encrypted => {
+                self.misuse(now, &out_of_order("TLS is on already"));
+            }
+            TlsOffer::Off | TlsOffer::Implicit => {
+                self.misuse(now, &Reply::new(502, (5, 5, 1), "STARTTLS is not offered here"));
+            }
+            TlsOffer::StartTls => {
+                self.end_transaction(ResetCause::StartTls);
+                self.phase = Phase::Handshake;
+                self.say(now, &Reply::new(220, (2, 0, 0), "Begin TLS"));
+                self.events.push_back(Event::StartTls);
+            }
+        }
+    }
+
+    fn auth(&mut self, now: Timestamp, mechanism: &str, initial: Option<&str>) {
+        let refusal = match () {
+            () if self.settings.auth == AuthOffer::Off => {
+                Some(Reply::new(502, (5, 5, 1), "AUTH is not offered here"))
+            }
+            () if self.client.tls == TlsState::Clear => {
+                Some(Reply::new(538, (5, 7, 11), "AUTH needs TLS; give STARTTLS first (RFC 4954)"))
+            }
+            () if self.client.hello.is_none() => Some(out_of_order("Give EHLO before AUTH")),
+            () if self.client.user.is_some() => Some(out_of_order("You are authenticated")),
+            () if self.transaction.is_some() => {
+                Some(out_of_order("AUTH cannot stand in a transaction; give RSET first"))
+            }
+            () => None,
+        };
+        if let Some(refusal) = refusal {
+            return self.misuse(now, &refusal);
+        }
+        let Some(exchange) = Exchange::begin(mechanism) else {
+            let text = "The mechanism is not known; use PLAIN or LOGIN";
+            return self.misuse(now, &Reply::new(504, (5, 5, 4), text));
+        };
+        if !self.idle() {
+            return;
+        }
+        let step = match initial {
+            Some(response) => exchange.initial(response),
+            None => Step::Challenge(exchange),
+        };
+        self.auth_step(now, step);
+    }
+
+    pub(super) fn auth_step(&mut self, now: Timestamp, step: Step) {
+        match step {
+            Step::Challenge(exchange) => {
+                let challenge = exchange.challenge();
+                self.phase = Phase::Auth(exchange);
+                self.say(now, &challenge);
+            }
+            Step::Check(credentials) => self.ask(Question::Auth, Event::Auth(credentials)),
+            Step::Refuse(reply) => self.misuse(now, &reply),
+        }
+    }
+}
+
+fn out_of_order(text: &str) -> Reply {
+    Reply::new(503, (5, 5, 1), text)
+}
+
+fn needs_smtputf8() -> Reply {
+    let text = "The address is not ASCII; give MAIL with SMTPUTF8 (RFC 6531)";
+    Reply::new(553, (5, 6, 7), text)
+}
