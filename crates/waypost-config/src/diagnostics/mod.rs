@@ -105,12 +105,28 @@ impl Report {
         &self.sources
     }
 
+    /// `file:line` of a place, to name it in a message about another one.
+    #[must_use]
+    pub fn locate(&self, place: Place) -> String {
+        let source = usize::try_from(place.file).ok().and_then(|file| self.sources.get(file));
+        let start = usize::try_from(place.start).unwrap_or(usize::MAX);
+        match source {
+            Some(source) => format!("{}:{}", source.name, source.line_and_column(start).0),
+            None => "another place".into(),
+        }
+    }
+
     /// The findings, in the order of files and places.
     #[must_use]
     pub fn diagnostics(&self) -> Vec<&Diagnostic> {
         let mut sorted: Vec<_> = self.found.iter().collect();
         sorted.sort_by_key(|found| (found.place, found.severity, found.id));
         sorted
+    }
+
+    /// How many findings there are.
+    pub(crate) fn count(&self) -> usize {
+        self.found.len()
     }
 
     /// Whether there is an error: the configuration cannot be used.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use waypost_types::{Mailbox, ReversePath, RouteName};
 
 use super::keys::table;
-use super::leaf::{Name, OneLine};
+use super::text::{Name, OneLine};
 use super::words::Via;
 
 table! {

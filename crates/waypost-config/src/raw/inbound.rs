@@ -1,7 +1,7 @@
 //! `[organization.inbound_gateway]`.
 
+use super::checked::{Pattern, Range};
 use super::keys::table;
-use super::leaf::{Pattern, Range};
 use super::words::{RejectCode, Switch};
 
 table! {

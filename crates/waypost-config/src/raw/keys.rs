@@ -85,6 +85,8 @@ macro_rules! table {
         #[derive(Clone, Debug, PartialEq)]
         pub struct $table {
             $( $(#[doc = $doc])+ pub $field: crate::raw::keys::field_type!($mode $type), )*
+            /// Everything in it could be read: what is missing here is not written.
+            pub complete: bool,
         }
 
         impl $table {
@@ -95,7 +97,7 @@ macro_rules! table {
             pub fn keys() -> Vec<crate::raw::KeyInfo> {
                 vec![$( crate::raw::KeyInfo {
                     name: stringify!($field),
-                    need: crate::raw::keys::need!($mode $($default)?),
+                    need: crate::raw::keys::need!($mode $type $(, $default)?),
                     kind: <$type as crate::raw::reader::Read>::kind(),
                     rule: $rule,
                     doc: crate::raw::keys::doc(&[$($doc),+]),
@@ -116,13 +118,16 @@ macro_rules! table {
                 at: &crate::raw::reader::Key<'_>,
                 reader: &mut crate::raw::reader::Reader<'_>,
             ) -> Option<Self> {
+                let before = reader.report.count();
                 let table = reader.table(node, at, Self::NAMES)?;
-                Some(Self { $(
+                let mut read = Self { complete: true, $(
                     $field: crate::raw::keys::read_field!(
                         $mode reader, table, &at.below(stringify!($field), $rule), node
                         $(, $default)?
                     ),
-                )* })
+                )* };
+                read.complete = reader.report.count() == before;
+                Some(read)
             }
         }
     };
@@ -137,20 +142,20 @@ macro_rules! field_type {
 }
 
 macro_rules! need {
-    (required) => {
+    (required $type:ty) => {
         crate::raw::Need::Required
     };
-    (optional) => {
+    (optional $type:ty) => {
         crate::raw::Need::Optional
     };
-    (section) => {
+    (section $type:ty) => {
         crate::raw::Need::Section
     };
-    (list) => {
+    (list $type:ty) => {
         crate::raw::Need::List
     };
-    (default $default:expr) => {
-        crate::raw::Need::Default(crate::raw::leaf::Leaf::to_toml(&$default))
+    (default $type:ty, $default:expr) => {
+        crate::raw::Need::Default(<$type as crate::raw::leaf::Leaf>::to_toml(&$default))
     };
 }
 

@@ -3,8 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ipnet::IpNet;
-use regex::RegexBuilder;
 use toml::de::DeValue;
 use waypost_types::{Domain, Host, HostPort, Mailbox, OrgUnit, ReversePath, RouteName};
 
@@ -25,7 +23,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    fn value(message: impl std::fmt::Display) -> Self {
+    pub(super) fn value(message: impl std::fmt::Display) -> Self {
         Fault::Value { message: message.to_string(), cure: None }
     }
 }
@@ -88,7 +86,7 @@ impl<T: Words> Leaf for T {
     }
 }
 
-fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Fault> {
+pub(super) fn text<'v>(value: &'v DeValue<'_>) -> Result<&'v str, Fault> {
     value.as_str().ok_or(Fault::Type)
 }
 
@@ -106,7 +104,7 @@ fn whole(value: &DeValue<'_>, most: u64) -> Result<u64, Fault> {
 }
 
 /// A text for a message: bounded.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     match text.char_indices().nth(80) {
         None => text.to_owned(),
         Some((at, _)) => format!("{}…", text.get(..at).unwrap_or("")),
@@ -114,7 +112,7 @@ fn short(text: &str) -> String {
 }
 
 /// TOML text of a string, for the reference.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
@@ -128,100 +126,6 @@ impl Leaf for String {
 
     fn to_toml(&self) -> String {
         quoted(self)
-    }
-}
-
-/// A name or description: one line, not blank; without blanks at its ends.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name(Box<str>);
-
-impl Name {
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Leaf for Name {
-    const EXPECTED: &'static str = "a name";
-    const EXAMPLE: &'static str = "\"a name\"";
-
-    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
-        let name = OneLine::from_value(value)?;
-        match name.0.trim() {
-            "" => Err(Fault::value("the name is empty")),
-            name => Ok(Self(name.into())),
-        }
-    }
-
-    fn to_toml(&self) -> String {
-        quoted(&self.0)
-    }
-}
-
-/// A text without control characters: it injects nothing into a reply or header.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct OneLine(Box<str>);
-
-impl OneLine {
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Leaf for OneLine {
-    const EXPECTED: &'static str = "a text of one line";
-    const EXAMPLE: &'static str = "\"text\"";
-
-    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
-        let text = text(value)?;
-        match text.chars().find(|c| c.is_control()) {
-            None => Ok(Self(text.into())),
-            Some(control) => Err(Fault::Value {
-                message: format!("the text holds the control character {control:?}"),
-                cure: Some("write it in one line without control characters".into()),
-            }),
-        }
-    }
-
-    fn to_toml(&self) -> String {
-        quoted(&self.0)
-    }
-}
-
-/// The path of a file or directory; a relative one starts at the directory of the main file.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct FilePath(Box<str>);
-
-impl FilePath {
-    pub(crate) fn new(path: &str) -> Self {
-        Self(path.into())
-    }
-
-    /// The path as written.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Leaf for FilePath {
-    const EXPECTED: &'static str = "the path of a file";
-    const EXAMPLE: &'static str = "\"file\"";
-
-    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
-        let text = text(value)?;
-        if text.is_empty() || text.contains('\0') {
-            return Err(Fault::value("the path is empty or holds NUL"));
-        }
-        Ok(Self(text.into()))
-    }
-
-    fn to_toml(&self) -> String {
-        quoted(&self.0)
     }
 }
 
@@ -263,6 +167,19 @@ impl Leaf for f64 {
         let float = value.as_float().ok_or(Fault::Type)?;
         let number = float.as_str().parse::<f64>().ok().filter(|number| number.is_finite());
         number.ok_or_else(|| Fault::value(format_args!("{float} is no finite number")))
+    }
+
+    fn to_toml(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Leaf for u32 {
+    const EXPECTED: &'static str = "a whole number";
+    const EXAMPLE: &'static str = "100";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        u32::try_from(whole(value, u32::MAX.into())?).map_err(|_| Fault::Type)
     }
 
     fn to_toml(&self) -> String {
@@ -405,186 +322,24 @@ impl Leaf for ReversePath {
     }
 }
 
-/// An address or range of addresses, as written: host bits may be set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Range(pub IpNet);
+/// A share of a tier's mail in percent, 0 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Load(pub u8);
 
-impl Leaf for Range {
-    const EXPECTED: &'static str = "an IP address or a range";
-    const EXAMPLE: &'static str = "\"203.0.113.0/28\"";
+impl Leaf for Load {
+    const EXPECTED: &'static str = "a whole percentage";
+    const EXAMPLE: &'static str = "100";
 
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
-        let text = text(value)?;
-        let net =
-            text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-        net.map(Range).ok_or_else(|| Fault::Value {
-            message: format!("`{}` is no IP address and no range", short(text)),
-            cure: Some("write \"192.0.2.1\", \"203.0.113.0/28\" or \"2001:db8::/64\"".into()),
-        })
+        let found = integer(value)?;
+        u8::try_from(found)
+            .ok()
+            .filter(|load| *load <= 100)
+            .map(Load)
+            .ok_or_else(|| Fault::value(format_args!("{found} is no load; 0 to 100 is allowed")))
     }
 
     fn to_toml(&self) -> String {
-        quoted(&self.0.to_string())
-    }
-}
-
-/// A regular expression that compiles within the size limit.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Pattern(Box<str>);
-
-impl Pattern {
-    /// The expression as written.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Leaf for Pattern {
-    const EXPECTED: &'static str = "a regular expression";
-    const EXAMPLE: &'static str = "'@example\\.com$'";
-
-    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
-        let text = text(value)?;
-        let built = RegexBuilder::new(text).size_limit(1 << 20).dfa_size_limit(1 << 20).build();
-        match built {
-            Ok(_) => Ok(Self(text.into())),
-            Err(regex::Error::CompiledTooBig(limit)) => Err(Fault::Value {
-                message: format!("the expression compiles to more than {limit} octets"),
-                cure: Some("use smaller repetitions, or several entries".into()),
-            }),
-            Err(error) => {
-                // The last line says what is wrong; those above draw where.
-                let error = error.to_string();
-                let last = error.lines().last().unwrap_or("").trim_start_matches("error: ");
-                Err(Fault::Value {
-                    message: format!("`{}` is no regular expression: {last}", short(text)),
-                    cure: Some(
-                        "correct it; in single quotes a backslash needs no second one".into(),
-                    ),
-                })
-            }
-        }
-    }
-
-    fn to_toml(&self) -> String {
-        quoted(&self.0)
-    }
-}
-
-/// A password's hash in PHC form, such as `$argon2id$v=19$…`; never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PasswordHash(Box<str>);
-
-impl PasswordHash {
-    /// The hash.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for PasswordHash {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PasswordHash(…)")
-    }
-}
-
-impl Leaf for PasswordHash {
-    const EXPECTED: &'static str = "a password hash";
-    const EXAMPLE: &'static str = "\"$argon2id$v=19$…\"";
-    const SECRET: bool = true;
-
-    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
-        let text = text(value)?;
-        let shape = text.starts_with('$')
-            && text.split('$').count() >= 4
-            && text.bytes().all(|byte| byte.is_ascii_graphic());
-        if shape {
-            return Ok(Self(text.into()));
-        }
-        Err(Fault::Value {
-            message: "this is no password hash".into(),
-            cure: Some(
-                "never write a password in clear text; `waypost hash-password` makes a hash".into(),
-            ),
-        })
-    }
-
-    fn to_toml(&self) -> String {
-        quoted("")
-    }
-}
-
-/// `dns`: which servers answer DNS questions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DnsServers {
-    /// Those that the system uses.
-    System,
-    /// These.
-    Servers(Vec<SocketAddr>),
-}
-
-impl Leaf for DnsServers {
-    const EXPECTED: &'static str = "\"system\" or a list of server addresses";
-    const EXAMPLE: &'static str = "[\"192.0.2.53\"]";
-
-    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
-        let wrong = |text: &str| Fault::Value {
-            message: format!("`{}` names no DNS server", short(text)),
-            cure: Some("write \"system\", or addresses such as [\"192.0.2.53\"]".into()),
-        };
-        let Some(list) = value.as_array() else {
-            let text = text(value)?;
-            return if text == "system" { Ok(DnsServers::System) } else { Err(wrong(text)) };
-        };
-        let mut servers = Vec::new();
-        for node in list.iter() {
-            let text = text(node.get_ref())?;
-            let ip = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
-            servers.push(ip.or_else(|_| text.parse()).map_err(|_| wrong(text))?);
-        }
-        if servers.is_empty() {
-            return Err(wrong("[]"));
-        }
-        Ok(DnsServers::Servers(servers))
-    }
-
-    fn to_toml(&self) -> String {
-        match self {
-            DnsServers::System => quoted("system"),
-            DnsServers::Servers(list) => {
-                let list: Vec<_> = list.iter().map(|server| quoted(&server.to_string())).collect();
-                format!("[{}]", list.join(", "))
-            }
-        }
-    }
-}
-
-/// `copy_to` of a relay entry (D16).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CopyTo {
-    /// The mailbox of the sender.
-    SenderMailbox,
-    /// An archive.
-    Address(Mailbox),
-}
-
-impl Leaf for CopyTo {
-    const EXPECTED: &'static str = "\"sender-mailbox\" or an address";
-    const EXAMPLE: &'static str = "\"sender-mailbox\"";
-
-    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
-        match text(value)? {
-            "sender-mailbox" => Ok(CopyTo::SenderMailbox),
-            text => text.parse().map(CopyTo::Address).map_err(Fault::value),
-        }
-    }
-
-    fn to_toml(&self) -> String {
-        match self {
-            CopyTo::SenderMailbox => quoted("sender-mailbox"),
-            CopyTo::Address(mailbox) => quoted(&mailbox.to_string()),
-        }
+        self.0.to_string()
     }
 }

@@ -5,6 +5,7 @@
 //! a text is not TOML at all, [`NotToml`]. **Bounds:** time and memory are linear in the text;
 //! tables nest at most 80 deep. **Not here:** what needs two values to judge.
 
+mod checked;
 mod expect;
 mod inbound;
 mod keys;
@@ -16,6 +17,7 @@ mod relay;
 mod route;
 mod rule;
 mod server;
+mod text;
 mod words;
 
 use toml::de::{DeTable, DeValue};
@@ -24,12 +26,14 @@ use crate::diagnostics::{Diagnostic, Place, Report, SourceFile, Spanned};
 use keys::table;
 use reader::{Key, Read, Reader};
 
+pub use checked::{CopyTo, DnsServers, Pattern, Range};
 pub use expect::RawExpect;
 pub use inbound::{RawInboundGateway, RawSpamTag};
 pub use keys::{KeyInfo, Kind, Need};
-pub use leaf::{CopyTo, DnsServers, FilePath, Name, OneLine, PasswordHash, Pattern, Port, Range};
+pub use leaf::{Load, Port};
 pub use organization::{RawDirectory, RawGroup, RawLimits, RawOrgUnit, RawOrganization, RawUser};
 pub use reader::List;
+pub(crate) use reader::{listed, nearest};
 pub use relay::{RawRelay, RawRelayAddress};
 pub use route::{RawAuth, RawRoute, RawRouteHost};
 pub use rule::{
@@ -37,6 +41,7 @@ pub use rule::{
     RawRule, RawThen,
 };
 pub use server::{RawListener, RawRetry, RawServer, RawServerLimits, RawTimeouts, RawTls};
+pub use text::{FilePath, Name, OneLine};
 pub use words::{
     AccountKind, Affects, AllowedSenders, Authenticate, InternalSenders, Mode, OnTlsFailure,
     OverLimit, Protocol, RedisFallback, RejectCode, Role, SpamAction, Switch, TlsStart, Via,

@@ -1,13 +1,14 @@
 //! `[[organization]]` and what is below it but routes and rules.
 
+use waypost_relay::PasswordHash;
 use waypost_types::{Domain, HostPort, Mailbox, OrgUnit, RouteName};
 
 use super::inbound::RawInboundGateway;
 use super::keys::table;
-use super::leaf::{FilePath, Name, PasswordHash};
 use super::relay::RawRelay;
 use super::route::RawRoute;
 use super::rule::RawRule;
+use super::text::{FilePath, Name};
 use super::words::{Authenticate, InternalSenders, Mode, OverLimit, SpamAction};
 
 table! {
@@ -18,7 +19,7 @@ table! {
         /// Verified domains, the first is the primary one.
         list domains: Domain, "C3";
         /// The number of licences, from which the relay quotas follow; absent: 0.
-        optional licences: u64, "D11";
+        optional licences: u32, "D11";
         /// Payment is overdue: relay quotas are small.
         default payment_overdue: bool = false, "D12";
         /// The route to the mailbox system; absent: Maildir in the spool.
@@ -100,13 +101,13 @@ table! {
     /// Relay quotas that override the computed ones; the lower one holds when payment is overdue.
     RawLimits {
         /// Recipients of the organization in 24 hours.
-        optional recipients_per_day: u64, "D11";
+        optional recipients_per_day: u32, "D11";
         /// Recipients of the organization in 10 minutes.
-        optional recipients_per_10_minutes: u64, "D11";
+        optional recipients_per_10_minutes: u32, "D11";
         /// Messages of one user in 24 hours.
-        optional messages_per_user_per_day: u64, "D10";
+        optional messages_per_user_per_day: u32, "D10";
         /// Different recipients of one user in 24 hours.
-        optional unique_recipients_per_user_per_day: u64, "D10";
+        optional unique_recipients_per_user_per_day: u32, "D10";
         /// Whether quotas refuse, are only counted, or are off.
         optional mode: Mode, "O6";
     }

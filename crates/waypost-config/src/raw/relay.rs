@@ -1,7 +1,8 @@
 //! `[[organization.relay]]`.
 
+use super::checked::{CopyTo, Range};
 use super::keys::table;
-use super::leaf::{CopyTo, Name, OneLine, Range};
+use super::text::{Name, OneLine};
 use super::words::{AllowedSenders, Mode};
 
 table! {

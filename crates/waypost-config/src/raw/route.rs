@@ -3,8 +3,9 @@
 use waypost_types::{Host, OrgUnit, RouteName};
 
 use super::keys::table;
-use super::leaf::{FilePath, OneLine, Port};
+use super::leaf::{Load, Port};
 use super::server::RawRetry;
+use super::text::{FilePath, OneLine};
 use super::words::{OnTlsFailure, Protocol, TlsStart};
 
 table! {
@@ -53,7 +54,7 @@ table! {
         /// The port; 465 means implicit TLS.
         default port: Port = Port(25), "A3";
         /// The share of the mail in percent; 0 is a standby, tried last in its tier.
-        required load: u64, "A3";
+        required load: Load, "A3";
         /// How TLS begins; absent: implicit on port 465, else STARTTLS.
         optional tls: TlsStart, "A3";
     }

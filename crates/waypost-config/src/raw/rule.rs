@@ -2,8 +2,9 @@
 
 use waypost_types::{Domain, Mailbox, OrgUnit, RouteName};
 
+use super::checked::Pattern;
 use super::keys::table;
-use super::leaf::{Name, OneLine, Pattern};
+use super::text::{Name, OneLine};
 use super::words::{AccountKind, Affects, Mode};
 
 table! {

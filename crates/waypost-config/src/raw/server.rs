@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use waypost_types::Domain;
 
+use super::checked::{DnsServers, Range};
 use super::keys::table;
-use super::leaf::{DnsServers, FilePath, Name, Port, Range};
+use super::leaf::Port;
+use super::text::{FilePath, Name};
 use super::words::{RedisFallback, Role};
 use crate::size::Size;
 

@@ -1,0 +1,171 @@
+//! `[server]` and `[[listener]]`.
+
+use waypost_types::ListenerRole;
+
+use super::Unique;
+use crate::diagnostics::{Diagnostic, Place, Report, Spanned};
+use crate::raw::{self, RawConfig, RawListener, RawRetry, RawServer, RawTls, Role};
+use crate::settings::{
+    Delays, DnsServers, Limits, ListenerSettings, ListenerTls, Retry, ServerSettings, Timeouts,
+    TlsStart,
+};
+
+pub(super) fn build(raw: &RawConfig, report: &mut Report) -> Option<ServerSettings> {
+    let server = raw.server.as_ref()?;
+    let retry = server.retry.as_ref().map(|raw| retry(raw, report)).unwrap_or_default();
+    let listeners = listeners(raw, report);
+    if server.mx_port.0 != 25 {
+        report.push(Diagnostic::warning(
+            "mx-port",
+            server.mx_port.place,
+            "A4",
+            format!("mail for other domains goes to port {} of their MX hosts", server.mx_port.0),
+            "MX hosts listen on port 25; another port is for tests",
+        ));
+    }
+    Some(ServerSettings {
+        hostname: server.hostname.as_ref()?.value.clone(),
+        spool: server.spool.as_str().into(),
+        admin: server.admin.as_ref().map(|admin| admin.value),
+        dns: match &server.dns.value {
+            raw::DnsServers::System => DnsServers::System,
+            raw::DnsServers::Servers(list) => DnsServers::List(list.clone()),
+        },
+        mx_port: server.mx_port.0,
+        limits: limits(server, report),
+        timeouts: timeouts(server),
+        retry,
+        listeners,
+    })
+}
+
+fn limits(server: &RawServer, report: &mut Report) -> Limits {
+    let Some(raw) = &server.limits else { return Limits::default() };
+    let count = |number: &Spanned<u64>| usize::try_from(number.value).unwrap_or(usize::MAX);
+    if raw.recipients.value < 100 {
+        report.push(Diagnostic::warning(
+            "few-recipients",
+            raw.recipients.place,
+            "D14",
+            format!("only {} recipients are taken in a transaction", raw.recipients.value),
+            "RFC 5321 section 4.5.3.1.8 asks for at least 100",
+        ));
+    }
+    Limits {
+        message_size: raw.message_size.0,
+        recipients: count(&raw.recipients),
+        hops: count(&raw.hops),
+        connections: count(&raw.connections),
+        connections_per_client: count(&raw.connections_per_client),
+        connections_per_client_per_minute: count(&raw.connections_per_client_per_minute),
+        generic_helo_connections_per_minute: count(&raw.generic_helo_connections_per_minute),
+        header_size: raw.header_size.0,
+    }
+}
+
+fn timeouts(server: &RawServer) -> Timeouts {
+    let Some(raw) = &server.timeouts else { return Timeouts::default() };
+    Timeouts {
+        command: raw.command.value,
+        data: raw.data.value,
+        next_hop_connect: raw.next_hop_connect.value,
+        next_hop_command: raw.next_hop_command.value,
+        next_hop_data_end: raw.next_hop_data_end.value,
+    }
+}
+
+/// A retry schedule; contradictions are noted and the default stands in.
+fn retry(raw: &Spanned<RawRetry>, report: &mut Report) -> Retry {
+    let default = Retry::default();
+    let lifetime = raw.lifetime.as_ref().map_or(default.lifetime, |lifetime| lifetime.value);
+    let mut wrong = |place: Place, message: &str, cure: &str| {
+        report.push(Diagnostic::error("retry-schedule", place, "O2", message, cure));
+    };
+    let pauses = raw.delays.iter().chain(&raw.first).chain(&raw.longest);
+    for zero in pauses.filter(|pause| pause.is_zero()) {
+        wrong(zero.place, "a pause of nothing tries again without end", "write for example \"5m\"");
+    }
+    if raw.delays.is_written_empty() {
+        wrong(raw.delays.place, "the list of delays is empty", "write at least one, or remove it");
+    }
+    if !raw.delays.is_unset() {
+        for other in raw.first.iter().chain(&raw.longest) {
+            wrong(
+                other.place,
+                "`delays` stands beside `first` or `longest`",
+                "keep `delays`, or keep `first` and `longest`",
+            );
+        }
+        let delays = raw.delays.iter().map(|delay| delay.value).collect();
+        return Retry { delays: Delays::Listed(delays), lifetime };
+    }
+    let (mut first, mut longest) = match default.delays {
+        Delays::Doubling { first, longest } => (first, longest),
+        Delays::Listed(_) => return Retry::default(),
+    };
+    if let Some(written) = &raw.first {
+        first = written.value;
+        longest = longest.max(first);
+    }
+    if let Some(written) = &raw.longest {
+        longest = written.value;
+        if raw.first.is_none() {
+            first = first.min(longest);
+        }
+        if first > longest {
+            wrong(written.place, "`longest` is shorter than `first`", "make it longer");
+        }
+    }
+    Retry { delays: Delays::Doubling { first, longest }, lifetime }
+}
+
+fn listeners(raw: &RawConfig, report: &mut Report) -> Vec<ListenerSettings> {
+    let mut names = Unique::new("listener", "D5");
+    let mut binds = Unique::new("address and port", "D5");
+    let mut listeners = Vec::new();
+    for listener in &raw.listener {
+        if let Some(name) = &listener.name {
+            names.claim(name.as_str().to_lowercase(), name.as_str(), name.place, report);
+        }
+        if let Some(bind) = listener.bind.as_ref().filter(|bind| bind.port() != 0) {
+            binds.claim(bind.to_string(), &bind.to_string(), bind.place, report);
+        }
+        if listener.role.as_ref().is_some_and(|role| role.value != Role::Mx)
+            && listener.tls.is_none()
+        {
+            report.push(Diagnostic::warning(
+                "relay-without-tls",
+                listener.place,
+                "D6",
+                "this listener relays and offers no TLS, so nobody can authenticate on it",
+                "add `tls = { certificate = \"…\", key = \"…\" }`",
+            ));
+        }
+        listeners.extend(settings(listener));
+    }
+    listeners
+}
+
+fn settings(raw: &RawListener) -> Option<ListenerSettings> {
+    Some(ListenerSettings {
+        name: raw.name.as_ref()?.as_str().into(),
+        role: match raw.role.as_ref()?.value {
+            Role::Mx => ListenerRole::Mx,
+            Role::Relay => ListenerRole::Relay,
+            Role::Both => ListenerRole::Both,
+        },
+        bind: raw.bind.as_ref()?.value,
+        tls: match &raw.tls {
+            None => None,
+            Some(tls) => Some(listener_tls(tls)?),
+        },
+    })
+}
+
+fn listener_tls(raw: &RawTls) -> Option<ListenerTls> {
+    Some(ListenerTls {
+        certificate: raw.certificate.as_ref()?.as_str().into(),
+        key: raw.key.as_ref()?.as_str().into(),
+        start: if raw.implicit.value { TlsStart::Implicit } else { TlsStart::StartTls },
+    })
+}

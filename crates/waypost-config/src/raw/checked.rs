@@ -1,0 +1,179 @@
+//! Leaves with a form of their own: ranges, patterns, password hashes, and words or addresses.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use regex::RegexBuilder;
+use toml::de::DeValue;
+use waypost_relay::PasswordHash;
+use waypost_types::Mailbox;
+
+use super::leaf::{Fault, Leaf, quoted, short, text};
+
+/// An address or range of addresses, as written; host bits may be set.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Range(Box<str>);
+
+impl Range {
+    /// The address or range as written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Leaf for Range {
+    const EXPECTED: &'static str = "an IP address or a range";
+    const EXAMPLE: &'static str = "\"203.0.113.0/28\"";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        let text = text(value)?;
+        if text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok() {
+            return Ok(Range(text.into()));
+        }
+        Err(Fault::Value {
+            message: format!("`{}` is no IP address and no range", short(text)),
+            cure: Some("write \"192.0.2.1\", \"203.0.113.0/28\" or \"2001:db8::/64\"".into()),
+        })
+    }
+
+    fn to_toml(&self) -> String {
+        quoted(&self.0)
+    }
+}
+
+/// A regular expression that compiles within the size limit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pattern(Box<str>);
+
+impl Pattern {
+    /// The expression as written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Leaf for Pattern {
+    const EXPECTED: &'static str = "a regular expression";
+    const EXAMPLE: &'static str = "'@example\\.com$'";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        let text = text(value)?;
+        let built = RegexBuilder::new(text).size_limit(1 << 20).dfa_size_limit(1 << 20).build();
+        match built {
+            Ok(_) => Ok(Self(text.into())),
+            Err(regex::Error::CompiledTooBig(limit)) => Err(Fault::Value {
+                message: format!("the expression compiles to more than {limit} octets"),
+                cure: Some("use smaller repetitions, or several entries".into()),
+            }),
+            Err(error) => {
+                // The last line says what is wrong; those above draw where.
+                let error = error.to_string();
+                let last = error.lines().last().unwrap_or("").trim_start_matches("error: ");
+                Err(Fault::Value {
+                    message: format!("`{}` is no regular expression: {last}", short(text)),
+                    cure: Some(
+                        "correct it; in single quotes a backslash needs no second one".into(),
+                    ),
+                })
+            }
+        }
+    }
+
+    fn to_toml(&self) -> String {
+        quoted(&self.0)
+    }
+}
+
+impl Leaf for PasswordHash {
+    const EXPECTED: &'static str = "a password hash";
+    const EXAMPLE: &'static str = "\"$argon2id$v=19$…\"";
+    const SECRET: bool = true;
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        text(value)?.parse().map_err(|_| Fault::Value {
+            message: "this is no password hash".into(),
+            cure: Some(
+                "never write a password in clear text; `waypost hash-password` makes a hash".into(),
+            ),
+        })
+    }
+
+    fn to_toml(&self) -> String {
+        quoted("…")
+    }
+}
+
+/// `dns`: which servers answer DNS questions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DnsServers {
+    /// Those that the system uses.
+    System,
+    /// These.
+    Servers(Vec<SocketAddr>),
+}
+
+impl Leaf for DnsServers {
+    const EXPECTED: &'static str = "\"system\" or a list of server addresses";
+    const EXAMPLE: &'static str = "[\"192.0.2.53\"]";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        let wrong = |text: &str| Fault::Value {
+            message: format!("`{}` names no DNS server", short(text)),
+            cure: Some("write \"system\", or addresses such as [\"192.0.2.53\"]".into()),
+        };
+        let Some(list) = value.as_array() else {
+            let text = text(value)?;
+            return if text == "system" { Ok(DnsServers::System) } else { Err(wrong(text)) };
+        };
+        let mut servers = Vec::new();
+        for node in list.iter() {
+            let text = text(node.get_ref())?;
+            let ip = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+            servers.push(ip.or_else(|_| text.parse()).map_err(|_| wrong(text))?);
+        }
+        if servers.is_empty() {
+            return Err(wrong("[]"));
+        }
+        Ok(DnsServers::Servers(servers))
+    }
+
+    fn to_toml(&self) -> String {
+        match self {
+            DnsServers::System => quoted("system"),
+            DnsServers::Servers(list) => {
+                let list: Vec<_> = list.iter().map(|server| quoted(&server.to_string())).collect();
+                format!("[{}]", list.join(", "))
+            }
+        }
+    }
+}
+
+/// `copy_to` of a relay entry (D16).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopyTo {
+    /// The mailbox of the sender.
+    SenderMailbox,
+    /// An archive.
+    Address(Mailbox),
+}
+
+impl Leaf for CopyTo {
+    const EXPECTED: &'static str = "\"sender-mailbox\" or an address";
+    const EXAMPLE: &'static str = "\"sender-mailbox\"";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        match text(value)? {
+            "sender-mailbox" => Ok(CopyTo::SenderMailbox),
+            text => text.parse().map(CopyTo::Address).map_err(Fault::value),
+        }
+    }
+
+    fn to_toml(&self) -> String {
+        match self {
+            CopyTo::SenderMailbox => quoted("sender-mailbox"),
+            CopyTo::Address(mailbox) => quoted(&mailbox.to_string()),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The format as data, included files, and the files that a configuration names.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what it means"
+)]
+
+use std::collections::HashMap;
+
+use waypost_config::diagnostics::SourceFile;
+use waypost_config::raw::{self, FileKind, KeyInfo, Kind, Need, RawConfig};
+
+fn walk(keys: &[KeyInfo], above: &str, seen: &mut Vec<String>) {
+    for key in keys {
+        let path = format!("{above}{}", key.name);
+        assert!(key.doc.ends_with('.'), "{path} has no documentation");
+        let letter = key.rule.starts_with(|c: char| "ABCDEO".contains(c));
+        assert!(letter && key.rule[1..].parse::<u8>().is_ok() || key.rule == "format", "{path}");
+        match &key.kind {
+            Kind::Table { keys, doc } => {
+                assert!(!doc.is_empty() && !matches!(key.need, Need::Default(_)), "{path}");
+                walk(keys, &format!("{path}."), seen);
+            }
+            Kind::Leaf { expected, example, .. } => {
+                assert!(!expected.is_empty() && !example.is_empty(), "{path}");
+            }
+        }
+        seen.push(path);
+    }
+}
+
+#[test]
+fn every_key_is_documented_and_names_its_requirement() {
+    let mut seen = Vec::new();
+    walk(&RawConfig::keys(), "", &mut seen);
+    assert!(seen.len() > 180, "{}", seen.len());
+    for path in ["organization.route.auth.password_file", "organization.user.limits", "expect.via"]
+    {
+        assert!(seen.iter().any(|known| known == path), "{path}");
+    }
+}
+
+#[test]
+fn defaults_written_out_are_what_absence_means() {
+    fn text(keys: &[KeyInfo]) -> String {
+        let default = |key: &KeyInfo| match &key.need {
+            Need::Default(value) => Some(format!("{} = {value}\n", key.name)),
+            _ => None,
+        };
+        keys.iter().filter_map(default).collect()
+    }
+    let keys = RawConfig::keys();
+    let Kind::Table { keys: server, .. } = &keys[0].kind else { panic!("no server") };
+    let mut written = format!("[server]\nhostname = \"a.example\"\n{}", text(server));
+    for key in server {
+        if let Kind::Table { keys, .. } = &key.kind {
+            written += &format!("[server.{}]\n{}", key.name, text(keys));
+        }
+    }
+    let read = |text: &str| {
+        let (config, mut report) = raw::read(SourceFile::new("a", text), Vec::new()).unwrap();
+        let files = HashMap::<String, Vec<u8>>::new();
+        let compiled = waypost_config::compile(&config, &files, &mut report);
+        compiled.unwrap_or_else(|| panic!("{written}{}", report.render(false))).server
+    };
+    let absent = read("[server]\nhostname = \"a.example\"\n");
+    assert_eq!(format!("{:?}", read(&written)), format!("{absent:?}"));
+    assert_eq!(absent.limits, waypost_config::settings::Limits::default());
+    assert_eq!(absent.timeouts, waypost_config::settings::Timeouts::default());
+    assert_eq!(absent.retry, waypost_config::settings::Retry::default());
+}
+
+#[test]
+fn included_files_add_organizations_and_their_errors_name_them() {
+    let main = SourceFile::new(
+        "waypost.toml",
+        "[server]\nhostname = \"a.example\"\ninclude = [\"organizations/*.toml\"]\n",
+    );
+    let (config, report) = raw::read(main.clone(), Vec::new()).unwrap();
+    assert_eq!(report.diagnostics().len(), 0);
+    assert_eq!(config.includes(), ["organizations/*.toml"]);
+    let more = "[[organization]]\nname = \"A\"\ndomains = [\"a.example\"]\n";
+    let included = vec![
+        SourceFile::new("organizations/a.toml", more),
+        SourceFile::new("organizations/b.toml", format!("{more}[server]\n")),
+    ];
+    let (config, mut report) = raw::read(main, included).unwrap();
+    assert_eq!(config.organization.items.len(), 2);
+    let files = HashMap::<String, Vec<u8>>::new();
+    assert!(waypost_config::compile(&config, &files, &mut report).is_none());
+    let shown = report.render(false);
+    assert!(shown.contains("there is no key `server`"), "{shown}");
+    assert!(shown.contains("given at organizations/a.toml:2 already"), "{shown}");
+    assert!(shown.contains("--> organizations/b.toml:3:12"), "{shown}");
+}
+
+#[test]
+fn files_that_it_names() {
+    let text = r#"
+[server]
+hostname = "a.example"
+[[listener]]
+name = "mx"
+role = "mx"
+bind = "127.0.0.1:25"
+tls = { certificate = "mx.pem", key = "mx.key" }
+[[organization]]
+name = "A"
+domains = ["a.example"]
+directory = "people.toml"
+[[organization.route]]
+name = "r"
+host = "r.example"
+roots = "roots.pem"
+"#;
+    let (config, mut report) = raw::read(SourceFile::new("a", text), Vec::new()).unwrap();
+    let needed: Vec<_> = config
+        .needed_files()
+        .into_iter()
+        .map(|file| (file.path.as_str().to_owned(), file.kind))
+        .collect();
+    let want = [
+        ("mx.pem", FileKind::Certificate),
+        ("mx.key", FileKind::PrivateKey),
+        ("people.toml", FileKind::Directory),
+        ("roots.pem", FileKind::Roots),
+    ];
+    assert_eq!(needed, want.map(|(path, kind)| (path.to_owned(), kind)));
+    let people = b"[[user]]\naddress = \"p@a.example\"\nactiv = true\n".to_vec();
+    let files = HashMap::from([("people.toml".to_owned(), people)]);
+    assert!(waypost_config::compile(&config, &files, &mut report).is_none());
+    let shown = report.render(false);
+    assert!(shown.contains("people.toml:3:1"), "{shown}");
+    assert_eq!(shown.matches("warning[unreadable-file]").count(), 3, "{shown}");
+}
