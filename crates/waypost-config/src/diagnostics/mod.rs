@@ -78,6 +78,8 @@ impl Diagnostic {
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     sources: Vec<SourceFile>,
+    /// For each source, where its lines begin.
+    line_starts: Vec<Vec<usize>>,
     found: Vec<Diagnostic>,
 }
 
@@ -85,11 +87,13 @@ impl Report {
     /// An empty report on these files; [`Place::file`] is the index.
     #[must_use]
     pub fn new(sources: Vec<SourceFile>) -> Self {
-        Self { sources, found: Vec::new() }
+        let line_starts = sources.iter().map(SourceFile::line_starts).collect();
+        Self { sources, line_starts, found: Vec::new() }
     }
 
     /// Adds a file that the configuration names, and gives its index for [`Place::file`].
     pub fn add_source(&mut self, source: SourceFile) -> u32 {
+        self.line_starts.push(source.line_starts());
         self.sources.push(source);
         u32::try_from(self.sources.len() - 1).unwrap_or(u32::MAX)
     }
@@ -108,12 +112,20 @@ impl Report {
     /// `file:line` of a place, to name it in a message about another one.
     #[must_use]
     pub fn locate(&self, place: Place) -> String {
-        let source = usize::try_from(place.file).ok().and_then(|file| self.sources.get(file));
-        let start = usize::try_from(place.start).unwrap_or(usize::MAX);
-        match source {
-            Some(source) => format!("{}:{}", source.name, source.line_and_column(start).0),
+        match self.position(place) {
+            Some((source, line, _)) => format!("{}:{line}", source.name),
             None => "another place".into(),
         }
+    }
+
+    /// The file of a place, and line and column where it begins, both from 1 (columns are characters).
+    #[must_use]
+    pub fn position(&self, place: Place) -> Option<(&SourceFile, usize, usize)> {
+        let file = usize::try_from(place.file).ok()?;
+        let (source, line_starts) = (self.sources.get(file)?, self.line_starts.get(file)?);
+        let start = usize::try_from(place.start).unwrap_or(usize::MAX);
+        let (line, column) = source.line_and_column(line_starts, start);
+        Some((source, line, column))
     }
 
     /// The findings, in the order of files and places.

@@ -18,14 +18,20 @@ impl SourceFile {
         Self { name: name.into(), text: text.into() }
     }
 
+    /// The first octet of each line.
+    pub(super) fn line_starts(&self) -> Vec<usize> {
+        let breaks = self.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect()
+    }
+
     /// Line and column of an octet offset, both from 1; columns are characters. An offset past the
     /// end is taken for the end.
-    #[must_use]
-    pub fn line_and_column(&self, offset: usize) -> (usize, usize) {
-        let before = self.before(offset);
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-        (line, column)
+    pub(super) fn line_and_column(&self, line_starts: &[usize], offset: usize) -> (usize, usize) {
+        let offset = floor_char(&self.text, offset);
+        let line = line_starts.partition_point(|start| *start <= offset);
+        let start = line_starts.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        let before = self.text.get(start..offset).unwrap_or("");
+        (line.max(1), before.chars().count() + 1)
     }
 
     /// The line that holds an offset (without its end) and where that line begins.

@@ -31,10 +31,11 @@ impl Report {
         };
         let (rule, cure) = (format!("rule {}", found.rule), visible(&found.cure));
         let mut group = level.primary_title(visible(&found.message)).id(found.id).elements(
-            self.source(found).filter(|_| !found.secret).map(|source| excerpt(found, source)),
+            self.position(found.place)
+                .filter(|_| !found.secret)
+                .map(|(source, line, _)| excerpt(found, source, line)),
         );
-        if let Some(source) = self.source(found).filter(|_| found.secret) {
-            let (line, column) = source.line_and_column(offset(found.place.start));
+        if let Some((source, line, column)) = self.position(found.place).filter(|_| found.secret) {
             let origin = Origin::path(visible(&source.name)).line(line).char_column(column);
             group = group.element(origin);
         }
@@ -51,13 +52,12 @@ impl Report {
     }
 
     fn json_one(&self, found: &Diagnostic) -> serde_json::Value {
-        let source = self.source(found);
-        let start = offset(found.place.start);
-        let (line, column) = source.map_or((0, 0), |source| source.line_and_column(start));
+        let position = self.position(found.place);
+        let (line, column) = position.map_or((0, 0), |(_, line, column)| (line, column));
         serde_json::json!({
             "severity": found.severity.as_str(),
             "id": found.id,
-            "file": source.map(|source| source.name.as_str()),
+            "file": position.map(|(source, _, _)| source.name.as_str()),
             "line": line,
             "column": column,
             "start": found.place.start,
@@ -67,17 +67,16 @@ impl Report {
             "cure": found.cure,
         })
     }
-
-    fn source(&self, found: &Diagnostic) -> Option<&SourceFile> {
-        self.sources.get(usize::try_from(found.place.file).ok()?)
-    }
 }
 
 /// The line with the text of a finding underlined; one line, so that the cost is bounded by it.
-fn excerpt(found: &Diagnostic, source: &SourceFile) -> Snippet<'static, Annotation<'static>> {
+fn excerpt(
+    found: &Diagnostic,
+    source: &SourceFile,
+    number: usize,
+) -> Snippet<'static, Annotation<'static>> {
     let (start, end) = (offset(found.place.start), offset(found.place.end));
     let (begin, line) = source.line_of(start);
-    let (number, _) = source.line_and_column(start);
     let from = floor_char(line, start.saturating_sub(begin));
     let to = floor_char(line, end.saturating_sub(begin)).max(from);
     let part = |range: std::ops::Range<usize>| visible(line.get(range).unwrap_or(""));

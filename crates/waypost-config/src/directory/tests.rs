@@ -194,3 +194,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_hundred_thousand_users_in_one_group() {
+    let users: String =
+        (0..100_000).map(|n| format!("[[user]]\naddress = \"u{n}@solarmora.com\"\n")).collect();
+    let members: Vec<_> = (0..100_000).map(|n| format!("\"u{n}@solarmora.com\"")).collect();
+    let group =
+        format!("[[group]]\naddress = \"all@solarmora.com\"\nmembers = [{}]\n", members.join(", "));
+    let (directory, report) = build(&(users + &group));
+    assert_eq!(report.diagnostics().len(), 0);
+    let (last, all) = (mailbox("U99999@solarmora.com"), mailbox("all@solarmora.com"));
+    assert!(directory.is_member(&last, &all).unwrap());
+    assert_eq!(directory.active_users().count(), 100_000);
+}
