@@ -40,10 +40,12 @@ mod build;
 pub mod diagnostics;
 pub mod directory;
 mod duration;
+mod expect;
 pub mod policy;
 pub mod raw;
 pub mod settings;
 mod size;
 
 pub use build::{Compiled, Files, compile};
+pub use expect::{Tested, run_expectations};
 pub use size::Size;

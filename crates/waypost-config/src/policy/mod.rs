@@ -24,7 +24,7 @@ pub use decision::{
     DataReply, DecidedDelivery, Decision, OrganizationView, Quarantined, Refused, RuleLookedAt,
 };
 use evaluate::{Evaluation, Facts, Fate, FateOutcome};
-pub use explain::{DryRun, DryRunError, Explanation};
+pub use explain::{DryRun, DryRunError, ExplainedDelivery, Explanation};
 pub use organization::{InternalSenders, Organization, SpamAction};
 
 use crate::settings::ServerSettings;

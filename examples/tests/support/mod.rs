@@ -1,0 +1,54 @@
+//! Runs the binary.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// What a run of the binary left.
+pub(crate) struct Ran {
+    /// The exit status.
+    pub(crate) status: i32,
+    /// What it wrote to stdout.
+    pub(crate) stdout: String,
+    /// What it wrote to stderr.
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    /// Stdout as JSON lines.
+    pub(crate) fn json_lines(&self) -> Vec<Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// Runs `waypost` in the package's directory with these arguments and this on stdin.
+pub(crate) fn waypost(arguments: &[&str], stdin: &str) -> Ran {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_waypost"))
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let text = stdin.to_owned();
+    // A child that needs no stdin may be gone before all of it is written.
+    let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    drop(writer.join().unwrap());
+    Ran {
+        status: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A file of the workspace, as text.
+#[allow(dead_code, reason = "not every test program reads one")]
+pub(crate) fn file(path: &str) -> String {
+    let root: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", path].iter().collect();
+    std::fs::read_to_string(root).unwrap()
+}
