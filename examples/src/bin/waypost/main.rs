@@ -7,6 +7,7 @@ mod answer;
 mod batch;
 mod hash_password;
 mod received;
+mod serve;
 mod source_ip;
 mod table;
 mod test_tag;
@@ -34,6 +35,7 @@ enum Command {
     Received(received::Arguments),
     TestTag(test_tag::Arguments),
     HashPassword(hash_password::Arguments),
+    Serve(serve::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Received(arguments) => received::run(&arguments),
         Command::TestTag(arguments) => test_tag::run(&arguments),
         Command::HashPassword(arguments) => hash_password::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
     };
     answer::exit(ended)
 }
