@@ -5,6 +5,7 @@
 
 mod answer;
 mod batch;
+mod demo;
 mod hash_password;
 mod received;
 mod serve;
@@ -36,6 +37,7 @@ enum Command {
     TestTag(test_tag::Arguments),
     HashPassword(hash_password::Arguments),
     Serve(serve::Arguments),
+    Demo(demo::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::TestTag(arguments) => test_tag::run(&arguments),
         Command::HashPassword(arguments) => hash_password::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
     };
     answer::exit(ended)
 }
