@@ -5,8 +5,10 @@
 
 mod answer;
 mod batch;
+mod demo;
 mod hash_password;
 mod received;
+mod serve;
 mod source_ip;
 mod table;
 mod test_tag;
@@ -34,6 +36,8 @@ enum Command {
     Received(received::Arguments),
     TestTag(test_tag::Arguments),
     HashPassword(hash_password::Arguments),
+    Serve(serve::Arguments),
+    Demo(demo::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +46,8 @@ fn main() -> ExitCode {
         Command::Received(arguments) => received::run(&arguments),
         Command::TestTag(arguments) => test_tag::run(&arguments),
         Command::HashPassword(arguments) => hash_password::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
     };
     answer::exit(ended)
 }

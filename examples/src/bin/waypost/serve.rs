@@ -1,12 +1,14 @@
 //! `waypost serve`: runs the server until it is told to stop.
 
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use waypost_config::run_expectations;
 use waypost_server::{LoadError, Loaded, Options, Server, Stamps, load};
+
+use crate::answer::{Answer, Failure};
 
 /// How long transactions and deliveries in progress may take at the end.
 const GRACE: Duration = Duration::from_secs(30);
@@ -24,56 +26,35 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     start_log(arguments.json);
-    let loaded = match load(&arguments.config) {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            report_unusable(&error);
-            return ExitCode::from(2);
-        }
-    };
+    let loaded = load(&arguments.config).map_err(unusable)?;
     let shown = loaded.report.render(false);
     if !shown.is_empty() {
         eprint!("{shown}");
     }
     let Loaded { policy: Some(policy), base, stamps, .. } = loaded else {
-        return ExitCode::from(1);
+        return Ok(Answer::No);
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("waypost: the system gives no threads: {error}");
-            return ExitCode::from(2);
-        }
-    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Failure::Input(format!("the system gives no threads: {error}")))?;
     runtime.block_on(async {
-        let server = match Server::start(Options { policy, base, resolver: None }).await {
-            Ok(server) => server,
-            Err(error) => {
-                eprintln!("waypost: {error}");
-                return ExitCode::from(2);
-            }
-        };
+        let started = Server::start(Options { policy, base, resolver: None }).await;
+        let server = started.map_err(|error| Failure::Input(error.to_string()))?;
         for (name, address) in server.addresses() {
             tracing::info!(name, %address, "listening");
         }
         eprintln!("ready");
-        match live(&server, &arguments.config, stamps).await {
-            Ok(()) => {
-                server.stop(GRACE).await;
-                ExitCode::SUCCESS
-            }
-            Err(error) => {
-                eprintln!("waypost: signals cannot be heard: {error}");
-                ExitCode::from(2)
-            }
-        }
+        let lived = live(&server, &arguments.config, stamps).await;
+        lived.map_err(|error| Failure::Input(format!("signals cannot be heard: {error}")))?;
+        server.stop(GRACE).await;
+        Ok(Answer::Done)
     })
 }
 
 /// Until SIGTERM or SIGINT; reloads on the way.
-async fn live(server: &Server, config: &PathBuf, mut stamps: Stamps) -> std::io::Result<()> {
+async fn live(server: &Server, config: &Path, mut stamps: Stamps) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -100,7 +81,7 @@ async fn live(server: &Server, config: &PathBuf, mut stamps: Stamps) -> std::io:
 }
 
 /// Who changed the file: its owner (A12).
-fn owner(config: &PathBuf) -> String {
+fn owner(config: &Path) -> String {
     use std::os::unix::fs::MetadataExt;
     match std::fs::metadata(config) {
         Ok(found) => format!("owner of {} (uid {})", config.display(), found.uid()),
@@ -109,13 +90,12 @@ fn owner(config: &PathBuf) -> String {
 }
 
 /// Whole or not at all: whatever is wrong leaves the running policy in place.
-async fn reload(server: &Server, config: &PathBuf, stamps: &mut Stamps, who: &str) {
-    let path = config.clone();
+async fn reload(server: &Server, config: &Path, stamps: &mut Stamps, who: &str) {
+    let path = config.to_path_buf();
     let loaded = match tokio::task::spawn_blocking(move || load(&path)).await {
         Ok(Ok(loaded)) => loaded,
         Ok(Err(error)) => {
-            report_unusable(&error);
-            tracing::error!(%error, "reload: the running configuration stays");
+            tracing::error!(error = %unusable(error), "reload: the running configuration stays");
             return;
         }
         Err(error) => {
@@ -129,9 +109,14 @@ async fn reload(server: &Server, config: &PathBuf, stamps: &mut Stamps, who: &st
         tracing::error!("reload: the configuration has errors; the running one stays");
         return;
     };
-    let failed = crate::check::failed_expectations(&loaded);
-    if !failed.is_empty() {
-        tracing::error!(?failed, "reload: [[expect]] tests fail; the running configuration stays");
+    let tests = run_expectations(&policy, &loaded.raw);
+    for failed in tests.iter().filter(|test| !test.passed) {
+        tracing::error!(
+            test = %failed.description, expected = failed.expected, came = failed.came,
+            "reload: an [[expect]] test fails; the running configuration stays"
+        );
+    }
+    if tests.iter().any(|test| !test.passed) {
         return;
     }
     let version = policy.version().to_owned();
@@ -141,10 +126,12 @@ async fn reload(server: &Server, config: &PathBuf, stamps: &mut Stamps, who: &st
     }
 }
 
-fn report_unusable(error: &LoadError) {
-    eprintln!("waypost: {error}");
-    if let LoadError::NotToml(not_toml) = error {
-        eprint!("{}", not_toml.report.render(false));
+fn unusable(error: LoadError) -> Failure {
+    match &error {
+        LoadError::NotToml(not_toml) => {
+            Failure::Input(format!("{error}\n{}", not_toml.report.render(false)))
+        }
+        _ => Failure::Input(error.to_string()),
     }
 }
 
