@@ -5,7 +5,13 @@
 
 mod answer;
 mod batch;
+mod check;
+mod configuration;
+mod explain;
 mod hash_password;
+mod load;
+mod pick_host;
+mod quota;
 mod received;
 mod source_ip;
 mod table;
@@ -30,17 +36,25 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Check(check::Arguments),
+    Explain(explain::Arguments),
     SourceIp(source_ip::Arguments),
     Received(received::Arguments),
+    PickHost(pick_host::Arguments),
     TestTag(test_tag::Arguments),
+    Quota(quota::Arguments),
     HashPassword(hash_password::Arguments),
 }
 
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::SourceIp(arguments) => source_ip::run(&arguments),
         Command::Received(arguments) => received::run(&arguments),
+        Command::PickHost(arguments) => pick_host::run(&arguments),
         Command::TestTag(arguments) => test_tag::run(&arguments),
+        Command::Quota(arguments) => quota::run(&arguments),
         Command::HashPassword(arguments) => hash_password::run(&arguments),
     };
     answer::exit(ended)
