@@ -22,8 +22,9 @@ fn mail_parser(parser: &MessageParser, message: &[u8]) -> Vec<IpAddr> {
 }
 
 fn hops(criterion: &mut Criterion) {
-    let parser =
-        MessageParser::new().header_received(mail_parser::HeaderName::Received).default_header_ignore();
+    let parser = MessageParser::new()
+        .header_received(mail_parser::HeaderName::Received)
+        .default_header_ignore();
     assert_eq!(ours(MESSAGE), mail_parser(&parser, MESSAGE).len());
     let mut group = criterion.benchmark_group("hops of an 8-hop header");
     group.bench_function("waypost-inbound", |b| b.iter(|| ours(black_box(MESSAGE))));

@@ -10,7 +10,7 @@ use waypost_types::{Changes, HeaderBlock};
 /// All pieces are whole lines, dot-stuffed and ended by CR LF. Lines are added on top, the trace line
 /// first, so that every signed byte below stays as it was (B3).
 #[must_use]
-pub fn pieces(trace: &str, body: &Body, changes: &Changes) -> Vec<SharedBytes> {
+pub(crate) fn pieces(trace: &str, body: &Body, changes: &Changes) -> Vec<SharedBytes> {
     let mut top = String::from(trace);
     for line in &changes.added_headers {
         top.push_str(&format!("{line}\r\n"));
@@ -28,7 +28,8 @@ pub fn pieces(trace: &str, body: &Body, changes: &Changes) -> Vec<SharedBytes> {
     let colon = field.iter().position(|b| *b == b':').unwrap_or_default();
     let value = subject.offset + colon + 1;
     let end = value + subject.raw.len();
-    let line_end = if body.get(end..).is_some_and(|rest| rest.starts_with(b"\r\n")) { 2 } else { 0 };
+    let line_end =
+        if body.get(end..).is_some_and(|rest| rest.starts_with(b"\r\n")) { 2 } else { 0 };
     let mut changed = field.get(..=colon).unwrap_or_default().to_vec();
     changed.extend_from_slice(format!(" {}", prefix.trim_end()).as_bytes());
     changed.extend_from_slice(subject.raw);

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use waypost_config::policy::Policy;
+use waypost_net::server::Clock;
 use waypost_queue::{Body, Entry, QuotaCommit};
 use waypost_relay::{Ledger, Transaction};
 use waypost_smtp::server::Credentials;
 use waypost_store::CommitError;
 use waypost_types::{Mailbox, Reply};
 
-use crate::clock::Clock;
 use crate::spool::Spool;
 
 /// What all sessions and deliverers share.

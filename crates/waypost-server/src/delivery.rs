@@ -125,11 +125,12 @@ impl Deliverer {
             None => Vec::new(),
             Some(first) => self.outcomes(&policy, work, first, &deliveries).await,
         };
-        let ended = work.iter().zip(tried).map(|((place, delivery), Tried { outcome, handover })| {
-            self.core.counters.outcome(&outcome);
-            log(work, delivery, &outcome);
-            Ended { delivery: place, outcome, handover }
-        });
+        let ended =
+            work.iter().zip(tried).map(|((place, delivery), Tried { outcome, handover })| {
+                self.core.counters.outcome(&outcome);
+                log(work, delivery, &outcome);
+                Ended { delivery: place, outcome, handover }
+            });
         ended.collect()
     }
 
@@ -156,7 +157,7 @@ impl Deliverer {
         if let Destination::Mailbox { organization } = &first.destination
             && policy.organization(organization).is_some_and(|owner| owner.has_maildir())
         {
-            return self.into_maildir(policy, work, deliveries, pieces).await;
+            return self.file_locally(policy, work, deliveries, pieces).await;
         }
         let message = match Message::new(pieces) {
             Ok(message) => message,
@@ -272,7 +273,10 @@ impl Deliverer {
             {
                 match host_failure(&tried) {
                     Some(failure) => {
-                        failures.get_mut(place).into_iter().for_each(|all| all.push(failure.clone()));
+                        failures
+                            .get_mut(place)
+                            .into_iter()
+                            .for_each(|all| all.push(failure.clone()));
                         left.push(place);
                         recipients.push(recipient);
                     }
@@ -285,7 +289,8 @@ impl Deliverer {
             open = left;
         }
         let both = settled.into_iter().zip(failures);
-        both.map(|(tried, failures)| tried.unwrap_or_else(|| way.outcome(&failures).into())).collect()
+        both.map(|(tried, failures)| tried.unwrap_or_else(|| way.outcome(&failures).into()))
+            .collect()
     }
 
     async fn try_host(
@@ -303,12 +308,12 @@ impl Deliverer {
             Host::Ip(_) => Draw::from_value(0),
         };
         let resolver = &*self.resolver;
-        let found =
-            resolve_next_hops(resolver, &target.at, target.lookup, &own_names, draw).await;
+        let found = resolve_next_hops(resolver, &target.at, target.lookup, &own_names, draw).await;
         let hops = match found {
             Ok(found) => found.hops,
             Err(failure) => {
-                let permanent = failure.scope == FailureScope::Message && failure.reply.code() >= 500;
+                let permanent =
+                    failure.scope == FailureScope::Message && failure.reply.code() >= 500;
                 let outcome =
                     if permanent { Outcome::Failed(failure) } else { Outcome::Deferred(failure) };
                 return vec![outcome.into(); count];
@@ -354,7 +359,7 @@ impl Deliverer {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn into_maildir(
+    async fn file_locally(
         &self,
         policy: &Policy,
         work: &Work,
@@ -422,10 +427,9 @@ pub(crate) fn schedule(policy: &Policy, work: &Work) -> Schedule {
     let Some(own) = route.and_then(|route| route.retry()) else { return to_schedule(server) };
     let (first, longest) = match &server.delays {
         Delays::Doubling { first, longest } => (*first, *longest),
-        Delays::Listed(_) => (
-            std::time::Duration::from_secs(5 * 60),
-            std::time::Duration::from_secs(4 * 3600),
-        ),
+        Delays::Listed(_) => {
+            (std::time::Duration::from_secs(5 * 60), std::time::Duration::from_secs(4 * 3600))
+        }
     };
     let delays = match &own.delays {
         Some(delays) if !delays.is_empty() => Delays::Listed(delays.clone()),

@@ -32,9 +32,9 @@
 
 mod admin;
 mod changes;
-mod clock;
 mod core;
 mod delivery;
+mod files;
 mod maildir;
 mod queue_ids;
 mod server;
@@ -42,5 +42,6 @@ mod session;
 mod spool;
 mod trace;
 
+pub use files::{LoadError, Loaded, Stamps, load};
 pub use maildir::{Letter, Maildir};
 pub use server::{Options, Server, ServerError};

@@ -8,19 +8,19 @@ use waypost_types::{QueueId, Timestamp};
 /// process and always rising. Across restarts they rise as the wall clock does; a clock that was set
 /// back is made up for by [`QueueIds::after`].
 #[derive(Debug, Default)]
-pub struct QueueIds {
+pub(crate) struct QueueIds {
     last: AtomicU64,
 }
 
 impl QueueIds {
     /// Ids above all that the spool holds.
     #[must_use]
-    pub fn after(highest: Option<QueueId>) -> Self {
+    pub(crate) fn after(highest: Option<QueueId>) -> Self {
         Self { last: AtomicU64::new(highest.map_or(0, QueueId::number)) }
     }
 
     /// The next id.
-    pub fn next(&self, now: Timestamp) -> QueueId {
+    pub(crate) fn next(&self, now: Timestamp) -> QueueId {
         let floor = now.as_millis() << 20;
         let step = |last: u64| Some(floor.max(last.saturating_add(1)));
         let last = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step);

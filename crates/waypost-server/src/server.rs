@@ -1,28 +1,30 @@
 //! The whole server: started, reloaded, stopped.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-use waypost_config::policy::Policy;
+use waypost_config::policy::{Organization, Policy};
 use waypost_config::settings::{DnsServers, Limits, ListenerSettings, ServerSettings, TlsStart};
 use waypost_net::dns::{DnsLimits, Resolver, ResolverError, SystemResolver};
 use waypost_net::server::{
-    ClientLimits, Configuration, ConnectionLimits, Listener, SharedLimits, Stopper, Tls,
+    ClientLimits, Clock, Configuration, ConnectionLimits, Listener, SharedLimits, Stopper, Tls,
     stop_signal,
 };
 use waypost_net::tls::{PemError, server_config};
-use waypost_queue::ConfigChange;
+use waypost_queue::{ConfigChange, Entry};
 use waypost_relay::{Ledger, QuotaCommit};
 use waypost_smtp::server::{AuthOffer, Settings};
 use waypost_store::{CommitError, Committer};
-use waypost_types::{HeaderBlock, ListenerRole, Mailbox, Recipient, ReversePath, Session, TlsState};
+use waypost_types::{
+    Delivery, Destination, HeaderBlock, ListenerRole, Mailbox, Recipient, ReversePath, Session,
+    TlsState,
+};
 
-use crate::clock::Clock;
 use crate::core::Core;
 use crate::delivery::{Deliverer, schedule};
 use crate::session::SmtpHandler;
@@ -130,8 +132,7 @@ impl Server {
         }
         let limits = SharedLimits::new(ClientLimits::new(connection_limits(&settings.limits)));
         let core = Arc::new(Core::new(Arc::clone(&policy), spool, ledger, clock));
-        let deliverer =
-            Arc::new(Deliverer::new(Arc::clone(&core), resolver, key, base.clone()));
+        let deliverer = Arc::new(Deliverer::new(Arc::clone(&core), resolver, key, base.clone()));
         let (stopper, stop) = stop_signal();
         let listeners = bound
             .into_iter()
@@ -139,8 +140,7 @@ impl Server {
                 let (sender, receiver) = watch::channel(bound.configuration);
                 let (core, shared) = (Arc::clone(&core), limits.clone());
                 let make = move || SmtpHandler::new(Arc::clone(&core), shared.clone());
-                let serve =
-                    bound.listener.serve(receiver, limits.clone(), make, stop.clone());
+                let serve = bound.listener.serve(receiver, limits.clone(), make, stop.clone());
                 Running {
                     name: bound.name,
                     address: bound.address,
@@ -373,8 +373,8 @@ async fn dispatch(core: Arc<Core>, deliverer: Arc<Deliverer>, mut stop: watch::R
             running.spawn(async move {
                 let results = deliverer.deliver(&work).await;
                 let policy = core.policy();
-                let origin = work.entry.sender.clone();
-                let destination = |to: &Mailbox| notice_destination(&policy, &origin, to);
+                let entry = Arc::clone(&work.entry);
+                let destination = |to: &Mailbox| notice_destination(&policy, &entry, to);
                 let notices =
                     Notices { hostname: &policy.server.hostname, destination: &destination };
                 let schedule = schedule(&policy, &work);
@@ -399,19 +399,15 @@ async fn dispatch(core: Arc<Core>, deliverer: Arc<Deliverer>, mut stop: watch::R
 }
 
 /// Where a notice to a sender goes: for one of ours where the policy sends mail for it, so that a
-/// split delivery holds for notices too; for others the outbound way of the sender's organization.
-fn notice_destination(
-    policy: &Policy,
-    _origin: &ReversePath,
-    to: &Mailbox,
-) -> Option<waypost_types::Destination> {
-    let Some(_ours) = policy.receiving(to) else {
-        let first = policy.organizations().first()?;
-        let gateway = first.outbound_gateway.clone();
-        return Some(gateway.map_or(waypost_types::Destination::Mx, waypost_types::Destination::Gateway));
-    };
+/// split delivery holds for notices too; for others the outbound way of the organization that the
+/// message was for.
+fn notice_destination(policy: &Policy, entry: &Entry, to: &Mailbox) -> Option<Destination> {
+    if policy.receiving(to).is_none() {
+        let owner = entry.deliveries.iter().find_map(|owed| owner(policy, &owed.delivery));
+        return Some(owner.map_or(Destination::Mx, |owner| owner.default_destination(to)));
+    }
     let session = Session {
-        client_ip: std::net::Ipv4Addr::LOCALHOST.into(),
+        client_ip: Ipv4Addr::LOCALHOST.into(),
         role: ListenerRole::Mx,
         helo: None,
         auth: None,
@@ -419,8 +415,16 @@ fn notice_destination(
     };
     let transaction = policy.at_mail(&session, &ReversePath::Null).ok()?;
     let header = format!("From: <MAILER-DAEMON@{}>\r\n\r\n", policy.server.hostname);
-    let recipient = Recipient::from(to.clone());
-    let decision =
-        policy.at_data(&transaction, &[recipient], &HeaderBlock::of(header.as_bytes()));
+    let header = HeaderBlock::of(header.as_bytes());
+    let decision = policy.at_data(&transaction, &[Recipient::from(to.clone())], &header);
     decision.deliveries.into_iter().next().map(|decided| decided.delivery.destination)
+}
+
+fn owner<'p>(policy: &'p Policy, delivery: &Delivery) -> Option<&'p Organization> {
+    match &delivery.destination {
+        Destination::Mailbox { organization } | Destination::Route { organization, .. } => {
+            policy.organization(organization)
+        }
+        _ => policy.receiving(&delivery.original_recipient),
+    }
 }

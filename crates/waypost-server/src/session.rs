@@ -6,7 +6,7 @@ use std::sync::Arc;
 use waypost_config::policy::{
     DataReply, Decision, Explanation, Policy, RcptVerdict, Refused, Transaction,
 };
-use waypost_net::server::{Handler, Mail, SharedLimits, TlsFacts};
+use waypost_net::server::{Handler, Mail, SharedLimits, TlsFacts, is_generic_hello};
 use waypost_queue::{Body, Entry, Hold, Owed};
 use waypost_relay as relay;
 use waypost_smtp::end_of_data::Data;
@@ -55,7 +55,7 @@ impl Handler for SmtpHandler {
         self.open = None;
         self.extended = kind == HelloKind::Ehlo;
         let policy = self.core.policy();
-        if is_generic(name, policy.server.hostname.as_str()) {
+        if is_generic_hello(name, &policy.server.hostname) {
             tracing::info!(client = %session.client_ip, name, "generic HELO name (D15)");
             let now = self.core.clock.now();
             let counted = self.limits.lock().generic_hello(now, session.client_ip);
@@ -98,16 +98,6 @@ impl Handler for SmtpHandler {
     }
 }
 
-/// Whether a HELO name is one that many clients share (D15).
-fn is_generic(name: &str, own: &str) -> bool {
-    let name = name.trim_end_matches('.');
-    let literal = name.starts_with('[');
-    name.eq_ignore_ascii_case("localhost")
-        || name.eq_ignore_ascii_case("localhost.localdomain")
-        || name.eq_ignore_ascii_case(own)
-        || (!literal && !name.contains('.'))
-}
-
 impl SmtpHandler {
     pub(crate) fn new(core: Arc<Core>, limits: SharedLimits) -> Self {
         Self { core, limits, extended: false, tls: None, open: None }
@@ -130,9 +120,10 @@ impl SmtpHandler {
                 return Err(refusal.reply);
             }
         };
-        let quota = transaction.admission.as_ref().map(|admission| {
-            self.core.ledger().begin(admission.quota.clone())
-        });
+        let quota = transaction
+            .admission
+            .as_ref()
+            .map(|admission| self.core.ledger().begin(admission.quota.clone()));
         self.open = Some(Open { policy, transaction, parameters, recipients: Vec::new(), quota });
         Ok(())
     }
@@ -264,12 +255,8 @@ impl SmtpHandler {
             accepted_at: now,
             sender: open.transaction.sender.clone(),
             parameters: open.parameters.clone(),
-            client: format!(
-                "{} [{}]",
-                session.helo.as_deref().unwrap_or("?"),
-                session.client_ip
-            )
-            .into(),
+            client: format!("{} [{}]", session.helo.as_deref().unwrap_or("?"), session.client_ip)
+                .into(),
             trace: trace.line().into(),
             deliveries: delivered.chain(kept).chain(told).collect(),
             decision: serde_json::to_string(&explanation).unwrap_or_default().into(),

@@ -4,19 +4,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use waypost_net::server::Clock;
 use waypost_queue::{
-    Body, ConfigChange, Ended, Entry, Event, Finished, Limits, Queue, QueueError, QuotaCommit, Record,
-    Recovery, Schedule, SetAside, Status, StoreError, Work,
+    Body, ConfigChange, Ended, Entry, Event, Finished, Limits, Queue, QueueError, QuotaCommit,
+    Record, Recovery, Schedule, SetAside, StoreError, Work,
 };
 use waypost_store::{CommitError, Committer, CommitterOptions, Counts, FjallStore, Handle};
-use waypost_types::{Destination, Domain, Mailbox, QueueId, Timestamp};
+use waypost_types::{Destination, Domain, Mailbox, QueueId};
 
-use crate::clock::Clock;
 use crate::queue_ids::QueueIds;
 
 /// Queue and journal. Everything that changes the one is written to the other.
 #[derive(Debug)]
-pub struct Spool {
+pub(crate) struct Spool {
     path: PathBuf,
     clock: Clock,
     ids: QueueIds,
@@ -27,15 +27,13 @@ pub struct Spool {
 
 /// What a spool held when it was opened.
 #[derive(Debug)]
-pub struct Recovered {
+pub(crate) struct Recovered {
     /// Quota commits, oldest first.
-    pub quota: Vec<QuotaCommit>,
-    /// Configuration changes, oldest first.
-    pub audit: Vec<ConfigChange>,
+    pub(crate) quota: Vec<QuotaCommit>,
     /// Damaged values that were moved out of the way.
-    pub set_aside: Vec<SetAside>,
+    pub(crate) set_aside: Vec<SetAside>,
     /// How many messages are owed.
-    pub messages: usize,
+    pub(crate) messages: usize,
 }
 
 /// Why a spool cannot be opened.
@@ -63,7 +61,10 @@ impl Spool {
     ///
     /// # Errors
     /// [`SpoolError`], among them a spool that another process has open.
-    pub fn open(path: &Path, clock: Clock) -> Result<(Self, Committer, Recovered), SpoolError> {
+    pub(crate) fn open(
+        path: &Path,
+        clock: Clock,
+    ) -> Result<(Self, Committer, Recovered), SpoolError> {
         let directory = |source| SpoolError::Directory { path: path.to_owned(), source };
         std::fs::create_dir_all(path).map_err(directory)?;
         let store = FjallStore::open(path)?;
@@ -89,24 +90,20 @@ impl Spool {
             committer: committer.handle(),
             wake: Notify::new(),
         };
-        let left_over = Recovered {
-            quota: recovered.quota,
-            audit: recovered.audit,
-            set_aside,
-            messages: spool.queue().len(),
-        };
+        let left_over =
+            Recovered { quota: recovered.quota, set_aside, messages: spool.queue().len() };
         spool.commit_soon(recovered.events);
         Ok((spool, committer, left_over))
     }
 
     /// The directory.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// A new id.
-    pub fn next_id(&self) -> QueueId {
+    pub(crate) fn next_id(&self) -> QueueId {
         self.ids.next(self.clock.now())
     }
 
@@ -114,7 +111,7 @@ impl Spool {
     ///
     /// # Errors
     /// The limit that is reached.
-    pub fn room(&self) -> Result<(), QueueError> {
+    pub(crate) fn room(&self) -> Result<(), QueueError> {
         self.queue().room()
     }
 
@@ -123,7 +120,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`CommitError`]: nothing was accepted, answer with a 4yz.
-    pub async fn accept(
+    pub(crate) async fn accept(
         &self,
         entry: Entry,
         body: Body,
@@ -145,12 +142,12 @@ impl Spool {
     }
 
     /// The next work that may start now.
-    pub fn take(&self) -> Option<Work> {
+    pub(crate) fn take(&self) -> Option<Work> {
         self.queue().take(self.clock.now())
     }
 
     /// Waits until [`Spool::take`] may have something: an event, or the next due time.
-    pub async fn ready(&self) {
+    pub(crate) async fn ready(&self) {
         let due = self.queue().next_due();
         match due {
             Some(due) => {
@@ -162,7 +159,7 @@ impl Spool {
     }
 
     /// A work ended. Writes what became of it, and the notice that it asks for.
-    pub async fn finished(
+    pub(crate) async fn finished(
         &self,
         work: Work,
         results: Vec<Ended>,
@@ -203,14 +200,8 @@ impl Spool {
         self.wake.notify_one();
     }
 
-    /// A work was not tried; it is ready again.
-    pub fn abandoned(&self, work: Work) {
-        self.queue().abandoned(work);
-        self.wake.notify_one();
-    }
-
     /// A message's bytes from the disk; `None` when they cannot be read, which is logged.
-    pub async fn body(&self, id: QueueId) -> Option<Body> {
+    pub(crate) async fn body(&self, id: QueueId) -> Option<Body> {
         let committer = self.committer.clone();
         let read = tokio::task::spawn_blocking(move || committer.body(id)).await;
         match read {
@@ -230,32 +221,20 @@ impl Spool {
     ///
     /// # Errors
     /// [`CommitError`].
-    pub async fn record_change(&self, change: ConfigChange) -> Result<(), CommitError> {
+    pub(crate) async fn record_change(&self, change: ConfigChange) -> Result<(), CommitError> {
         self.committer.commit(Record::from(vec![Event::ConfigChanged(change)])).await
-    }
-
-    /// Every message in the queue.
-    #[must_use]
-    pub fn list(&self) -> Vec<Status> {
-        self.queue().list().collect()
     }
 
     /// How many messages are owed.
     #[must_use]
-    pub fn messages(&self) -> usize {
+    pub(crate) fn messages(&self) -> usize {
         self.queue().len()
     }
 
     /// What the committer did.
     #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         self.committer.counts()
-    }
-
-    /// When the next waiting delivery is due.
-    #[must_use]
-    pub fn next_due(&self) -> Option<Timestamp> {
-        self.queue().next_due()
     }
 
     fn commit_soon(&self, events: Vec<Event>) {
@@ -281,9 +260,9 @@ impl Spool {
 }
 
 /// How notices to senders are made.
-pub struct Notices<'a> {
+pub(crate) struct Notices<'a> {
     /// Our name.
-    pub hostname: &'a Domain,
+    pub(crate) hostname: &'a Domain,
     /// The way to a recipient; `None` when there is none.
-    pub destination: &'a (dyn Fn(&Mailbox) -> Option<Destination> + Sync),
+    pub(crate) destination: &'a (dyn Fn(&Mailbox) -> Option<Destination> + Sync),
 }

@@ -6,29 +6,29 @@ use waypost_types::{Domain, Mailbox, QueueId, Session, Timestamp};
 
 /// What a trace line tells beside the session.
 #[derive(Clone, Copy, Debug)]
-pub struct Trace<'a> {
+pub(crate) struct Trace<'a> {
     /// The client.
-    pub session: &'a Session,
+    pub(crate) session: &'a Session,
     /// Whether the client said EHLO.
-    pub extended: bool,
+    pub(crate) extended: bool,
     /// The envelope needs SMTPUTF8.
-    pub smtputf8: bool,
+    pub(crate) smtputf8: bool,
     /// TLS version and cipher, as `TLSv1_3 TLS13_AES_256_GCM_SHA384`.
-    pub tls: Option<&'a str>,
+    pub(crate) tls: Option<&'a str>,
     /// Our own name.
-    pub by: &'a Domain,
+    pub(crate) by: &'a Domain,
     /// The message's id.
-    pub id: QueueId,
+    pub(crate) id: QueueId,
     /// The only recipient; `None` when there are several, so that none learns of another.
-    pub only_recipient: Option<&'a Mailbox>,
+    pub(crate) only_recipient: Option<&'a Mailbox>,
     /// When.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
 }
 
 impl Trace<'_> {
     /// The `Received:` field of RFC 5321 section 4.4, folded, each line ended by CR LF.
     #[must_use]
-    pub fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let helo: String = match self.session.helo.as_deref() {
             None | Some("") => "unknown".to_owned(),
             Some(name) => name.chars().filter(|c| is_helo(*c)).take(255).collect(),

@@ -13,6 +13,7 @@ mod load;
 mod pick_host;
 mod quota;
 mod received;
+mod serve;
 mod source_ip;
 mod table;
 mod test_tag;
@@ -44,6 +45,7 @@ enum Command {
     TestTag(test_tag::Arguments),
     Quota(quota::Arguments),
     HashPassword(hash_password::Arguments),
+    Serve(serve::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::TestTag(arguments) => test_tag::run(&arguments),
         Command::Quota(arguments) => quota::run(&arguments),
         Command::HashPassword(arguments) => hash_password::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
     };
     answer::exit(ended)
 }

@@ -1,0 +1,228 @@
+//! The disk side of a configuration: reading it, and noticing that it changed.
+
+use std::hash::Hasher;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use siphasher::sip::SipHasher24;
+use waypost_config::diagnostics::{Report, SourceFile};
+use waypost_config::policy::Policy;
+use waypost_config::raw::{self, NotToml, RawConfig};
+use waypost_config::{Files, compile};
+
+/// A configuration as it was found on disk.
+pub struct Loaded {
+    /// The policy; `None` when the report has errors.
+    pub policy: Option<Arc<Policy>>,
+    /// The configuration as written, for its `[[expect]]` tests.
+    pub raw: RawConfig,
+    /// Everything that is wrong or doubtful.
+    pub report: Report,
+    /// The folder of the main file: where relative paths begin.
+    pub base: PathBuf,
+    /// What the files looked like, to notice a change.
+    pub stamps: Stamps,
+}
+
+/// Why a configuration cannot even be judged.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// A file is missing, unreadable, or not UTF-8.
+    #[error("{path} cannot be read: {source}; check the path and its rights")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is not TOML.
+    #[error(transparent)]
+    NotToml(#[from] NotToml),
+}
+
+/// Reads a configuration with all files that it includes and names. Blocking.
+///
+/// A pattern in `include` may have `*` and `?` in the name of a file, and begins at the folder of the
+/// main file, as all relative paths do; matches are taken in the order of their names.
+///
+/// # Errors
+/// [`LoadError`]; what is only wrong is in [`Loaded::report`].
+pub fn load(path: &Path) -> Result<Loaded, LoadError> {
+    let base = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let disk = Disk { base: base.clone() };
+    let main = source(path, &path.display().to_string())?;
+    let mut paths = vec![path.to_owned()];
+    let mut included = Vec::new();
+    for pattern in raw::read(main.clone(), Vec::new())?.0.includes() {
+        for found in disk.matches(pattern)? {
+            included.push(source(&found, &found.display().to_string())?);
+            paths.push(found);
+        }
+    }
+    let (raw, mut report) = raw::read(main, included)?;
+    paths.extend(raw.needed_files().iter().map(|file| base.join(file.path.as_str())));
+    let stamps = Stamps::of(paths);
+    let compiled = compile(&raw, &disk, &mut report);
+    let policy = compiled.map(|compiled| Arc::new(compiled.into_policy(&version(&report))));
+    Ok(Loaded { policy, raw, report, base, stamps })
+}
+
+/// The version of a configuration: 16 hexadecimal digits, the same for the same texts.
+fn version(report: &Report) -> String {
+    let mut hasher = SipHasher24::new_with_keys(0, 0);
+    for source in report.sources() {
+        hasher.write(source.text.as_bytes());
+        hasher.write_u8(0xFF);
+    }
+    format!("{:016x}", hasher.finish())
+}
+
+fn source(path: &Path, name: &str) -> Result<SourceFile, LoadError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
+    Ok(SourceFile::new(name, text))
+}
+
+struct Disk {
+    base: PathBuf,
+}
+
+impl Files for Disk {
+    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+        std::fs::read(self.base.join(path)).map_err(|error| error.to_string())
+    }
+}
+
+impl Disk {
+    /// The files that a pattern matches, in the order of their names.
+    fn matches(&self, pattern: &str) -> Result<Vec<PathBuf>, LoadError> {
+        let whole = self.base.join(pattern);
+        let (Some(folder), Some(name)) = (whole.parent(), whole.file_name()) else {
+            return Ok(Vec::new());
+        };
+        let name = name.to_string_lossy();
+        if !name.contains(['*', '?']) {
+            return Ok(vec![whole.clone()]);
+        }
+        let failed = |source| LoadError::Unreadable { path: folder.to_owned(), source };
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if is_match(&name, &entry.file_name().to_string_lossy()) {
+                found.push(entry.path());
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+}
+
+/// Shell patterns of `*` and `?`; a leading dot must be written.
+fn is_match(pattern: &str, name: &str) -> bool {
+    if name.starts_with('.') && !pattern.starts_with('.') {
+        return false;
+    }
+    // One pass with a mark to go back to, so time is at most the product of the lengths.
+    let (pattern, name): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), name.chars().collect());
+    let (mut p, mut n, mut mark) = (0, 0, None);
+    while n < name.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                mark = Some((p, n));
+                p += 1;
+            }
+            Some(c) if *c == '?' || Some(c) == name.get(n) => {
+                p += 1;
+                n += 1;
+            }
+            _ => match mark {
+                Some((star, from)) => {
+                    mark = Some((star, from + 1));
+                    p = star + 1;
+                    n = from + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern.get(p..).unwrap_or_default().iter().all(|c| *c == '*')
+}
+
+/// What the files of a configuration looked like: time of change and size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamps(Vec<(PathBuf, Option<(SystemTime, u64)>)>);
+
+impl Stamps {
+    fn of(paths: Vec<PathBuf>) -> Self {
+        let stamp = |path: &PathBuf| {
+            let found = std::fs::metadata(path).ok()?;
+            Some((found.modified().ok()?, found.len()))
+        };
+        Self(paths.into_iter().map(|path| (path.clone(), stamp(&path))).collect())
+    }
+
+    /// What the same files look like now. Blocking.
+    #[must_use]
+    pub fn now(&self) -> Self {
+        Self::of(self.0.iter().map(|(path, _)| path.clone()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_in_a_shell() {
+        for (pattern, name, matches) in [
+            ("*.toml", "a.toml", true),
+            ("*.toml", ".a.toml", false),
+            (".*", ".a", true),
+            ("*.toml", "a.toml.bak", false),
+            ("a?c*", "abcd", true),
+            ("a?c", "ac", false),
+            ("*a*b*", "xxaxxbxx", true),
+            ("*", "", true),
+        ] {
+            assert_eq!(is_match(pattern, name), matches, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn includes_and_named_files_are_found_beside_the_main_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        std::fs::create_dir(folder.path().join("organizations")).unwrap();
+        write(
+            "waypost.toml",
+            "[server]\nhostname = \"mx.s.example\"\nspool = \"spool\"\n\
+             include = [\"organizations/*.toml\"]\n\
+             [[listener]]\nname = \"mx\"\nrole = \"mx\"\nbind = \"127.0.0.1:0\"\n",
+        );
+        let organization =
+            "[[organization]]\nname = \"S\"\ndomains = [\"s.example\"]\nlicences = 1\n";
+        write("organizations/s.toml", organization);
+        let main = folder.path().join("waypost.toml");
+        let loaded = load(&main).unwrap();
+        let shown = loaded.report.render(false);
+        let policy = loaded.policy.expect(&shown);
+        assert!(policy.organization("S").is_some());
+        assert_eq!(loaded.stamps, loaded.stamps.now());
+        write("organizations/s.toml", &format!("{organization}payment_overdue = true\n"));
+        assert_ne!(loaded.stamps, loaded.stamps.now());
+        assert_ne!(load(&main).unwrap().policy.unwrap().version(), policy.version());
+
+        let missing = load(&folder.path().join("none.toml"));
+        assert!(matches!(missing, Err(LoadError::Unreadable { .. })));
+        write("bad.toml", "[server");
+        assert!(matches!(load(&folder.path().join("bad.toml")), Err(LoadError::NotToml(_))));
+    }
+}

@@ -1,0 +1,144 @@
+//! `waypost serve`: runs the server until it is told to stop.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use waypost_config::run_expectations;
+use waypost_server::{LoadError, Loaded, Options, Server, Stamps, load};
+
+use crate::answer::{Answer, Failure};
+
+/// How long transactions and deliveries in progress may take at the end.
+const GRACE: Duration = Duration::from_secs(30);
+/// How often the files of the configuration are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Runs the server. Prints `ready` on stderr when all listeners accept; SIGHUP or a changed file
+/// reloads; SIGTERM ends in order.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The configuration file.
+    config: PathBuf,
+    /// Writes the log as JSON lines.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
+    start_log(arguments.json);
+    let loaded = load(&arguments.config).map_err(unusable)?;
+    let shown = loaded.report.render(false);
+    if !shown.is_empty() {
+        eprint!("{shown}");
+    }
+    let Loaded { policy: Some(policy), base, stamps, .. } = loaded else {
+        return Ok(Answer::No);
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Failure::Input(format!("the system gives no threads: {error}")))?;
+    runtime.block_on(async {
+        let started = Server::start(Options { policy, base, resolver: None }).await;
+        let server = started.map_err(|error| Failure::Input(error.to_string()))?;
+        for (name, address) in server.addresses() {
+            tracing::info!(name, %address, "listening");
+        }
+        eprintln!("ready");
+        let lived = live(&server, &arguments.config, stamps).await;
+        lived.map_err(|error| Failure::Input(format!("signals cannot be heard: {error}")))?;
+        server.stop(GRACE).await;
+        Ok(Answer::Done)
+    })
+}
+
+/// Until SIGTERM or SIGINT; reloads on the way.
+async fn live(server: &Server, config: &PathBuf, mut stamps: Stamps) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        let who = tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => "SIGHUP".to_owned(),
+            _ = look.tick() => {
+                let before = stamps.clone();
+                let now = tokio::task::spawn_blocking(move || before.now()).await;
+                match now {
+                    Ok(now) if now != stamps => {
+                        stamps = now;
+                        owner(config)
+                    }
+                    _ => continue,
+                }
+            }
+        };
+        reload(server, config, &mut stamps, &who).await;
+    }
+}
+
+/// Who changed the file: its owner (A12).
+fn owner(config: &PathBuf) -> String {
+    use std::os::unix::fs::MetadataExt;
+    match std::fs::metadata(config) {
+        Ok(found) => format!("owner of {} (uid {})", config.display(), found.uid()),
+        Err(_) => format!("owner of {}", config.display()),
+    }
+}
+
+/// Whole or not at all: whatever is wrong leaves the running policy in place.
+async fn reload(server: &Server, config: &PathBuf, stamps: &mut Stamps, who: &str) {
+    let path = config.clone();
+    let loaded = match tokio::task::spawn_blocking(move || load(&path)).await {
+        Ok(Ok(loaded)) => loaded,
+        Ok(Err(error)) => {
+            tracing::error!(error = %unusable(error), "reload: the running configuration stays");
+            return;
+        }
+        Err(error) => {
+            tracing::error!(%error, "reload failed; the running configuration stays");
+            return;
+        }
+    };
+    *stamps = loaded.stamps.clone();
+    let Some(policy) = loaded.policy.clone() else {
+        eprint!("{}", loaded.report.render(false));
+        tracing::error!("reload: the configuration has errors; the running one stays");
+        return;
+    };
+    let tests = run_expectations(&policy, &loaded.raw);
+    for failed in tests.iter().filter(|test| !test.passed) {
+        tracing::error!(
+            test = %failed.description, expected = failed.expected, came = failed.came,
+            "reload: an [[expect]] test fails; the running configuration stays"
+        );
+    }
+    if tests.iter().any(|test| !test.passed) {
+        return;
+    }
+    let version = policy.version().to_owned();
+    match server.reload(Arc::clone(&policy), who).await {
+        Ok(()) => tracing::info!(version, who, "reloaded"),
+        Err(error) => tracing::error!(%error, "reload: the running configuration stays"),
+    }
+}
+
+fn unusable(error: LoadError) -> Failure {
+    match &error {
+        LoadError::NotToml(not_toml) => {
+            Failure::Input(format!("{error}\n{}", not_toml.report.render(false)))
+        }
+        _ => Failure::Input(error.to_string()),
+    }
+}
+
+fn start_log(json: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that was set already is kept.
+    let _ = if json { log.json().try_init() } else { log.with_ansi(false).try_init() };
+}
