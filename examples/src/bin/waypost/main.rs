@@ -9,7 +9,6 @@ mod check;
 mod configuration;
 mod explain;
 mod hash_password;
-mod load;
 mod pick_host;
 mod quota;
 mod received;
