@@ -7,6 +7,7 @@ mod answer;
 mod batch;
 mod check;
 mod configuration;
+mod demo;
 mod explain;
 mod hash_password;
 mod pick_host;
@@ -36,6 +37,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Arguments),
     Check(check::Arguments),
     Explain(explain::Arguments),
     SourceIp(source_ip::Arguments),
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Command::Quota(arguments) => quota::run(&arguments),
         Command::HashPassword(arguments) => hash_password::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
     };
     answer::exit(ended)
 }

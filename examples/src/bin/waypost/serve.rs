@@ -1,6 +1,6 @@
 //! `waypost serve`: runs the server until it is told to stop.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
 }
 
 /// Until SIGTERM or SIGINT; reloads on the way.
-async fn live(server: &Server, config: &PathBuf, mut stamps: Stamps) -> std::io::Result<()> {
+async fn live(server: &Server, config: &Path, mut stamps: Stamps) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -81,7 +81,7 @@ async fn live(server: &Server, config: &PathBuf, mut stamps: Stamps) -> std::io:
 }
 
 /// Who changed the file: its owner (A12).
-fn owner(config: &PathBuf) -> String {
+fn owner(config: &Path) -> String {
     use std::os::unix::fs::MetadataExt;
     match std::fs::metadata(config) {
         Ok(found) => format!("owner of {} (uid {})", config.display(), found.uid()),
@@ -90,8 +90,8 @@ fn owner(config: &PathBuf) -> String {
 }
 
 /// Whole or not at all: whatever is wrong leaves the running policy in place.
-async fn reload(server: &Server, config: &PathBuf, stamps: &mut Stamps, who: &str) {
-    let path = config.clone();
+async fn reload(server: &Server, config: &Path, stamps: &mut Stamps, who: &str) {
+    let path = config.to_path_buf();
     let loaded = match tokio::task::spawn_blocking(move || load(&path)).await {
         Ok(Ok(loaded)) => loaded,
         Ok(Err(error)) => {
