@@ -1,7 +1,5 @@
 //! `waypost quota --replay`: transactions played against the quotas of a configuration (D10-D14).
 
-use std::sync::Arc;
-
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
