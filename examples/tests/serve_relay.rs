@@ -29,7 +29,7 @@ outbound_gateway = "{}"
 const USERS: &str = r#"
 [[organization.user]]
 address = "marie@solarmora.com"
-aliases = ["m.paul@solarmora.com"]
+aliases = ["m.paul@solarmora.com", "postmaster@solarmora.com"]
 
 [[organization.user]]
 address = "paul@solarmora.com"
@@ -92,9 +92,11 @@ fn an_mx_listener_relays_for_nobody() {
             assert!(reply.starts_with(want), "{from} {to}: wanted {want}, got {reply}");
         }
     }
-    let reply = rcpt(&serve, "mx", "a@elsewhere.example", "Postmaster");
-    assert!(reply.starts_with("250"), "RFC 5321 section 4.5.1: {reply}");
-    folder.mailbox("marie@solarmora.com", "", 6);
+    for to in ["Postmaster", "postmaster@mx.solarmora.com", "POSTMASTER@solarmora.com"] {
+        let reply = rcpt(&serve, "mx", "a@elsewhere.example", to);
+        assert!(reply.starts_with("250"), "RFC 5321 section 4.5.1: {to}: {reply}");
+    }
+    folder.mailbox("marie@solarmora.com", "", 9);
     serve.terminate();
     let out = gateway.received();
     assert!(out.iter().all(|one| one.to.iter().all(|to| !to.contains("victim"))), "{out:?}");

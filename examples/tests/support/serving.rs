@@ -77,7 +77,9 @@ impl Folder {
         loop {
             let files = files(&new);
             if files.len() >= count {
-                return files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+                let text =
+                    |file| String::from_utf8_lossy(&std::fs::read(file).unwrap()).into_owned();
+                return files.iter().map(text).collect();
             }
             assert!(Instant::now() < until, "{address}: {} of {count} came", files.len());
             std::thread::sleep(Duration::from_millis(20));
