@@ -331,7 +331,11 @@ impl Deliverer {
             };
             let addresses: Vec<_> = found.addresses.iter().map(std::net::SocketAddr::ip).collect();
             let report = pool.deliver_and_report(&hop, &addresses, transaction.clone()).await;
-            let handover = if report.offered.dsn { Handover::Passed } else { Handover::Relayed };
+            let handover = match way.protocol {
+                Protocol::Lmtp => Handover::Final,
+                Protocol::Smtp if report.offered.dsn => Handover::Passed,
+                Protocol::Smtp => Handover::Relayed,
+            };
             let tried = report.outcomes.into_iter().map(|outcome| Tried { outcome, handover });
             let tried: Vec<Tried> = tried.collect();
             if !tried.iter().all(|tried| host_failure(tried).is_some()) {

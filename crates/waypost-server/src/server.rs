@@ -254,6 +254,19 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    /// What still runs is cut off; the spool is the same as after a crash, but closed.
+    fn drop(&mut self) {
+        for running in &self.listeners {
+            running.task.abort();
+        }
+        self.dispatcher.abort();
+        if let Some((_, task)) = &self.admin {
+            task.abort();
+        }
+    }
+}
+
 /// A listener that is bound and not yet served.
 struct Bound {
     name: Box<str>,
