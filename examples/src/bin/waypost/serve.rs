@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use waypost_config::run_expectations;
 use waypost_server::{Loaded, Options, Server, Stamps, load};
 
@@ -41,29 +41,46 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     let runtime =
         runtime.map_err(|error| Failure::Input(format!("the system gives no threads: {error}")))?;
     runtime.block_on(async {
+        // Before `ready`: whoever waited for it may send a signal at once.
+        let signals = Signals::listen()
+            .map_err(|error| Failure::Input(format!("signals cannot be heard: {error}")))?;
         let started = Server::start(Options { policy, base, resolver: None }).await;
         let server = started.map_err(|error| Failure::Input(error.to_string()))?;
         for (name, address) in server.addresses() {
             tracing::info!(name, %address, "listening");
         }
         eprintln!("ready");
-        let lived = live(&server, &arguments.config, stamps).await;
-        lived.map_err(|error| Failure::Input(format!("signals cannot be heard: {error}")))?;
+        live(&server, &arguments.config, stamps, signals).await;
         server.stop(GRACE).await;
         Ok(Answer::Done)
     })
 }
 
+/// The signals that are acted on.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
 /// Until SIGTERM or SIGINT; reloads on the way.
-async fn live(server: &Server, config: &Path, mut stamps: Stamps) -> std::io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+async fn live(server: &Server, config: &Path, mut stamps: Stamps, signals: Signals) {
+    let Signals { mut hangup, mut terminate, mut interrupt } = signals;
     let mut look = tokio::time::interval(LOOK);
     loop {
         let who = tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return,
+            _ = interrupt.recv() => return,
             _ = hangup.recv() => "SIGHUP".to_owned(),
             _ = look.tick() => {
                 let before = stamps.clone();
