@@ -26,7 +26,8 @@ use waypost_types::{
 };
 
 use crate::core::Core;
-use crate::delivery::{Deliverer, schedule};
+use crate::delivery::Deliverer;
+use crate::schedule::schedule;
 use crate::session::SmtpHandler;
 use crate::spool::{DELIVERERS, Notices, Spool, SpoolError};
 
