@@ -1,6 +1,6 @@
 //! `docs/ARCHITECTURE.md` says which crates there are and what each may see; the manifests agree.
 
-#![allow(clippy::unwrap_used, reason = "a test says what it means")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it means")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -36,6 +36,7 @@ mod core;
 mod delivery;
 mod files;
 mod maildir;
+mod pattern;
 mod queue_ids;
 mod server;
 mod session;

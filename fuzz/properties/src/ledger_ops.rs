@@ -83,7 +83,7 @@ impl Run {
     }
 
     fn begin(&mut self, argument: u8) {
-        let user = (argument % 4 > 0).then(|| mailbox("user", argument % 4));
+        let user = (!argument.is_multiple_of(4)).then(|| mailbox("user", argument % 4));
         let limits = self.limits;
         let subject = QuotaSubject { organization: "Solarmora".into(), user: user.clone(), limits };
         self.open.push((self.ledger.begin(subject), self.log.len()));

@@ -38,8 +38,11 @@ pub use received_line::received_line;
 pub use smtp_client::smtp_client;
 pub use smtp_server::smtp_server;
 
+/// A property: any bytes, or a panic.
+pub type Property = fn(&[u8]);
+
 /// Every property by the name of its fuzz target and of its directory in `fuzz/corpus`.
-pub const ALL: [(&str, fn(&[u8])); 9] = [
+pub const ALL: [(&str, Property); 9] = [
     ("config", config),
     ("end_of_data", end_of_data),
     ("header_block", header_block),

@@ -132,7 +132,8 @@ impl World {
             0 | 1 => self.take(usize::MAX),
             2 => self.take(usize::from(act >> 3)),
             3 => {
-                if self.handshake {
+                // A peer that talks in mid-handshake has ended the connection.
+                if self.handshake && !self.over {
                     self.handshake = false;
                     self.client.tls_established(self.now);
                     // What was heard in clear text is forgotten.

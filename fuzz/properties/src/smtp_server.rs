@@ -186,8 +186,8 @@ impl Driver {
     }
 
     fn last_code(&self) -> &[u8] {
-        let lines = self.transcript.said.split(|octet| *octet == b'\n');
-        lines.filter(|line| line.len() >= 3).next_back().map_or(b"", |line| &line[..3])
+        let mut lines = self.transcript.said.split(|octet| *octet == b'\n');
+        lines.rfind(|line| line.len() >= 3).map_or(b"", |line| &line[..3])
     }
 }
 

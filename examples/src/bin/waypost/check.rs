@@ -1,14 +1,16 @@
 //! `waypost check`: what is wrong or doubtful in a configuration, and its own tests.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 use waypost_config::diagnostics::{Report, Severity};
+use waypost_config::policy::Policy;
 use waypost_config::{Tested, run_expectations};
+use waypost_server::{LoadError, Loaded, load};
 
 use crate::answer::{Answer, Failure};
-use crate::load::{LoadError, Loaded, load};
 use crate::{batch, configuration, table};
 
 /// Columns for what came where it was expected.
@@ -55,7 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
             "check --dns cannot look up DNS records yet (B4); leave --dns out".to_owned(),
         ));
     }
-    match load(&arguments.config) {
+    match load(Path::new(&arguments.config)) {
         Ok(loaded) => checked(arguments, &loaded),
         Err(LoadError::NotToml(not_toml)) if arguments.json => {
             write_json(arguments, None, &not_toml.report, &[])?;
@@ -66,10 +68,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
 }
 
 fn checked(arguments: &Arguments, loaded: &Loaded) -> Result<Answer, Failure> {
-    let policy = loaded.policy.as_ref();
+    let policy = loaded.policy.as_deref();
     let tests = policy.map(|policy| run_expectations(policy, &loaded.raw)).unwrap_or_default();
     if arguments.json {
-        write_json(arguments, policy.map(|policy| policy.version()), &loaded.report, &tests)?;
+        write_json(arguments, policy.map(Policy::version), &loaded.report, &tests)?;
     } else {
         write_text(&arguments.config, loaded, &tests)?;
     }

@@ -10,7 +10,6 @@ mod configuration;
 mod demo;
 mod explain;
 mod hash_password;
-mod load;
 mod pick_host;
 mod quota;
 mod received;

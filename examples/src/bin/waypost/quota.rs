@@ -1,6 +1,7 @@
 //! `waypost quota --replay`: transactions played against the quotas of a configuration (D10-D14).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -66,7 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
 
 /// A server that only counts.
 struct Replay {
-    policy: Policy,
+    policy: Arc<Policy>,
     ledger: Ledger,
     at: f64,
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use waypost_config::run_expectations;
-use waypost_server::{LoadError, Loaded, Options, Server, Stamps, load};
+use waypost_server::{Loaded, Options, Server, Stamps, load};
 
 use crate::answer::{Answer, Failure};
+use crate::configuration::unusable;
 
 /// How long transactions and deliveries in progress may take at the end.
 const GRACE: Duration = Duration::from_secs(30);
@@ -28,7 +29,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     start_log(arguments.json);
-    let loaded = load(&arguments.config).map_err(unusable)?;
+    let loaded = load(&arguments.config).map_err(|error| Failure::Input(unusable(&error)))?;
     let shown = loaded.report.render(false);
     if !shown.is_empty() {
         eprint!("{shown}");
@@ -112,7 +113,7 @@ async fn reload(server: &Server, config: &Path, stamps: &mut Stamps, who: &str) 
     let loaded = match tokio::task::spawn_blocking(move || load(&path)).await {
         Ok(Ok(loaded)) => loaded,
         Ok(Err(error)) => {
-            tracing::error!(error = %unusable(error), "reload: the running configuration stays");
+            tracing::error!(error = %unusable(&error), "reload: the running configuration stays");
             return;
         }
         Err(error) => {
@@ -140,15 +141,6 @@ async fn reload(server: &Server, config: &Path, stamps: &mut Stamps, who: &str) 
     match server.reload(Arc::clone(&policy), who).await {
         Ok(()) => tracing::info!(version, who, "reloaded"),
         Err(error) => tracing::error!(%error, "reload: the running configuration stays"),
-    }
-}
-
-fn unusable(error: LoadError) -> Failure {
-    match &error {
-        LoadError::NotToml(not_toml) => {
-            Failure::Input(format!("{error}\n{}", not_toml.report.render(false)))
-        }
-        _ => Failure::Input(error.to_string()),
     }
 }
 

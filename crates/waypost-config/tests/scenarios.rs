@@ -1,0 +1,322 @@
+//! Each file in `testdata/scenarios`: given a configuration, when a message comes, then the decision,
+//! because of a requirement. The form of the files is told in `testdata/scenarios/README.md`.
+#![allow(clippy::disallowed_methods, reason = "the scenarios are files")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test says what it means"
+)]
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::Value;
+use waypost_config::diagnostics::{Report, SourceFile};
+use waypost_config::policy::{DryRun, InternalSenders, Policy};
+use waypost_config::raw;
+use waypost_types::{Account, Directory, Mailbox, TlsState, Unavailable};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scenario {
+    requirements: Vec<String>,
+    because: String,
+    given: Vec<String>,
+    #[serde(default)]
+    settings: String,
+    #[serde(default)]
+    and: String,
+    #[serde(default)]
+    directory_is_down_for: Vec<String>,
+    /// The setting of that name, which the format refuses as long as not every proof of C3 is known.
+    #[serde(default)]
+    internal_senders_authenticated: bool,
+    when: Option<When>,
+    then: serde_json::Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct When {
+    #[serde(default = "client")]
+    client_ip: String,
+    listener: Option<String>,
+    #[serde(default)]
+    helo: Option<String>,
+    auth: Option<String>,
+    #[serde(default)]
+    tls: bool,
+    mail_from: String,
+    rcpt_to: Vec<String>,
+    #[serde(default)]
+    header: Vec<String>,
+    /// Header lines that stand so many times on top: `["Received: …", 51]`.
+    repeated: Option<(String, usize)>,
+}
+
+fn client() -> String {
+    "203.0.113.1".to_owned()
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/scenarios")
+}
+
+/// A directory that does not answer for some addresses.
+struct PartlyDown {
+    inner: Arc<dyn Directory>,
+    down: Vec<Mailbox>,
+}
+
+impl PartlyDown {
+    fn up(&self, address: &Mailbox) -> Result<(), Unavailable> {
+        match self.down.contains(address) {
+            true => Err(Unavailable { because: format!("no answer for {address}") }),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Directory for PartlyDown {
+    fn account(&self, address: &Mailbox) -> Result<Account, Unavailable> {
+        self.up(address).and_then(|()| self.inner.account(address))
+    }
+
+    fn is_member(&self, address: &Mailbox, group: &Mailbox) -> Result<bool, Unavailable> {
+        self.up(address).and_then(|()| self.inner.is_member(address, group))
+    }
+
+    fn members(&self, group: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> {
+        self.up(group).and_then(|()| self.inner.members(group))
+    }
+}
+
+impl Scenario {
+    fn policy(&self) -> (Option<Policy>, Report) {
+        let mut text = String::new();
+        for part in &self.given {
+            let path = folder().join("given").join(format!("{part}.toml"));
+            let part = std::fs::read_to_string(&path);
+            text.push_str(&part.unwrap_or_else(|error| panic!("{path:?}: {error}")));
+        }
+        let text = text.replacen("# settings", &self.settings, 1) + &self.and;
+        let (config, mut report) = raw::read(SourceFile::new("given", text), Vec::new())
+            .unwrap_or_else(|not_toml| panic!("{}", not_toml.report.render(false)));
+        let files: HashMap<String, Vec<u8>> =
+            [("mx.pem".to_owned(), vec![]), ("mx.key".to_owned(), vec![])].into();
+        let compiled = waypost_config::compile(&config, &files, &mut report);
+        let policy = compiled.map(|mut compiled| {
+            let down: Vec<Mailbox> =
+                self.directory_is_down_for.iter().map(|one| one.parse().unwrap()).collect();
+            for organization in &mut compiled.organizations {
+                let inner = Arc::clone(&organization.directory);
+                organization.directory = Arc::new(PartlyDown { inner, down: down.clone() });
+                if self.internal_senders_authenticated {
+                    organization.internal_senders = InternalSenders::Authenticated;
+                }
+            }
+            compiled.into_policy("1")
+        });
+        (policy, report)
+    }
+
+    /// What does not hold.
+    fn faults(&self) -> Vec<String> {
+        let (policy, report) = self.policy();
+        let mut then = self.then.clone();
+        let mut faults = Vec::new();
+        for (key, refused) in [("configuration_refused", true), ("configuration_warns", false)] {
+            let Some(wanted) = then.remove(key) else { continue };
+            let shown = report.render(false);
+            if policy.is_none() != refused || !shown.contains(wanted.as_str().unwrap()) {
+                faults.push(format!("{key} {wanted}, but the report is:\n{shown}"));
+            }
+            if refused {
+                return faults;
+            }
+        }
+        let Some(policy) = policy else {
+            return vec![format!("the configuration is refused:\n{}", report.render(false))];
+        };
+        let Some(when) = &self.when else {
+            assert!(then.is_empty(), "no `when`");
+            return faults;
+        };
+        let explanation = when.tried(&policy);
+        let got = serde_json::to_value(&explanation).unwrap();
+        for (key, wanted) in &then {
+            match key.as_str() {
+                "mail" | "rcpt" | "data" => {
+                    compare(key, wanted, &got["replies"][key], &mut faults);
+                }
+                "rules" => some(wanted, &got["rules"], &mut faults),
+                "looked_at" => {
+                    let names = got["rules"].as_array().unwrap().iter();
+                    let names = names.map(|looked| looked["rule"].clone()).collect();
+                    compare(key, wanted, &Value::Array(names), &mut faults);
+                }
+                _ => compare(key, wanted, &got[key], &mut faults),
+            }
+        }
+        if !faults.is_empty() {
+            faults.push(serde_json::to_string_pretty(&got).unwrap());
+        }
+        faults
+    }
+}
+
+impl When {
+    fn tried(&self, policy: &Policy) -> waypost_config::policy::Explanation {
+        let mut message = String::new();
+        if let Some((line, times)) = &self.repeated {
+            message.push_str(&format!("{line}\r\n").repeat(*times));
+        }
+        for line in &self.header {
+            message.push_str(line);
+            message.push_str("\r\n");
+        }
+        message.push_str("\r\nHello\r\n");
+        let run = DryRun {
+            client_ip: self.client_ip.parse().unwrap(),
+            listener: self.listener.as_deref(),
+            helo: self.helo.as_deref(),
+            auth: self.auth.as_deref(),
+            tls: if self.tls { TlsState::Encrypted } else { TlsState::Clear },
+            mail_from: &self.mail_from,
+            rcpt_to: self.rcpt_to.iter().map(String::as_str).collect(),
+            message: message.as_bytes(),
+        };
+        policy.explain(&run).unwrap()
+    }
+}
+
+/// Compares what is wanted with what came: keys that are not given are not looked at, lists are
+/// complete and in order, `none` is null, replies need only begin so, reasons need only hold it.
+fn compare(at: &str, wanted: &Value, got: &Value, faults: &mut Vec<String>) {
+    let key = at.rsplit(['.', '[']).find(|part| !part.ends_with(']')).unwrap_or(at);
+    let holds = match (wanted, got) {
+        (Value::Object(keys), Value::Object(found)) => {
+            for (key, wanted) in keys {
+                match found.get(key) {
+                    Some(got) => compare(&format!("{at}.{key}"), wanted, got, faults),
+                    None => faults.push(format!("{at}.{key} does not exist")),
+                }
+            }
+            true
+        }
+        (Value::Array(items), Value::Array(found)) if items.len() == found.len() => {
+            for (place, (wanted, got)) in items.iter().zip(found).enumerate() {
+                compare(&format!("{at}[{place}]"), wanted, got, faults);
+            }
+            true
+        }
+        (Value::String(wanted), Value::Null) => wanted == "none",
+        (Value::String(wanted), Value::String(got)) => match key {
+            "mail" | "rcpt" | "data" | "reply" => got.starts_with(wanted),
+            "failed" | "reason" | "warnings" => got.contains(wanted),
+            "because" if at.starts_with("refusals") => got.contains(wanted),
+            _ => wanted == got,
+        },
+        (wanted, got) => wanted == got,
+    };
+    if !holds {
+        faults.push(format!("{at}: wanted {wanted}, got {got}"));
+    }
+}
+
+/// Each wanted report is among those that came.
+fn some(wanted: &Value, got: &Value, faults: &mut Vec<String>) {
+    for wanted in wanted.as_array().unwrap() {
+        let found = got.as_array().unwrap().iter().any(|got| {
+            let mut none = Vec::new();
+            compare("rules", wanted, got, &mut none);
+            none.is_empty()
+        });
+        if !found {
+            faults.push(format!("rules: no {wanted}"));
+        }
+    }
+}
+
+/// How many scenarios each requirement and each paragraph of readings has at least.
+const COVERED: [(&str, usize); 41] = [
+    ("A11", 2),
+    ("B1", 2),
+    ("B2", 2),
+    ("B3", 2),
+    ("C1", 2),
+    ("C2", 2),
+    ("C3", 2),
+    ("C4", 2),
+    ("C5", 2),
+    ("C6", 2),
+    ("C7", 2),
+    ("C8", 2),
+    ("C9", 2),
+    ("D2", 2),
+    ("D3", 2),
+    ("D4", 1),
+    ("D5", 1),
+    ("D6", 1),
+    ("D7", 2),
+    ("D8", 2),
+    ("D9", 2),
+    ("D14", 1),
+    ("D17", 1),
+    ("E1", 1),
+    ("E2", 1),
+    ("E3", 1),
+    ("E4", 2),
+    ("E5", 2),
+    ("E7", 2),
+    ("E8", 2),
+    ("E9", 2),
+    ("E10", 1),
+    ("E11", 1),
+    ("O3", 1),
+    ("O6", 2),
+    ("O8", 2),
+    ("reading: rules", 10),
+    ("reading: spam", 5),
+    ("reading: organizations", 3),
+    ("reading: relay", 5),
+    ("reading: gateway", 2),
+];
+
+#[test]
+fn every_scenario_ends_as_told() {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|found| found == "scenario"))
+        .collect();
+    files.sort();
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for path in &files {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
+        let scenario: Scenario =
+            toml::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(!scenario.because.is_empty() && !scenario.requirements.is_empty(), "{name}");
+        for requirement in &scenario.requirements {
+            *counts.entry(requirement.clone()).or_default() += 1;
+        }
+        let faults = scenario.faults();
+        if !faults.is_empty() {
+            wrong.push(format!("{name}: {}\n{}", scenario.because, faults.join("\n")));
+        }
+    }
+    let shown: Vec<_> = counts.iter().map(|(id, count)| format!("{id}: {count}")).collect();
+    println!("{} scenarios; {}", files.len(), shown.join(", "));
+    for (requirement, least) in COVERED {
+        let count = counts.get(requirement).copied().unwrap_or_default();
+        if count < least {
+            wrong.push(format!("{requirement} has {count} scenarios, not {least}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} wrong\n{}", wrong.len(), files.len(), wrong.join("\n\n"));
+}
