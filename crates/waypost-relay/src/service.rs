@@ -3,6 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
@@ -176,6 +177,22 @@ impl RelayService {
             (None, Some(refused)) => Err(refused.into_refusal(observed)),
             (None, None) => Err(Refusal::without_entry(RefusalReason::NoRelayEntry)),
         }
+    }
+
+    /// Whether a client sits at an enabled address of a relay entry of that organization that asks for
+    /// no AUTH beside it: a *relay IP*, whatever the listener (C3, E7).
+    #[must_use]
+    pub fn lists_client(&self, organization: &str, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        let found = self.organizations.iter().find(|found| &*found.name == organization);
+        found.is_some_and(|found| {
+            found.settings.entries.iter().any(|entry| {
+                let proof = &entry.proof;
+                entry.mode != RelayMode::Off
+                    && !proof.asks_for_auth()
+                    && proof.addresses().is_some_and(|list| list.find(client).is_some())
+            })
+        })
     }
 
     /// The limits of an organization, or of one of its users by primary address; `None` when no

@@ -117,8 +117,8 @@ pub enum Verdict {
 ///
 /// `sides` are the walks in the order in which they apply: for mail between internal addresses the
 /// sender's, then the recipient's. Additive parts (header lines, copies, prefixes) add up in that
-/// order. Of single-valued parts the last side that sets one wins, and within a side the first rule;
-/// every rule that lost is named. `recipient` is the one of RCPT; copies are made from it, and are not
+/// order; what a rule adds that matches on both sides is added once. Of single-valued parts the last
+/// side that sets one wins, and within a side the first rule; every rule that lost is named. `recipient` is the one of RCPT; copies are made from it, and are not
 /// evaluated again.
 #[must_use]
 pub fn combine(recipient: &Mailbox, sides: &[&Walk<'_>], spam: Spam) -> Verdict {
@@ -185,11 +185,13 @@ fn plan(recipient: &Mailbox, rules: &[Modifying<'_>], spam: Spam) -> Plan {
         overridden,
     };
     let mut prefix = String::new();
-    for modifying in rules {
-        let Modifying { side, rule, changes } = *modifying;
-        let won = |winner: Option<&Modifying<'_>>| {
-            winner.is_some_and(|winner| std::ptr::eq(winner.rule, rule) && winner.side == side)
-        };
+    for (place, modifying) in rules.iter().enumerate() {
+        let Modifying { rule, changes, .. } = *modifying;
+        let is_this = |other: &Modifying<'_>| std::ptr::eq(other.rule, rule);
+        if rules.iter().take(place).any(is_this) {
+            continue;
+        }
+        let won = |winner: Option<&Modifying<'_>>| winner.is_some_and(is_this);
         let headers = added_headers(
             &changes.add_headers,
             changes.original_to_header.then_some(recipient),
@@ -219,8 +221,9 @@ fn plan(recipient: &Mailbox, rules: &[Modifying<'_>], spam: Spam) -> Plan {
 }
 
 /// The rule that sets a single-valued part, and its value: of the last side that sets it, the first
-/// rule. The others that set another value are noted.
-fn winner<'a, 'r, T: PartialEq>(
+/// rule. All others that set it are noted, those that set the same value too: whoever takes the
+/// winner away wants to know who is next.
+fn winner<'a, 'r, T>(
     rules: &'a [Modifying<'r>],
     what: &'static str,
     overridden: &mut Vec<Overridden>,
@@ -229,14 +232,16 @@ fn winner<'a, 'r, T: PartialEq>(
     let setters: Vec<_> = rules.iter().filter_map(|rule| Some((rule, part(rule)?))).collect();
     let last_side = setters.iter().map(|(rule, _)| rule.side).max()?;
     let (winner, value) = *setters.iter().find(|(rule, _)| rule.side == last_side)?;
-    for (loser, other) in &setters {
-        if *other != value {
-            overridden.push(Overridden {
-                rule: loser.rule.description.clone(),
-                by: winner.rule.description.clone(),
-                what,
-            });
+    for (place, (loser, _)) in setters.iter().enumerate() {
+        let is_loser = |other: &Modifying<'_>| std::ptr::eq(other.rule, loser.rule);
+        if is_loser(winner) || setters.iter().take(place).any(|(other, _)| is_loser(other)) {
+            continue;
         }
+        overridden.push(Overridden {
+            rule: loser.rule.description.clone(),
+            by: winner.rule.description.clone(),
+            what,
+        });
     }
     Some((winner, value))
 }

@@ -60,7 +60,7 @@ impl Folder {
     /// Starts the server, and waits until it is ready.
     pub(crate) fn serve(&self) -> Serve {
         let serve = Serve::spawn(&self.configuration());
-        serve.log.wait_for("ready", |line| line == "ready");
+        serve.log.wait_for("ready", is_ready);
         serve
     }
 
@@ -207,6 +207,10 @@ impl Drop for Serve {
     }
 }
 
+fn is_ready(line: &str) -> bool {
+    line == "ready"
+}
+
 /// Lines that a server wrote, as they come.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<(Mutex<Vec<String>>, Condvar)>);
@@ -237,6 +241,11 @@ impl Log {
     /// Waits for a line that contains a text.
     pub(crate) fn wait_text(&self, text: &str) -> String {
         self.wait_for(text, |line| line.contains(text))
+    }
+
+    /// Whether all listeners accept.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.0.0.lock().unwrap().iter().any(|line| is_ready(line))
     }
 
     /// Whether a line contains a text now.

@@ -1,12 +1,18 @@
 //! The end of DATA: the header is known, and every recipient's fate is decided.
 
+use std::collections::{HashMap, HashSet};
+
 use waypost_inbound::{OwnLine, Source};
 use waypost_rules::{FromField, Spam};
-use waypost_types::{HeaderBlock, Recipient, Reply};
+use waypost_types::{
+    Changes, Delivery, Destination, HeaderBlock, Mailbox, Recipient, Reply, TlsDemand,
+};
 
-use super::decision::{DataReply, DecidedDelivery, Decision, OrganizationView, RuleLookedAt};
+use super::decision::{
+    DataReply, DecidedDelivery, Decision, OrganizationView, Refused, RuleLookedAt,
+};
 use super::evaluate::{Evaluation, Facts, FateOutcome};
-use super::organization::{InternalSenders, Organization};
+use super::organization::Organization;
 use super::{Policy, Transaction};
 
 impl Policy {
@@ -17,7 +23,9 @@ impl Policy {
     ///
     /// A message that looped (O3) is refused as a whole with `554 5.4.6`; one with a recipient whose
     /// directory cannot answer is deferred as a whole with `451 4.3.0`, so that nobody gets it twice;
-    /// one whose recipients are all refused gets the first one's refusal.
+    /// one whose recipients are all refused gets the first one's refusal. Where the message is
+    /// refused as a whole, nothing is delivered or kept. A recipient that is given twice is decided
+    /// once.
     #[must_use]
     pub fn at_data(
         &self,
@@ -37,9 +45,14 @@ impl Policy {
         };
         let mut views =
             Views { policy: self, transaction, message: &message, header, seen: vec![] };
+        let mut owed = Owed::default();
+        let mut decided = HashSet::new();
+        let mut first = None;
         for recipient in recipients {
-            let concerned = self.concerned(transaction, recipient);
-            for organization in &concerned {
+            if !decided.insert(&recipient.address) {
+                continue;
+            }
+            for organization in self.concerned(transaction, recipient) {
                 views.of(organization);
             }
             let facts = |organization: &Organization| views.facts(organization);
@@ -54,16 +67,23 @@ impl Policy {
                     decision.observed.push(rule);
                 }
             }
+            first = first.or(fate.organization);
             match fate.outcome {
                 FateOutcome::Refused(refused) => decision.refusals.push(refused),
                 FateOutcome::Quarantined(kept) => decision.quarantined.push(kept),
-                FateOutcome::Delivered(deliveries) => {
-                    deliveries.into_iter().for_each(|one| add_once(&mut decision.deliveries, one));
-                }
+                FateOutcome::Delivered { own, copies } => owed.add(own, copies),
             }
         }
+        decision.deliveries = owed.once();
         decision.organizations = views.seen;
+        if let Some(first) = first {
+            decision.organizations.sort_by_key(|view| view.organization != first);
+        }
         decision.reply = self.reply(&decision, &message);
+        if let DataReply::Refuse(reply) = &decision.reply {
+            let reply = reply.clone();
+            refuse_all(&mut decision, &reply, recipients);
+        }
         decision
     }
 
@@ -101,17 +121,71 @@ impl Policy {
     }
 }
 
-/// The same mail for the same mailbox by the same way is owed once (O8).
-fn add_once(deliveries: &mut Vec<DecidedDelivery>, one: DecidedDelivery) {
-    let twin = deliveries.iter_mut().find(|other| {
-        other.delivery.recipient == one.delivery.recipient
-            && other.delivery.destination == one.delivery.destination
-            && other.delivery.changes == one.delivery.changes
-    });
-    match twin {
-        Some(twin) => twin.delivery.tls = twin.delivery.tls.max(one.delivery.tls),
-        None => deliveries.push(one),
+/// The message is refused as a whole: every recipient shares the reply, but keeps a refusal of its
+/// own, and nothing is owed.
+fn refuse_all(decision: &mut Decision, reply: &Reply, recipients: &[Recipient]) {
+    decision.deliveries.clear();
+    decision.quarantined.clear();
+    let mut refused = std::mem::take(&mut decision.refusals).into_iter().peekable();
+    let mut decided = HashSet::new();
+    for recipient in recipients.iter().filter(|one| decided.insert(&one.address)) {
+        let own = refused.next_if(|refused| refused.recipient == recipient.address);
+        decision.refusals.push(own.unwrap_or_else(|| Refused {
+            recipient: recipient.address.clone(),
+            reply: reply.clone(),
+            because: format!("the message is refused as a whole: {}", reply.text()),
+        }));
     }
+}
+
+/// What is owed to each recipient: its own deliveries, and the copies that rules add.
+#[derive(Default)]
+struct Owed {
+    recipients: Vec<(Vec<DecidedDelivery>, Vec<DecidedDelivery>)>,
+}
+
+impl Owed {
+    fn add(&mut self, own: Vec<DecidedDelivery>, copies: Vec<DecidedDelivery>) {
+        self.recipients.push((own, copies));
+    }
+
+    /// All deliveries, in the order of the recipients. The same copy is owed once (O8), and not at
+    /// all to somebody who gets the same as a recipient; a recipient's own delivery always stays. The
+    /// strictest demand of TLS holds.
+    fn once(self) -> Vec<DecidedDelivery> {
+        let own: HashSet<Sameness> =
+            match self.recipients.iter().any(|(_, copies)| !copies.is_empty()) {
+                true => self.recipients.iter().flat_map(|(own, _)| own).map(sameness).collect(),
+                false => HashSet::new(),
+            };
+        let mut demanded: HashMap<Sameness, TlsDemand> = HashMap::new();
+        let mut out = Vec::new();
+        for (own_deliveries, copies) in self.recipients {
+            out.extend(own_deliveries);
+            for copy in copies {
+                let same = sameness(&copy);
+                let is_new = !own.contains(&same) && !demanded.contains_key(&same);
+                let tls = demanded.entry(same).or_default();
+                *tls = copy.delivery.tls.max(*tls);
+                out.extend(is_new.then_some(copy));
+            }
+        }
+        if !demanded.is_empty() {
+            for one in &mut out {
+                let tls = demanded.get(&sameness(one)).copied().unwrap_or_default();
+                one.delivery.tls = one.delivery.tls.max(tls);
+            }
+        }
+        out
+    }
+}
+
+/// What makes two deliveries the same mail for the same mailbox by the same way.
+type Sameness = (Mailbox, Destination, Changes);
+
+fn sameness(one: &DecidedDelivery) -> Sameness {
+    let Delivery { recipient, destination, changes, .. } = &one.delivery;
+    (recipient.clone(), destination.clone(), changes.clone())
 }
 
 /// What the header says, read once.
@@ -160,7 +234,8 @@ impl Views<'_> {
         };
         let claims =
             organization.internal.is_internal_sender(&self.message.from, &self.transaction.sender);
-        let spoofed_internal = claims && !self.is_proven(organization);
+        let spoofed_internal =
+            claims && !self.policy.may_be_internal(self.transaction, organization);
         self.seen.push(OrganizationView {
             organization: organization.name.clone(),
             source,
@@ -169,21 +244,11 @@ impl Views<'_> {
         });
     }
 
-    fn is_proven(&self, organization: &Organization) -> bool {
-        match organization.internal_senders {
-            InternalSenders::FromHeader => true,
-            InternalSenders::Authenticated => {
-                self.transaction.session.auth.is_some() || self.transaction.admission.is_some()
-            }
-        }
-    }
-
     fn facts(&self, organization: &Organization) -> Facts {
         let view = self.seen.iter().find(|view| view.organization == organization.name);
         let claims =
             organization.internal.is_internal_sender(&self.message.from, &self.transaction.sender);
         let client_ip = Some(self.transaction.session.client_ip);
-        debug_assert!(self.policy.organization(&organization.name).is_some());
         Facts {
             internal_sender: claims && !view.is_some_and(|view| view.spoofed_internal),
             spam: view.map_or(Spam::No, |view| view.spam),

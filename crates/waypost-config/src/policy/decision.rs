@@ -10,7 +10,7 @@ use waypost_types::{Delivery, Mailbox, Reply};
 /// each with its because.
 #[derive(Clone, Debug)]
 pub struct Decision {
-    /// What each organization concerned saw, that of the first accepted recipient first.
+    /// What each organization concerned saw; first the one that decided for the first recipient.
     pub organizations: Vec<OrganizationView>,
     /// Every rule looked at, for each recipient (C9).
     pub rules: Vec<RuleLookedAt>,
@@ -70,6 +70,8 @@ pub struct DecidedDelivery {
     pub direction: Direction,
     /// The source IP as that organization sees it; `None` for an internal message.
     pub source_ip: Option<IpAddr>,
+    /// That organization's verdict on spam, as in [`OrganizationView::spam`].
+    pub spam: Spam,
     /// The rules that changed something, in order; empty when none did.
     pub because: Vec<Box<str>>,
     /// In words: why it goes where it goes.

@@ -33,12 +33,19 @@ pub(super) struct Fate {
     pub(super) outcome: FateOutcome,
     pub(super) reports: Vec<waypost_rules::RuleReport>,
     pub(super) observed: Vec<Box<str>>,
+    /// The organization whose policy decided.
+    pub(super) organization: Option<Box<str>>,
 }
 
 pub(super) enum FateOutcome {
     Refused(Refused),
     Quarantined(Quarantined),
-    Delivered(Vec<DecidedDelivery>),
+    Delivered {
+        /// The recipient's own: one, or one for each member of a group.
+        own: Vec<DecidedDelivery>,
+        /// Those that rules add.
+        copies: Vec<DecidedDelivery>,
+    },
 }
 
 /// Which side of the message a walk is for.
@@ -142,7 +149,8 @@ impl<'p> Evaluation<'p, '_> {
                 })
             }
         };
-        Fate { outcome, reports, observed }
+        let organization = sides.last().map(|side| side.organization.name.clone());
+        Fate { outcome, reports, observed, organization }
     }
 
     fn outcome(
@@ -170,7 +178,7 @@ impl<'p> Evaluation<'p, '_> {
         }
         let spam = plan.spam != Spam::No;
         let action = last.organization.spam_action;
-        if spam && action == SpamAction::Reject && kept.is_none() {
+        if spam && action == SpamAction::Reject {
             return Ok(FateOutcome::Refused(Refused {
                 recipient: recipient.address.clone(),
                 reply: Reply::new(
@@ -181,8 +189,13 @@ impl<'p> Evaluation<'p, '_> {
                 because: "spam_action = \"reject\", and the gateway's tag says spam".to_owned(),
             }));
         }
-        let made = Making { evaluation: self, recipient, sides, last, facts, spam };
-        let deliveries = made.deliveries(&plan)?;
+        let marked = spam && action == SpamAction::Mark;
+        let made = Making { evaluation: self, recipient, sides, last, facts, marked };
+        let own = made.own(&plan)?;
+        if own.is_empty() {
+            return Ok(FateOutcome::Refused(nobody_in(&plan.recipient, &recipient.address)));
+        }
+        let copies = made.copies(&plan)?;
         let kept = kept.or_else(|| {
             let by_tag = spam && action == SpamAction::Quarantine;
             by_tag.then(|| ("spam".into(), "spam_action = \"quarantine\"".into()))
@@ -192,9 +205,9 @@ impl<'p> Evaluation<'p, '_> {
                 recipient: recipient.address.clone(),
                 quarantine,
                 because,
-                deliveries,
+                deliveries: own.into_iter().chain(copies).collect(),
             }),
-            None => FateOutcome::Delivered(deliveries),
+            None => FateOutcome::Delivered { own, copies },
         })
     }
 
@@ -238,7 +251,8 @@ impl<'p> Evaluation<'p, '_> {
 
 impl Fate {
     fn refused(refused: Refused) -> Self {
-        Self { outcome: FateOutcome::Refused(refused), reports: Vec::new(), observed: Vec::new() }
+        let outcome = FateOutcome::Refused(refused);
+        Self { outcome, reports: Vec::new(), observed: Vec::new(), organization: None }
     }
 }
 
@@ -250,6 +264,15 @@ fn unknown(recipient: &Mailbox, organization: &Organization) -> Refused {
             "{recipient} is neither a user nor a group of {}, and no rule routes or renames it",
             organization.name
         ),
+    }
+}
+
+/// A group that the built-in Maildir would expand into nothing: accepted, its mail would be lost.
+fn nobody_in(group: &Mailbox, recipient: &Mailbox) -> Refused {
+    Refused {
+        recipient: recipient.clone(),
+        reply: Reply::new(550, (5, 2, 4), "The group has no member to deliver to"),
+        because: format!("the group {group} has no member, and Maildir is the mailbox system"),
     }
 }
 
@@ -268,14 +291,20 @@ struct Making<'m, 'p, 't> {
     sides: &'m [Side<'p>],
     last: &'m Side<'p>,
     facts: Facts,
-    spam: bool,
+    /// It is spam, and the mailbox system is to be told.
+    marked: bool,
 }
 
 impl Making<'_, '_, '_> {
-    fn deliveries(&self, plan: &Plan) -> Result<Vec<DecidedDelivery>, Unavailable> {
+    fn own(&self, plan: &Plan) -> Result<Vec<DecidedDelivery>, Unavailable> {
         let mut out = Vec::new();
         let (destination, reason) = self.destination(plan);
         self.add(&mut out, plan, plan.recipient.clone(), destination, reason)?;
+        Ok(out)
+    }
+
+    fn copies(&self, plan: &Plan) -> Result<Vec<DecidedDelivery>, Unavailable> {
+        let mut out = Vec::new();
         for copy in &plan.copies {
             self.add_copy(&mut out, copy)?;
         }
@@ -329,11 +358,6 @@ impl Making<'_, '_, '_> {
         destination: Destination,
         reason: String,
     ) -> Result<(), Unavailable> {
-        let mut changes = plan.changes.clone();
-        let marked = self.spam && matches!(destination, Destination::Mailbox { .. });
-        if marked {
-            changes.added_headers.extend(HeaderLine::new("X-Spam-Flag", "YES").ok());
-        }
         let base = DecidedDelivery {
             delivery: Delivery {
                 recipient,
@@ -341,15 +365,16 @@ impl Making<'_, '_, '_> {
                 sender: self.sender(),
                 destination,
                 tls: plan.tls,
-                changes,
+                changes: plan.changes.clone(),
                 suppress_bounces: plan.suppress_bounces,
-                spam: marked,
+                spam: false,
                 notify: self.recipient.notify,
                 orcpt: self.recipient.orcpt.clone(),
             },
             organization: self.last.organization.name.clone(),
             direction: self.last.direction,
             source_ip: self.facts.source_ip,
+            spam: self.facts.spam,
             because: plan.because.clone(),
             reason,
             overridden: plan.overridden.clone(),
@@ -380,13 +405,14 @@ impl Making<'_, '_, '_> {
                 tls: copy.tls,
                 changes: copy.changes.clone(),
                 suppress_bounces: copy.suppress_bounces,
-                spam: self.spam,
+                spam: false,
                 notify: self.recipient.notify,
                 orcpt: self.recipient.orcpt.clone(),
             },
             organization: asking.name.clone(),
             direction: self.last.direction,
             source_ip: self.facts.source_ip,
+            spam: self.facts.spam,
             because: vec![copy.because.clone()],
             reason: format!("rule \"{}\" adds this recipient", copy.because),
             overridden: Vec::new(),
@@ -420,12 +446,22 @@ impl Making<'_, '_, '_> {
                 };
                 one.reason = format!("{member} is a member of the group {address}");
                 one.delivery.recipient = member;
-                out.push(one);
+                out.push(self.marked(one));
             }
             return Ok(());
         }
-        out.push(decided);
+        out.push(self.marked(decided));
         Ok(())
+    }
+
+    /// Spam that a mailbox system gets is marked (`spam_action = "mark"`).
+    fn marked(&self, mut one: DecidedDelivery) -> DecidedDelivery {
+        let delivery = &mut one.delivery;
+        if self.marked && matches!(delivery.destination, Destination::Mailbox { .. }) {
+            delivery.changes.added_headers.extend(HeaderLine::new("X-Spam-Flag", "YES").ok());
+            delivery.spam = true;
+        }
+        one
     }
 
     fn sender(&self) -> ReversePath {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use serde::Serialize;
+use waypost_relay::{ObservedRefusal, Refusal};
 use waypost_rules::Spam;
 use waypost_types::{
     Destination, HeaderBlock, ListenerRole, Mailbox, Recipient, Reply, ReversePath, Session,
@@ -136,6 +137,8 @@ pub struct ExplainedDelivery {
     pub organization: Box<str>,
     /// The source IP as that organization sees it.
     pub source_ip: Option<IpAddr>,
+    /// Whether the message counts as spam there.
+    pub spam: bool,
 }
 
 /// A part of a rule that lost.
@@ -248,22 +251,22 @@ impl Policy {
         let transaction = match self.at_mail(session, sender) {
             Ok(transaction) => transaction,
             Err(refusal) => {
-                return Explanation::of_refused_mail(
-                    session,
-                    recipients,
-                    &refusal.reply,
-                    &refusal.because.to_string(),
-                );
+                return Explanation::of_refused_mail(session, recipients, &refusal);
             }
         };
         let mut standing: Vec<Recipient> = Vec::new();
         let mut refused = Vec::new();
         let mut replies = Vec::new();
-        let mut observed = Vec::new();
+        let relay = match (&transaction.admission, &transaction.relay_refusal) {
+            (Some(admission), _) => observed_entries(&admission.observed),
+            (None, Some(refusal)) => observed_entries(&refusal.observed),
+            (None, None) => Vec::new(),
+        };
+        let mut observed = relay;
         for recipient in recipients {
             match self.at_rcpt(&transaction, recipient, standing.len()) {
                 RcptVerdict::Accept { observed: switch } => {
-                    observed.extend(switch);
+                    observed.extend(switch.filter(|switch| !observed.contains(switch)));
                     replies.push(rcpt_accepted().to_string());
                     standing.push(recipient.clone());
                 }
@@ -356,18 +359,14 @@ impl Explanation {
         }
     }
 
-    fn of_refused_mail(
-        session: &Session,
-        recipients: &[Recipient],
-        reply: &Reply,
-        because: &str,
-    ) -> Self {
+    fn of_refused_mail(session: &Session, recipients: &[Recipient], refusal: &Refusal) -> Self {
+        let reply = &refusal.reply;
         Self {
             source_ip: Some(session.client_ip),
             spam: false,
             spoofed_internal: false,
-            organization: None,
-            observed: Vec::new(),
+            organization: refusal.organization.as_deref().map(Into::into),
+            observed: observed_entries(&refusal.observed),
             rules: Vec::new(),
             replies: Replies { mail: reply.to_string(), rcpt: Vec::new(), data: None },
             deliveries: Vec::new(),
@@ -376,7 +375,7 @@ impl Explanation {
                 .map(|recipient| ExplainedRefusal {
                     recipient: recipient.address.to_string(),
                     reply: reply.to_string(),
-                    because: because.to_owned(),
+                    because: refusal.because.to_string(),
                 })
                 .collect(),
             quarantined: Vec::new(),
@@ -470,6 +469,11 @@ impl ExplainedDelivery {
     }
 }
 
+/// The observed relay entries that would have refused, by description (O6).
+fn observed_entries(observed: &[ObservedRefusal]) -> Vec<Box<str>> {
+    observed.iter().map(|refusal| (*refusal.entry).into()).collect()
+}
+
 fn explained(policy: &Policy, decided: &DecidedDelivery) -> ExplainedDelivery {
     let delivery = &decided.delivery;
     let (via, route) = match &delivery.destination {
@@ -511,5 +515,6 @@ fn explained(policy: &Policy, decided: &DecidedDelivery) -> ExplainedDelivery {
         direction: decided.direction.as_str(),
         organization: decided.organization.clone(),
         source_ip: decided.source_ip,
+        spam: decided.spam != Spam::No,
     }
 }

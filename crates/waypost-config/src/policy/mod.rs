@@ -12,7 +12,7 @@ mod organization;
 
 use std::collections::HashMap;
 
-use waypost_inbound::Admission as GatewayAdmission;
+use waypost_inbound::{Admission as GatewayAdmission, RefusedBecause};
 use waypost_relay::{Admission, Refusal, RelayService, Verifier};
 use waypost_rules::Spam;
 use waypost_types::{
@@ -185,8 +185,11 @@ impl Policy {
             && let Some(gateway) = &organization.inbound_gateway
         {
             let session = &transaction.session;
+            let exempt = session.auth.is_some() || self.is_relay_client(transaction);
             match gateway.admits(session.client_ip, session.tls) {
                 GatewayAdmission::Admitted => {}
+                GatewayAdmission::Observed(refusal) | GatewayAdmission::Refused(refusal)
+                    if exempt && refusal.because == RefusedBecause::NotAGateway => {}
                 GatewayAdmission::Observed(refusal) => {
                     observed =
                         Some(format!("inbound_gateway: {}", refusal.because.as_str()).into());
@@ -209,7 +212,7 @@ impl Policy {
                     }
                     _ => refused = Some(this),
                 },
-                FateOutcome::Quarantined(_) | FateOutcome::Delivered(_) => {
+                FateOutcome::Quarantined(_) | FateOutcome::Delivered { .. } => {
                     return RcptVerdict::Accept { observed };
                 }
             }
@@ -217,6 +220,33 @@ impl Policy {
         match refused {
             Some(refused) => RcptVerdict::Refuse(refused),
             None => RcptVerdict::Accept { observed },
+        }
+    }
+
+    /// Whether the client sits at an address that a relay entry takes without AUTH.
+    fn is_relay_client(&self, transaction: &Transaction) -> bool {
+        self.organizations.iter().any(|one| self.relays_by_address(transaction, one))
+    }
+
+    fn relays_by_address(&self, transaction: &Transaction, organization: &Organization) -> bool {
+        self.relay.lists_client(&organization.name, transaction.session.client_ip)
+    }
+
+    /// Whether a sender who claims to be internal may be believed: where proof is asked for, the
+    /// client authenticated as a user of the organization, or is relayed for it, or sits at a relay
+    /// address of it (C3). What another organization vouches for proves nothing here.
+    fn may_be_internal(&self, transaction: &Transaction, organization: &Organization) -> bool {
+        match organization.internal_senders {
+            InternalSenders::FromHeader => true,
+            InternalSenders::Authenticated => {
+                let own = |user: &Mailbox| {
+                    self.receiving(user).is_some_and(|owner| owner.name == organization.name)
+                };
+                let admission = transaction.admission.as_ref();
+                transaction.session.auth.as_ref().is_some_and(own)
+                    || admission.is_some_and(|one| *one.quota.organization == *organization.name)
+                    || self.relays_by_address(transaction, organization)
+            }
         }
     }
 
@@ -235,8 +265,8 @@ impl Policy {
         recipient: &Recipient,
         internal_sender: bool,
     ) -> Fate {
-        let facts = |_: &Organization| Facts {
-            internal_sender,
+        let facts = |organization: &Organization| Facts {
+            internal_sender: internal_sender && self.may_be_internal(transaction, organization),
             spam: Spam::No,
             source_ip: None,
             signed: false,
