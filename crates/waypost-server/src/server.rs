@@ -46,7 +46,9 @@ pub struct Options {
 #[non_exhaustive]
 pub enum ServerError {
     /// A listener cannot be bound.
-    #[error("listener \"{name}\" cannot listen on {address}: {source}; free that address or configure another")]
+    #[error(
+        "listener \"{name}\" cannot listen on {address}: {source}; free that address or configure another"
+    )]
     Bind {
         /// The listener, or `admin`.
         name: String,
