@@ -94,6 +94,7 @@ impl Sink {
                     break;
                 }
                 let stream = stream.unwrap();
+                stream.set_nodelay(true).unwrap();
                 accepting.connections.lock().unwrap().push(stream.try_clone().unwrap());
                 let shared = Arc::clone(&accepting);
                 // A peer that hangs up ends its thread.
