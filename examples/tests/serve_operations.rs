@@ -11,8 +11,9 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
-use support::serving::{Folder, queue_id};
+use support::serving::{Folder, Serve, queue_id};
 use support::sink::{Sink, reserved};
 use support::smtp_client::SmtpClient;
 
@@ -144,4 +145,51 @@ fn a_client_that_goes_away_leaves_nothing_behind() {
     assert!(second.only().text().contains("Subject: whole"));
     serve.terminate();
     assert_eq!(second.received().len(), 1);
+}
+
+#[test]
+fn running_out_of_files_ends_neither_the_listeners_nor_the_spool() {
+    let second = Sink::start();
+    let limits = "\n[server.limits]\nconnections_per_client = 1000\n";
+    let folder = Folder::new(&format!("{limits}{}", organization(second.address)));
+    let serve = Serve::with_files(&folder.configuration(), 128);
+    serve.log.wait_text("ready");
+    let address = serve.address("mx");
+    let mut first = serve.session("mx");
+    // More than there are files for: some are greeted, the others wait in the backlog.
+    let crowd: Vec<TcpStream> = (0..160).map(|_| TcpStream::connect(address).unwrap()).collect();
+    serve.log.wait_text("accept failed; trying again");
+    let said = first.message("a@elsewhere.example", &["x@solarmora.com"], MESSAGE);
+    assert!(said.starts_with("250 ") || said.starts_with("451 "), "{said}");
+    drop(crowd);
+    let mut client = serve.session("mx");
+    let mut sent = usize::from(said.starts_with("250 "));
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let said = client.message("a@elsewhere.example", &["x@solarmora.com"], MESSAGE);
+        if said.starts_with("250 ") {
+            sent += 1;
+            break;
+        }
+        assert!(said.starts_with("451 ") && Instant::now() < until, "{said}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    second.wait(sent);
+    serve.terminate();
+}
+
+#[test]
+fn a_slow_client_has_one_deadline_for_a_command_and_not_for_each_octet() {
+    let second = Sink::start();
+    let timeouts = "\n[server.timeouts]\ncommand = \"2s\"\n";
+    let folder = Folder::new(&format!("{timeouts}{}", organization(second.address)));
+    let serve = folder.serve();
+    let mut client = serve.session("mx");
+    let until = Instant::now() + Duration::from_secs(30);
+    // Ends when the server hangs up; a deadline for each octet would never come.
+    while client.try_send(b"x").is_ok() {
+        assert!(Instant::now() < until, "held by one octet at a time");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    serve.terminate();
 }

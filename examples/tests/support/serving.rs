@@ -149,6 +149,14 @@ impl Serve {
         Self::run(command)
     }
 
+    /// Starts the server with at most this many open files.
+    pub(crate) fn with_files(configuration: &str, files: u32) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {files}; exec \"$@\""), "sh"]);
+        command.args([env!("CARGO_BIN_EXE_waypost"), "serve", configuration]);
+        Self::run(command)
+    }
+
     fn run(mut command: Command) -> Self {
         let mut child = command
             .env_remove("RUST_LOG")
