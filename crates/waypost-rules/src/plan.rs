@@ -72,6 +72,8 @@ pub struct Plan {
     pub renamed_by: Option<Box<str>>,
     /// The route that a rule chose.
     pub route: Option<SideRoute>,
+    /// The rule that chose it.
+    pub routed_by: Option<Box<str>>,
     /// A rule chose a route, but not for spam, and this is spam: the mailbox system keeps it.
     pub spam_kept_by: Option<Box<str>>,
     /// TLS demanded by rules.
@@ -175,6 +177,7 @@ fn plan(recipient: &Mailbox, rules: &[Modifying<'_>], spam: Spam) -> Plan {
         route: route
             .filter(|_| kept.is_none())
             .map(|(rule, route)| SideRoute { route: route.clone(), side: rule.side }),
+        routed_by: route.filter(|_| kept.is_none()).map(|(rule, _)| rule.rule.description.clone()),
         spam_kept_by: kept.map(|(rule, _)| rule.rule.description.clone()),
         tls: tls.map(|(_, tls)| *tls).unwrap_or_default(),
         changes: Changes::default(),

@@ -315,9 +315,8 @@ impl Making<'_, '_, '_> {
     fn destination(&self, plan: &Plan) -> (Destination, String) {
         let organization = self.last.organization;
         if let Some(route) = &plan.route {
-            let because =
-                plan.because.first().map_or_else(String::new, |rule| format!("\"{rule}\""));
-            return (self.route(route), format!("a rule changes the route: {because}"));
+            let rule = plan.routed_by.as_deref().unwrap_or_default();
+            return (self.route(route), format!("rule \"{rule}\" changes the route"));
         }
         if let Some(rule) = &plan.spam_kept_by {
             let organization = organization.name.clone();
