@@ -55,7 +55,7 @@ pub struct Entry {
     pub sender: ReversePath,
     /// The parameters of MAIL.
     pub parameters: MailParameters,
-    /// The client in one line, for logs and `queue show`.
+    /// The client in one line, for logs and lists of the queue.
     pub client: Box<str>,
     /// Header lines that we put on top of the message for every delivery, each ended by CR LF.
     pub trace: Box<str>,

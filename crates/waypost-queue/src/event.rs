@@ -5,7 +5,7 @@ use waypost_types::{Mailbox, Outcome, QueueId, Timestamp};
 
 use crate::Entry;
 
-/// One event of the journal. Queue, ledger, audit log and `queue show` are folds over these.
+/// One event of the journal. Queue, ledger and audit log are folds over these.
 ///
 /// An event names its time; nothing in a fold asks a clock. Every event of a message comes after its
 /// `Accepted`, and none after its `Done` or `Removed`.

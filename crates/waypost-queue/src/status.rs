@@ -1,4 +1,4 @@
-//! What `queue list` and `queue show` print.
+//! What a list of the queue shows.
 
 use std::sync::Arc;
 

@@ -201,7 +201,7 @@ impl Health {
         }
     }
 
-    /// The hosts that failed and have not succeeded since, in no order (metrics, `queue show`).
+    /// The hosts that failed and have not succeeded since, in no order (for metrics and lists).
     pub fn troubled(&self, now: Timestamp) -> impl Iterator<Item = (&HostPort, HostState)> {
         self.troubles
             .iter()

@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use waypost_config::policy::Policy;
-use waypost_config::settings::{Delays, Retry};
 use waypost_net::client::{ConnectSettings, Hop, Pool, PoolLimits};
-use waypost_net::dns::{Lookup, Resolver, resolve_next_hops};
+use waypost_net::dns::{Resolver, resolve_next_hops};
 use waypost_net::tls;
-use waypost_queue::{Ended, Handover, Schedule, Work};
-use waypost_route::{Attempts, Check, Draw, Health, OnTlsFailure, Route, TlsPolicy, TlsStart};
+use waypost_queue::{Ended, Handover, Work};
+use waypost_route::{Check, Draw, Health, Route, TlsPolicy, TlsStart};
 use waypost_smtp::client::{Message, Protocol, SharedBytes, Timeouts, TlsUse, Transaction};
 use waypost_types::{
     Account, Delivery, Destination, Directory, Failure, FailureScope, Host, HostPort, Outcome,
@@ -20,6 +19,7 @@ use waypost_types::{
 use crate::changes::pieces;
 use crate::core::Core;
 use crate::maildir::{Letter, Maildir};
+use crate::way::{Target, Way, local};
 
 /// Delivers works: the route's hosts in the order of the draw, each host's addresses, a pooled
 /// connection; or the built-in Maildir.
@@ -33,13 +33,6 @@ pub(crate) struct Deliverer {
     base: PathBuf,
 }
 
-/// One host to try, and how.
-struct Target {
-    at: HostPort,
-    lookup: Lookup,
-    tls: TlsPolicy,
-}
-
 /// One recipient's outcome at one host, and who tells the sender of success (RFC 3461 section 5.2).
 #[derive(Clone)]
 struct Tried {
@@ -50,33 +43,6 @@ struct Tried {
 impl From<Outcome> for Tried {
     fn from(outcome: Outcome) -> Self {
         Self { outcome, handover: Handover::default() }
-    }
-}
-
-/// The hosts of a destination, in order, and what holds for all of them.
-struct Way<'p> {
-    targets: Vec<Target>,
-    protocol: Protocol,
-    roots: tls::Roots,
-    on_tls_failure: OnTlsFailure,
-    /// The route's order, which judges failures; `None` for a gateway and for MX hosts.
-    attempts: Option<Attempts<'p>>,
-}
-
-impl Way<'_> {
-    /// What becomes of a recipient that no host took.
-    fn outcome(&self, failures: &[Failure]) -> Outcome {
-        if let Some(attempts) = &self.attempts {
-            return attempts.outcome(failures, self.on_tls_failure);
-        }
-        match failures.last() {
-            None => Outcome::Deferred(local("no host could be tried now")),
-            Some(last) if last.scope == FailureScope::Tls => {
-                let reply = Reply::new(550, (5, 7, 5), last.reply.text());
-                Outcome::Failed(Failure { reply, ..last.clone() })
-            }
-            Some(last) => Outcome::Deferred(last.clone()),
-        }
     }
 }
 
@@ -169,79 +135,13 @@ impl Deliverer {
             recipients: deliveries.iter().map(|delivery| recipient(delivery)).collect(),
             message,
         };
-        match self.way(policy, work, first) {
+        let order = |route| {
+            let draw = Draw::new(self.draw_key, work.entry.id, Route::name(route));
+            route.attempts(draw, &self.health(), self.core.clock.now())
+        };
+        match Way::of(first, policy, &self.base, order) {
             Ok(way) => self.by_smtp(policy, work, &way, transaction).await,
             Err(failure) => all_deferred(deliveries, failure),
-        }
-    }
-
-    /// The hosts of a destination as the policy now in force has them (A12).
-    fn way<'p>(
-        &self,
-        policy: &'p Policy,
-        work: &Work,
-        delivery: &Delivery,
-    ) -> Result<Way<'p>, Failure> {
-        let opportunistic = TlsPolicy::OPPORTUNISTIC.with_demand(delivery.tls);
-        let single = |at: HostPort, lookup| Way {
-            targets: vec![Target { at, lookup, tls: opportunistic }],
-            protocol: Protocol::Smtp,
-            roots: tls::Roots::System,
-            on_tls_failure: OnTlsFailure::Bounce,
-            attempts: None,
-        };
-        let gone = |what: String| local(&format!("{what} is no longer configured"));
-        match &delivery.destination {
-            Destination::Gateway(at) => Ok(single(at.clone(), Lookup::Host)),
-            Destination::Route { organization, route } => {
-                let found = policy.organization(organization).and_then(|o| o.routes.get(route));
-                let route = found.ok_or_else(|| gone(format!("route \"{route}\"")))?;
-                Ok(self.route_way(route, work, delivery.tls))
-            }
-            Destination::Mailbox { organization } => {
-                let owner = policy.organization(organization);
-                let owner = owner.ok_or_else(|| gone(format!("organization {organization}")))?;
-                let name = owner.mailbox_route.as_ref();
-                let route = name.and_then(|name| owner.routes.get(name));
-                let route = route.ok_or_else(|| gone("the mailbox route".to_owned()))?;
-                Ok(self.route_way(route, work, delivery.tls))
-            }
-            _ => {
-                let at = HostPort::new(delivery.recipient.host().clone(), policy.server.mx_port);
-                let lookup = match at.host {
-                    Host::Name(_) => Lookup::DomainMx,
-                    Host::Ip(_) => Lookup::Host,
-                };
-                Ok(single(at, lookup))
-            }
-        }
-    }
-
-    fn route_way<'p>(&self, route: &'p Route, work: &Work, demand: TlsDemand) -> Way<'p> {
-        let draw = Draw::new(self.draw_key, work.entry.id, route.name());
-        let attempts = route.attempts(draw, &self.health(), self.core.clock.now());
-        let lookup = if route.mx_lookup() { Lookup::HostMx } else { Lookup::Host };
-        let targets: Vec<Target> = attempts
-            .order
-            .iter()
-            .map(|host| Target {
-                at: host.at().clone(),
-                lookup,
-                tls: host.tls().with_demand(demand),
-            })
-            .collect();
-        Way {
-            targets,
-            protocol: match route.protocol() {
-                waypost_route::Protocol::Smtp => Protocol::Smtp,
-                waypost_route::Protocol::Lmtp => Protocol::Lmtp,
-            },
-            roots: match route.roots() {
-                None => tls::Roots::System,
-                Some(file) => tls::Roots::File(self.base.join(file)),
-            },
-            on_tls_failure: route.on_tls_failure(),
-            attempts: Some(attempts),
         }
     }
 
@@ -331,7 +231,11 @@ impl Deliverer {
             };
             let addresses: Vec<_> = found.addresses.iter().map(std::net::SocketAddr::ip).collect();
             let report = pool.deliver_and_report(&hop, &addresses, transaction.clone()).await;
-            let handover = if report.offered.dsn { Handover::Passed } else { Handover::Relayed };
+            let handover = match way.protocol {
+                Protocol::Lmtp => Handover::Final,
+                Protocol::Smtp if report.offered.dsn => Handover::Passed,
+                Protocol::Smtp => Handover::Relayed,
+            };
             let tried = report.outcomes.into_iter().map(|outcome| Tried { outcome, handover });
             let tried: Vec<Tried> = tried.collect();
             if !tried.iter().all(|tried| host_failure(tried).is_some()) {
@@ -412,44 +316,6 @@ impl Deliverer {
     }
 }
 
-/// The schedule of a work: that of its route, or the server's (O2).
-pub(crate) fn schedule(policy: &Policy, work: &Work) -> Schedule {
-    let route = match &work.site.destination {
-        Destination::Route { organization, route } => {
-            policy.organization(organization).and_then(|owner| owner.routes.get(route))
-        }
-        Destination::Mailbox { organization } => policy
-            .organization(organization)
-            .and_then(|owner| owner.routes.get(owner.mailbox_route.as_ref()?)),
-        _ => None,
-    };
-    let server = &policy.server.retry;
-    let Some(own) = route.and_then(|route| route.retry()) else { return to_schedule(server) };
-    let (first, longest) = match &server.delays {
-        Delays::Doubling { first, longest } => (*first, *longest),
-        Delays::Listed(_) => {
-            (std::time::Duration::from_secs(5 * 60), std::time::Duration::from_secs(4 * 3600))
-        }
-    };
-    let delays = match &own.delays {
-        Some(delays) if !delays.is_empty() => Delays::Listed(delays.clone()),
-        _ => Delays::Doubling {
-            first: own.first.unwrap_or(first),
-            longest: own.longest.unwrap_or(longest),
-        },
-    };
-    to_schedule(&Retry { delays, lifetime: own.lifetime.unwrap_or(server.lifetime) })
-}
-
-fn to_schedule(retry: &Retry) -> Schedule {
-    let doubling = |first, longest| Schedule::doubling(first, longest, retry.lifetime);
-    match &retry.delays {
-        Delays::Doubling { first, longest } => doubling(*first, *longest),
-        Delays::Listed(delays) => Schedule::list(delays.clone(), retry.lifetime)
-            .unwrap_or_else(|_| doubling(retry.lifetime, retry.lifetime)),
-    }
-}
-
 fn pool(policy: &Policy) -> Pool {
     let timeouts = &policy.server.timeouts;
     let mut settings = ConnectSettings::new(policy.server.hostname.clone().into());
@@ -482,10 +348,6 @@ fn recipient(delivery: &Delivery) -> Recipient {
         notify: delivery.notify,
         orcpt: delivery.orcpt.clone(),
     }
-}
-
-fn local(text: &str) -> Failure {
-    Failure { scope: FailureScope::Host, host: None, reply: Reply::new(451, (4, 3, 0), text) }
 }
 
 fn all_deferred(deliveries: &[&Delivery], failure: Failure) -> Vec<Tried> {

@@ -12,6 +12,8 @@ use waypost_config::policy::Policy;
 use waypost_config::raw::{self, NotToml, RawConfig};
 use waypost_config::{Files, compile};
 
+use crate::pattern;
+
 /// A configuration as it was found on disk.
 pub struct Loaded {
     /// The policy; `None` when the report has errors.
@@ -45,8 +47,8 @@ pub enum LoadError {
 
 /// Reads a configuration with all files that it includes and names. Blocking.
 ///
-/// A pattern in `include` may have `*` and `?` in the name of a file, and begins at the folder of the
-/// main file, as all relative paths do; matches are taken in the order of their names.
+/// A pattern in `include` may have `*` and `?`, and begins at the folder of the main file, as all
+/// relative paths do; matches are taken in the order of their paths.
 ///
 /// # Errors
 /// [`LoadError`]; what is only wrong is in [`Loaded::report`].
@@ -100,59 +102,14 @@ impl Files for Disk {
 }
 
 impl Disk {
-    /// The files that a pattern matches, in the order of their names.
-    fn matches(&self, pattern: &str) -> Result<Vec<PathBuf>, LoadError> {
-        let whole = self.base.join(pattern);
-        let (Some(folder), Some(name)) = (whole.parent(), whole.file_name()) else {
-            return Ok(Vec::new());
-        };
-        let name = name.to_string_lossy();
-        if !name.contains(['*', '?']) {
-            return Ok(vec![whole.clone()]);
+    /// The files that a pattern of `include` names, sorted. One without `*` and `?` names one file.
+    fn matches(&self, written: &str) -> Result<Vec<PathBuf>, LoadError> {
+        if !pattern::is_pattern(written) {
+            return Ok(vec![self.base.join(written)]);
         }
-        let failed = |source| LoadError::Unreadable { path: folder.to_owned(), source };
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(folder).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            if is_match(&name, &entry.file_name().to_string_lossy()) {
-                found.push(entry.path());
-            }
-        }
-        found.sort();
-        Ok(found)
+        pattern::files(&self.base, written)
+            .map_err(|(path, source)| LoadError::Unreadable { path, source })
     }
-}
-
-/// Shell patterns of `*` and `?`; a leading dot must be written.
-fn is_match(pattern: &str, name: &str) -> bool {
-    if name.starts_with('.') && !pattern.starts_with('.') {
-        return false;
-    }
-    // One pass with a mark to go back to, so time is at most the product of the lengths.
-    let (pattern, name): (Vec<char>, Vec<char>) =
-        (pattern.chars().collect(), name.chars().collect());
-    let (mut p, mut n, mut mark) = (0, 0, None);
-    while n < name.len() {
-        match pattern.get(p) {
-            Some('*') => {
-                mark = Some((p, n));
-                p += 1;
-            }
-            Some(c) if *c == '?' || Some(c) == name.get(n) => {
-                p += 1;
-                n += 1;
-            }
-            _ => match mark {
-                Some((star, from)) => {
-                    mark = Some((star, from + 1));
-                    p = star + 1;
-                    n = from + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern.get(p..).unwrap_or_default().iter().all(|c| *c == '*')
 }
 
 /// What the files of a configuration looked like: time of change and size.
@@ -178,22 +135,6 @@ impl Stamps {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns_match_as_in_a_shell() {
-        for (pattern, name, matches) in [
-            ("*.toml", "a.toml", true),
-            ("*.toml", ".a.toml", false),
-            (".*", ".a", true),
-            ("*.toml", "a.toml.bak", false),
-            ("a?c*", "abcd", true),
-            ("a?c", "ac", false),
-            ("*a*b*", "xxaxxbxx", true),
-            ("*", "", true),
-        ] {
-            assert_eq!(is_match(pattern, name), matches, "{pattern} {name}");
-        }
-    }
 
     #[test]
     fn includes_and_named_files_are_found_beside_the_main_file() {

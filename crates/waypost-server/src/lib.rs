@@ -36,11 +36,14 @@ mod core;
 mod delivery;
 mod files;
 mod maildir;
+mod pattern;
 mod queue_ids;
+mod schedule;
 mod server;
 mod session;
 mod spool;
 mod trace;
+mod way;
 
 pub use files::{LoadError, Loaded, Stamps, load};
 pub use maildir::{Letter, Maildir};

@@ -26,7 +26,8 @@ use waypost_types::{
 };
 
 use crate::core::Core;
-use crate::delivery::{Deliverer, schedule};
+use crate::delivery::Deliverer;
+use crate::schedule::schedule;
 use crate::session::SmtpHandler;
 use crate::spool::{DELIVERERS, Notices, Spool, SpoolError};
 
@@ -45,7 +46,9 @@ pub struct Options {
 #[non_exhaustive]
 pub enum ServerError {
     /// A listener cannot be bound.
-    #[error("listener \"{name}\" cannot listen on {address}: {source}")]
+    #[error(
+        "listener \"{name}\" cannot listen on {address}: {source}; free that address or configure another"
+    )]
     Bind {
         /// The listener, or `admin`.
         name: String,
@@ -250,6 +253,19 @@ impl Server {
                 Ok(Err(error)) => tracing::error!(%error, "the spool did not close cleanly"),
                 Err(error) => tracing::error!(%error, "the spool did not close cleanly"),
             }
+        }
+    }
+}
+
+impl Drop for Server {
+    /// What still runs is cut off; the spool is the same as after a crash, but closed.
+    fn drop(&mut self) {
+        for running in &self.listeners {
+            running.task.abort();
+        }
+        self.dispatcher.abort();
+        if let Some((_, task)) = &self.admin {
+            task.abort();
         }
     }
 }

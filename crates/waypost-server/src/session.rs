@@ -134,8 +134,11 @@ impl SmtpHandler {
         Some(Reply::new(452, (4, 3, 1), "The queue is full; try again later"))
     }
 
-    fn add(&mut self, session: &Session, recipient: Recipient) -> Result<(), Reply> {
+    fn add(&mut self, session: &Session, mut recipient: Recipient) -> Result<(), Reply> {
         let Some(open) = &mut self.open else { return Err(no_transaction()) };
+        if let Some(postmaster) = own_postmaster(&open.policy, &recipient.address) {
+            recipient.address = postmaster;
+        }
         let verdict = open.policy.at_rcpt(&open.transaction, &recipient, open.recipients.len());
         match verdict {
             RcptVerdict::Accept { observed } => {
@@ -264,6 +267,21 @@ impl SmtpHandler {
             header_size: u64::try_from(header_size).unwrap_or(u64::MAX),
         }
     }
+}
+
+/// The postmaster of this server, also meant by `<Postmaster>` alone (RFC 5321 section 4.5.1), where our
+/// name is no domain that receives mail: the one of the verified domain that our name lies in, or else
+/// of the first domain.
+fn own_postmaster(policy: &Policy, recipient: &Mailbox) -> Option<Mailbox> {
+    let hostname = &policy.server.hostname;
+    let is_ours = recipient.local_part().eq_ignore_ascii_case("postmaster")
+        && recipient.domain() == Some(hostname)
+        && policy.receiving(recipient).is_none();
+    let organizations = policy.organizations().iter();
+    let mut domains = organizations.flat_map(|one| &one.domains).filter(|_| is_ours);
+    let first = domains.clone().next();
+    let domain = domains.find(|domain| hostname.is_at_or_below(domain)).or(first)?;
+    Some(Mailbox::postmaster(domain.clone()))
 }
 
 /// A recipient that was refused while others were accepted: nothing is sent, the sender is told.

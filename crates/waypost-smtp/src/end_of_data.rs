@@ -19,7 +19,9 @@ use memchr::{memchr3, memmem};
 /// A message as it came: dot-stuffed, each line ended by CR LF, without the final dot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Data {
-    /// The octets as received, empty or ended by CR LF; [`unstuff`] gives the message itself.
+    /// The octets as received, empty or ended by CR LF; [`unstuff`] gives the message itself. A line
+    /// that came with one dot in front of text came without stuffing: the dot is gone (RFC 5321
+    /// section 4.5.2), so that what is sent on is what was taken.
     pub stuffed: Vec<u8>,
     /// The size of the message itself, in octets, without the stuffed dots (RFC 1870 section 5).
     pub size: u64,
@@ -72,6 +74,8 @@ pub struct DataReader {
     seen: u64,
     /// Dots that stuffing put there.
     dots: u64,
+    /// One of them is followed by text: the client does not stuff.
+    lone_dot: bool,
     limit: u64,
     fault: Option<DataFault>,
 }
@@ -81,7 +85,8 @@ impl DataReader {
     #[must_use]
     pub fn new(limit: u64) -> Self {
         let stuffed = Vec::new();
-        Self { state: State::LineStart, stuffed, seen: 0, dots: 0, limit, fault: None }
+        let state = State::LineStart;
+        Self { state, stuffed, seen: 0, dots: 0, lone_dot: false, limit, fault: None }
     }
 
     /// Reads up to the end of the message; returns how many octets of `bytes` belong to it.
@@ -126,6 +131,9 @@ impl DataReader {
         }
         let size = self.size();
         self.stuffed.truncate(self.stuffed.len().saturating_sub(FINAL_DOT));
+        if self.lone_dot {
+            self.stuffed = stuff(&unstuff(&self.stuffed)).into_owned();
+        }
         Ok(Data { stuffed: self.stuffed, size })
     }
 
@@ -154,6 +162,7 @@ impl DataReader {
         }
         if matches!(self.state, State::Dot | State::DotCr) {
             self.dots += 1;
+            self.lone_dot |= octet != b'.';
         }
         if matches!(self.state, State::Cr | State::DotCr) {
             self.blame(DataFault::BareCr);
@@ -276,7 +285,8 @@ mod tests {
             ("\r\n.\r\n", ok("\r\n")),
             ("..\r\n.\r\n", ok("..\r\n")),
             ("...\r\na\r\n.\r\n", ok("...\r\na\r\n")),
-            (".a\r\n.\r\n", ok(".a\r\n")),
+            (".a\r\n.\r\n", ok("a\r\n")),
+            (".a\r\n..b\r\n.\r\n", ok("a\r\n..b\r\n")),
             ("a.\r\n.\r\n", ok("a.\r\n")),
             ("\u{e9}\r\n.\r\n", ok("\u{e9}\r\n")),
             ("a\r\n.", None),
@@ -386,7 +396,7 @@ mod tests {
                 let plain = String::from_utf8_lossy(body).replace("\r\n", "");
                 prop_assert_eq!(found.is_ok(), !plain.contains(['\r', '\n', '\0']));
                 if let Ok(data) = found {
-                    prop_assert_eq!(data.stuffed, body);
+                    prop_assert_eq!(data.stuffed, stuff(&unstuff(body)).into_owned());
                 }
             }
         }

@@ -1,19 +1,40 @@
 //! SMTP and LMTP as state machines without I/O: octets and time in, octets and events out.
 //!
-//! **In:** octets of a peer in chunks of any size, moments, answers of the application. **Out:**
-//! octets for the peer, events, deadlines. **Units:** octets,
-//! [`Timestamp`](waypost_types::Timestamp). **Bounds:** named at each module; memory is bounded for
-//! any octets. **Errors:** what a peer does wrong is a reply or an outcome; only
-//! [`end_of_data`] and [`mod@line`] have error types. **Source:** RFC 5321 and the extensions named at
-//! each module; D6, D14, D15.
+//! **In:** a peer's octets in chunks of any size, moments, answers of the application. **Out:**
+//! octets for the peer, events, deadlines: a [`server`], a [`client`], and what both are made of, the
+//! scanner for the [`end_of_data`] and the splitter of [lines](mod@line).
 //!
-//! **Not done here:** sockets, TLS, DNS, clocks (`waypost-net` has them).
+//! **Units:** octets, [`Timestamp`](waypost_types::Timestamp). **Bounds:** named at each module;
+//! memory is bounded for any octets, and the same octets in other chunks give the same events.
+//! **Errors:** what a peer does wrong is a reply, an outcome or a cause of closing; error types are
+//! for a caller's mistakes and for the parts. **Source:** RFC 5321 and the extensions named at each
+//! module; RFC 2033 (LMTP); A5, A9, B3, D6, D14, D15.
+//!
+//! **Not here:** sockets, TLS, DNS and clocks (`waypost-net` has them); what to accept, where to
+//! route.
+//!
+//! # Example
 //!
 //! ```
-//! use waypost_smtp::end_of_data::{stuff, unstuff};
+//! use waypost_smtp::server::{Event, Server, Settings};
+//! use waypost_types::{Reply, Timestamp};
 //!
-//! assert_eq!(stuff(b".a\r\n").as_ref(), b"..a\r\n");
-//! assert_eq!(unstuff(b"..a\r\n").as_ref(), b".a\r\n");
+//! let now = Timestamp::from_millis(0);
+//! let settings = Settings::new("mx.solarmora.com".parse()?);
+//! let mut server = Server::new(settings.into(), now);
+//! assert_eq!(server.poll_event(now), Some(Event::Connect));
+//! server.accept(now);
+//! server.handle_bytes(now, b"EHLO client.example\r\nMAIL FROM:<a@b.example>\r\n");
+//! while let Some(event) = server.poll_event(now) {
+//!     match event {
+//!         Event::Mail { .. } => server.answer(now, Reply::new(550, (5, 7, 1), "Not today")),
+//!         _ => server.accept(now),
+//!     }
+//! }
+//! let replies = server.take_output();
+//! assert!(replies.starts_with(b"220 mx.solarmora.com ESMTP\r\n250-mx.solarmora.com"));
+//! assert!(replies.ends_with(b"550 5.7.1 Not today\r\n"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 pub mod client;

@@ -135,6 +135,20 @@ fn a_message_that_moves_puts_off_its_time_out_by_blocks_only() {
     assert_eq!(client.poll_timeout(), Some(Timestamp::from_millis(660_000)));
 }
 
+#[test]
+fn a_closed_client_has_nothing_to_say() {
+    for end in [
+        |client: &mut Client| client.lost("gone"),
+        |client: &mut Client| client.receive(NOW, b"221 bye\r\n"),
+    ] {
+        let mut client = ready(b"250 mx.example\r\n", Protocol::Smtp);
+        client.quit(NOW);
+        end(&mut client); // before QUIT was written
+        assert_eq!(events(&mut client), [Event::Quit]);
+        assert_eq!(client.transmit().count(), 0);
+    }
+}
+
 /// What a peer may do next.
 #[derive(Clone, Debug)]
 enum Act {

@@ -1,12 +1,12 @@
 //! The store on disk of the mail queue, and the one thread that writes it.
 //!
-//! **In:** records of events and bodies ([`waypost_queue::Record`]). **Out:** an answer for each one once it
-//! is on disk; after a restart, the events to fold ([`waypost_queue::Recovery`]).
+//! **In:** records of events and bodies ([`waypost_queue::Record`]). **Out:** an answer for each one,
+//! once it is on disk; after a restart, the events to fold ([`waypost_queue::Recovery`]).
 //!
 //! **Units:** sizes are octets. **Bounds:** what waits for the disk is bounded by
 //! [`CommitterOptions::waiting`]; the store keeps 16 octets of memory for each unfinished message that
 //! was tried, 4 MiB of cache and up to 24 MiB not yet sorted. **Errors:**
-//! [`waypost_queue::StoreError`], [`CommitError`]. **Source:** requirements O1, D13, A12; `SPOOL.md` has the
+//! [`waypost_queue::StoreError`], [`CommitError`]. **Source:** requirements O1, D13, A12; `docs/SPOOL.md` has the
 //! states, the format and what a crash leaves at each point.
 //!
 //! **Not here:** what is owed and when (`waypost-queue`); any decision.

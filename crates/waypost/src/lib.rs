@@ -1,8 +1,24 @@
 //! Mail routing one can embed: this facade re-exports the Waypost crates and adds nothing.
 //!
-//! **In and out:** see each module. **Features:** one for each crate; `config`, `inbound`, `queue`,
-//! `relay`, `route`, `rules` and `smtp` are on by default and do no I/O; `store`, `net` and `server`
-//! do. A crate can as well be added alone under its own name.
+//! **In**, **out**, **units**, **bounds**, **errors** and **source** are said at the head of each
+//! module, in this order. **Not here:** any code; a crate can as well be added alone under its own
+//! name, as the examples of the README do.
+//!
+//! # Features
+//!
+//! One for each crate. `config`, `inbound`, `queue`, `relay`, `route`, `rules` and `smtp` are on by
+//! default and do no I/O; `store`, `net` and `server` do. [`types`] is always there.
+//!
+//! # Example
+//!
+//! ```
+//! use waypost::types::{Mailbox, Reply};
+//!
+//! let marie: Mailbox = "marie@solarmora.com".parse()?;
+//! let reply = Reply::new(550, (5, 1, 1), &format!("{marie} is not here"));
+//! assert_eq!(reply.to_string(), "550 5.1.1 marie@solarmora.com is not here");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #[cfg(feature = "config")]
 pub use waypost_config as config;
@@ -25,3 +41,8 @@ pub use waypost_smtp as smtp;
 #[cfg(feature = "store")]
 pub use waypost_store as store;
 pub use waypost_types as types;
+
+/// The examples of the README, so that they are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

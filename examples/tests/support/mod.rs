@@ -1,5 +1,11 @@
 //! Runs the binary.
 
+#![allow(dead_code, reason = "no test program uses all of it")]
+
+pub(crate) mod serving;
+pub(crate) mod sink;
+pub(crate) mod smtp_client;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -47,7 +53,6 @@ pub(crate) fn waypost(arguments: &[&str], stdin: &str) -> Ran {
 }
 
 /// A file of the workspace, as text.
-#[allow(dead_code, reason = "not every test program reads one")]
 pub(crate) fn file(path: &str) -> String {
     let root: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", path].iter().collect();
     std::fs::read_to_string(root).unwrap()

@@ -1,7 +1,7 @@
 //! The keys of the format as data: names, types, defaults, requirements and documentation.
 //!
-//! The reference and the JSON schema are generated from them, and they come from the very tables that
-//! read a file, so none of the three can differ.
+//! They come from the very tables that read a file, so that a reference or a schema generated from
+//! them cannot differ from what is read.
 
 /// A key of the format.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,10 +7,11 @@
 //! [`SystemResolver`] asks the system's name servers or a list of servers, and caches by TTL;
 //! [`StaticResolver`] answers from a table, for tests.
 //!
-//! **Bounds:** [`DnsLimits`] bounds the time of an answer, [`MAX_HOSTS`] and [`MAX_ADDRESSES`] the
-//! size of [`NextHops`], [`MAX_RECORDS`] the records read from an answer; CNAME chains are followed
-//! up to a depth of 8. **Errors:** [`DnsError`] for one question, a `Failure` with code and scope for
-//! next hops. **Source:** A4; RFC 5321 section 5.1, RFC 7505 (null MX).
+//! **Units:** [`Duration`](std::time::Duration). **Bounds:** [`DnsLimits`] bounds the time of an
+//! answer, [`MAX_HOSTS`] and [`MAX_ADDRESSES`] the size of [`NextHops`], [`MAX_RECORDS`] the records
+//! read from an answer; CNAME chains are followed up to a depth of 8. **Errors:** [`DnsError`] for one
+//! question, a `Failure` with code and scope for next hops. **Source:** A4; RFC 5321 section 5.1, RFC
+//! 7505 (null MX).
 //!
 //! **Not here:** no DNSSEC validation; no connection to a host.
 

@@ -10,7 +10,7 @@
 //! never ends the listener; an error of one connection ends that one and is told to its handler.
 //! **Source:** RFC 5321, RFC 3207, RFC 8314; D6, D15.
 //!
-//! **Not done here:** what to accept, loading certificates, PROXY and XCLIENT.
+//! **Not here:** what to accept, loading certificates, PROXY and XCLIENT.
 //!
 //! # Example
 //!

@@ -269,6 +269,7 @@ impl Client {
             State::Busy(_) => self.run_reply(reply),
             State::Quit => {
                 self.state = State::Closed;
+                self.outbox.clear();
                 self.events.push_back(Event::Quit);
             }
             // No reply is due in these.
@@ -466,6 +467,7 @@ impl Client {
             State::Quit => {
                 self.state = State::Closed;
                 self.deadline = None;
+                self.outbox.clear();
                 self.events.push_back(Event::Quit);
                 return;
             }

@@ -28,7 +28,7 @@
 //! a TLS handshake having an effect behind it; a message ended by anything but CR LF `.` CR LF, or
 //! handed over in part or twice; a command that gets no reply, or two.
 //!
-//! **Not done here:** I/O, limits across connections, what to accept. CHUNKING is not announced.
+//! **Not here:** I/O, limits across connections, what to accept. CHUNKING is not announced.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! `waypost hash-password`.
 
-use std::io::{self, BufRead as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use serde::Serialize;
 
@@ -21,6 +21,9 @@ struct Hashed {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
+    if io::stdin().is_terminal() {
+        write!(io::stderr(), "Password (shown as you type it): ")?;
+    }
     let mut line = Vec::new();
     let read = io::stdin().lock().read_until(b'\n', &mut line);
     read.map_err(|error| Failure::Input(format!("stdin cannot be read: {error}")))?;

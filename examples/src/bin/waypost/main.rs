@@ -5,7 +5,13 @@
 
 mod answer;
 mod batch;
+mod check;
+mod configuration;
+mod demo;
+mod explain;
 mod hash_password;
+mod pick_host;
+mod quota;
 mod received;
 mod serve;
 mod source_ip;
@@ -31,20 +37,30 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Arguments),
+    Check(check::Arguments),
+    Explain(explain::Arguments),
     SourceIp(source_ip::Arguments),
     Received(received::Arguments),
+    PickHost(pick_host::Arguments),
     TestTag(test_tag::Arguments),
+    Quota(quota::Arguments),
     HashPassword(hash_password::Arguments),
     Serve(serve::Arguments),
 }
 
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::SourceIp(arguments) => source_ip::run(&arguments),
         Command::Received(arguments) => received::run(&arguments),
+        Command::PickHost(arguments) => pick_host::run(&arguments),
         Command::TestTag(arguments) => test_tag::run(&arguments),
+        Command::Quota(arguments) => quota::run(&arguments),
         Command::HashPassword(arguments) => hash_password::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
     };
     answer::exit(ended)
 }

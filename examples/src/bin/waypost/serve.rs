@@ -1,14 +1,15 @@
 //! `waypost serve`: runs the server until it is told to stop.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use waypost_config::run_expectations;
-use waypost_server::{LoadError, Loaded, Options, Server, Stamps, load};
+use waypost_server::{Loaded, Options, Server, Stamps, load};
 
 use crate::answer::{Answer, Failure};
+use crate::configuration::unusable;
 
 /// How long transactions and deliveries in progress may take at the end.
 const GRACE: Duration = Duration::from_secs(30);
@@ -28,7 +29,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     start_log(arguments.json);
-    let loaded = load(&arguments.config).map_err(unusable)?;
+    let loaded = load(&arguments.config).map_err(|error| Failure::Input(unusable(&error)))?;
     let shown = loaded.report.render(false);
     if !shown.is_empty() {
         eprint!("{shown}");
@@ -40,29 +41,46 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     let runtime =
         runtime.map_err(|error| Failure::Input(format!("the system gives no threads: {error}")))?;
     runtime.block_on(async {
+        // Before `ready`: whoever waited for it may send a signal at once.
+        let signals = Signals::listen()
+            .map_err(|error| Failure::Input(format!("signals cannot be heard: {error}")))?;
         let started = Server::start(Options { policy, base, resolver: None }).await;
         let server = started.map_err(|error| Failure::Input(error.to_string()))?;
         for (name, address) in server.addresses() {
             tracing::info!(name, %address, "listening");
         }
         eprintln!("ready");
-        let lived = live(&server, &arguments.config, stamps).await;
-        lived.map_err(|error| Failure::Input(format!("signals cannot be heard: {error}")))?;
+        live(&server, &arguments.config, stamps, signals).await;
         server.stop(GRACE).await;
         Ok(Answer::Done)
     })
 }
 
+/// The signals that are acted on.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
 /// Until SIGTERM or SIGINT; reloads on the way.
-async fn live(server: &Server, config: &PathBuf, mut stamps: Stamps) -> std::io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+async fn live(server: &Server, config: &Path, mut stamps: Stamps, signals: Signals) {
+    let Signals { mut hangup, mut terminate, mut interrupt } = signals;
     let mut look = tokio::time::interval(LOOK);
     loop {
         let who = tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return,
+            _ = interrupt.recv() => return,
             _ = hangup.recv() => "SIGHUP".to_owned(),
             _ = look.tick() => {
                 let before = stamps.clone();
@@ -81,7 +99,7 @@ async fn live(server: &Server, config: &PathBuf, mut stamps: Stamps) -> std::io:
 }
 
 /// Who changed the file: its owner (A12).
-fn owner(config: &PathBuf) -> String {
+fn owner(config: &Path) -> String {
     use std::os::unix::fs::MetadataExt;
     match std::fs::metadata(config) {
         Ok(found) => format!("owner of {} (uid {})", config.display(), found.uid()),
@@ -90,12 +108,12 @@ fn owner(config: &PathBuf) -> String {
 }
 
 /// Whole or not at all: whatever is wrong leaves the running policy in place.
-async fn reload(server: &Server, config: &PathBuf, stamps: &mut Stamps, who: &str) {
-    let path = config.clone();
+async fn reload(server: &Server, config: &Path, stamps: &mut Stamps, who: &str) {
+    let path = config.to_path_buf();
     let loaded = match tokio::task::spawn_blocking(move || load(&path)).await {
         Ok(Ok(loaded)) => loaded,
         Ok(Err(error)) => {
-            tracing::error!(error = %unusable(error), "reload: the running configuration stays");
+            tracing::error!(error = %unusable(&error), "reload: the running configuration stays");
             return;
         }
         Err(error) => {
@@ -123,15 +141,6 @@ async fn reload(server: &Server, config: &PathBuf, stamps: &mut Stamps, who: &st
     match server.reload(Arc::clone(&policy), who).await {
         Ok(()) => tracing::info!(version, who, "reloaded"),
         Err(error) => tracing::error!(%error, "reload: the running configuration stays"),
-    }
-}
-
-fn unusable(error: LoadError) -> Failure {
-    match &error {
-        LoadError::NotToml(not_toml) => {
-            Failure::Input(format!("{error}\n{}", not_toml.report.render(false)))
-        }
-        _ => Failure::Input(error.to_string()),
     }
 }
 

@@ -125,8 +125,7 @@ fn files(arguments: &Arguments) -> Result<Answer, Failure> {
         allow_private: arguments.allow_private,
         ..GatewaySettings::default()
     };
-    let gateway = compiled(settings.clone())
-        .map_err(|error| Failure::Input(error.replace("addresses[", "--gateway [")))?;
+    let gateway = compiled(settings.clone()).map_err(|error| Failure::Input(options(&error)))?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut ended = Answer::Done;
     for file in &arguments.files {
@@ -141,6 +140,11 @@ fn files(arguments: &Arguments) -> Result<Answer, Failure> {
     }
     out.flush()?;
     Ok(ended)
+}
+
+/// The error with the options' names for those of the settings.
+fn options(error: &str) -> String {
+    error.replace("addresses[", "--gateway [").replace("allow_private = true", "--allow-private")
 }
 
 fn one_file(

@@ -1,0 +1,123 @@
+//! The hosts that a delivery may go to, as the policy now in force has them (A12).
+
+use std::path::Path;
+
+use waypost_config::policy::Policy;
+use waypost_net::dns::Lookup;
+use waypost_net::tls::Roots;
+use waypost_route::{Attempts, OnTlsFailure, Route, TlsPolicy};
+use waypost_smtp::client::Protocol;
+use waypost_types::{
+    Delivery, Destination, Failure, FailureScope, Host, HostPort, Outcome, Reply, TlsDemand,
+};
+
+/// One host to try, and how.
+pub(crate) struct Target {
+    pub(crate) at: HostPort,
+    pub(crate) lookup: Lookup,
+    pub(crate) tls: TlsPolicy,
+}
+
+/// The hosts of a destination, in order, and what holds for all of them.
+pub(crate) struct Way<'p> {
+    pub(crate) targets: Vec<Target>,
+    pub(crate) protocol: Protocol,
+    pub(crate) roots: Roots,
+    on_tls_failure: OnTlsFailure,
+    /// The route's order, which judges failures; `None` for a gateway and for MX hosts.
+    attempts: Option<Attempts<'p>>,
+}
+
+impl<'p> Way<'p> {
+    /// The way of a delivery. `order` draws the order of a route's hosts; the paths of roots begin at
+    /// `base`.
+    ///
+    /// # Errors
+    /// A failure that defers: the configuration no longer has what the delivery names.
+    pub(crate) fn of(
+        delivery: &Delivery,
+        policy: &'p Policy,
+        base: &Path,
+        order: impl Fn(&'p Route) -> Attempts<'p>,
+    ) -> Result<Self, Failure> {
+        let gone = |what: String| local(&format!("{what} is no longer configured"));
+        let by_route = |route| Self::by_route(route, order(route), delivery.tls, base);
+        match &delivery.destination {
+            Destination::Gateway(at) => Ok(Self::single(at.clone(), Lookup::Host, delivery.tls)),
+            Destination::Route { organization, route } => {
+                let found = policy.organization(organization).and_then(|o| o.routes.get(route));
+                found.map(|route| by_route(route)).ok_or_else(|| gone(format!("route \"{route}\"")))
+            }
+            Destination::Mailbox { organization } => {
+                let owner = policy.organization(organization);
+                let owner = owner.ok_or_else(|| gone(format!("organization {organization}")))?;
+                let name = owner.mailbox_route.as_ref();
+                let found = name.and_then(|name| owner.routes.get(name));
+                found
+                    .map(|route| by_route(route))
+                    .ok_or_else(|| gone("the mailbox route".to_owned()))
+            }
+            _ => {
+                let at = HostPort::new(delivery.recipient.host().clone(), policy.server.mx_port);
+                let lookup = match at.host {
+                    Host::Name(_) => Lookup::DomainMx,
+                    Host::Ip(_) => Lookup::Host,
+                };
+                Ok(Self::single(at, lookup, delivery.tls))
+            }
+        }
+    }
+
+    fn single(at: HostPort, lookup: Lookup, demand: TlsDemand) -> Self {
+        let tls = TlsPolicy::OPPORTUNISTIC.with_demand(demand);
+        Self {
+            targets: vec![Target { at, lookup, tls }],
+            protocol: Protocol::Smtp,
+            roots: Roots::System,
+            on_tls_failure: OnTlsFailure::Bounce,
+            attempts: None,
+        }
+    }
+
+    fn by_route(route: &Route, attempts: Attempts<'p>, demand: TlsDemand, base: &Path) -> Self {
+        let lookup = if route.mx_lookup() { Lookup::HostMx } else { Lookup::Host };
+        let target = |host: &&waypost_route::RouteHost| Target {
+            at: host.at().clone(),
+            lookup,
+            tls: host.tls().with_demand(demand),
+        };
+        Self {
+            targets: attempts.order.iter().map(target).collect(),
+            protocol: match route.protocol() {
+                waypost_route::Protocol::Smtp => Protocol::Smtp,
+                waypost_route::Protocol::Lmtp => Protocol::Lmtp,
+            },
+            roots: match route.roots() {
+                None => Roots::System,
+                Some(file) => Roots::File(base.join(file)),
+            },
+            on_tls_failure: route.on_tls_failure(),
+            attempts: Some(attempts),
+        }
+    }
+
+    /// What becomes of a recipient that no host took (A9, A10).
+    pub(crate) fn outcome(&self, failures: &[Failure]) -> Outcome {
+        if let Some(attempts) = &self.attempts {
+            return attempts.outcome(failures, self.on_tls_failure);
+        }
+        match failures.last() {
+            None => Outcome::Deferred(local("no host could be tried now")),
+            Some(last) if last.scope == FailureScope::Tls => {
+                let reply = Reply::new(550, (5, 7, 5), last.reply.text());
+                Outcome::Failed(Failure { reply, ..last.clone() })
+            }
+            Some(last) => Outcome::Deferred(last.clone()),
+        }
+    }
+}
+
+/// A failure of our own that defers.
+pub(crate) fn local(text: &str) -> Failure {
+    Failure { scope: FailureScope::Host, host: None, reply: Reply::new(451, (4, 3, 0), text) }
+}

@@ -1,0 +1,152 @@
+//! `waypost check`: what is wrong or doubtful in a configuration, and its own tests.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use waypost_config::diagnostics::{Report, Severity};
+use waypost_config::policy::Policy;
+use waypost_config::{Tested, run_expectations};
+use waypost_server::{LoadError, Loaded, load};
+
+use crate::answer::{Answer, Failure};
+use crate::{batch, configuration, table};
+
+/// Columns for what came where it was expected.
+const CAME_WIDTH: usize = 60;
+
+/// Check a configuration: errors, warnings and its `[[expect]]` tests (O7)
+///
+/// Exit status: 0 usable, warnings included; 1 a rule is broken, a key is unknown or of the wrong
+/// type, or a test fails; 2 a file is missing, unreadable or not TOML.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The configuration's main file
+    #[arg(value_name = "CONFIG")]
+    config: String,
+    /// Look up the SPF and MX records of the domains (B4); not there yet
+    #[arg(long)]
+    dns: bool,
+    /// Answer one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Reply<'a> {
+    file: &'a str,
+    usable: bool,
+    version: Option<&'a str>,
+    diagnostics: Box<RawValue>,
+    expect: Vec<ExpectReply<'a>>,
+}
+
+#[derive(Serialize)]
+struct ExpectReply<'a> {
+    description: &'a str,
+    ok: bool,
+    expected: &'a str,
+    came: &'a str,
+    at: String,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
+    if arguments.dns {
+        return Err(Failure::Input(
+            "check --dns cannot look up DNS records yet (B4); leave --dns out".to_owned(),
+        ));
+    }
+    match load(Path::new(&arguments.config)) {
+        Ok(loaded) => checked(arguments, &loaded),
+        Err(LoadError::NotToml(not_toml)) if arguments.json => {
+            write_json(arguments, None, &not_toml.report, &[])?;
+            Ok(Answer::Unusable)
+        }
+        Err(error) => Err(Failure::Input(configuration::unusable(&error))),
+    }
+}
+
+fn checked(arguments: &Arguments, loaded: &Loaded) -> Result<Answer, Failure> {
+    let policy = loaded.policy.as_deref();
+    let tests = policy.map(|policy| run_expectations(policy, &loaded.raw)).unwrap_or_default();
+    if arguments.json {
+        write_json(arguments, policy.map(Policy::version), &loaded.report, &tests)?;
+    } else {
+        write_text(&arguments.config, loaded, &tests)?;
+    }
+    let usable = policy.is_some() && tests.iter().all(|test| test.passed);
+    Ok(if usable { Answer::Done } else { Answer::No })
+}
+
+fn write_json(
+    arguments: &Arguments,
+    version: Option<&str>,
+    report: &Report,
+    tests: &[Tested],
+) -> Result<(), Failure> {
+    let reply = Reply {
+        file: &arguments.config,
+        usable: version.is_some() && tests.iter().all(|test| test.passed),
+        version,
+        diagnostics: RawValue::from_string(report.json()).map_err(io::Error::from)?,
+        expect: tests
+            .iter()
+            .map(|test| ExpectReply {
+                description: &test.description,
+                ok: test.passed,
+                expected: &test.expected,
+                came: &test.came,
+                at: report.locate(test.place),
+            })
+            .collect(),
+    };
+    batch::write_line(&mut io::stdout().lock(), &reply)
+}
+
+fn write_text(path: &str, loaded: &Loaded, tests: &[Tested]) -> io::Result<()> {
+    let stdout = io::stdout();
+    let colour = stdout.is_terminal();
+    let mut out = io::BufWriter::new(stdout.lock());
+    write!(out, "{}", loaded.report.render(colour))?;
+    if !tests.is_empty() {
+        let rows: Vec<_> = tests.iter().map(|test| row(&loaded.report, test)).collect();
+        table::write(&mut out, "", ["", "test", "expected", "came"], &rows)?;
+        writeln!(out)?;
+    }
+    writeln!(out, "{path}: {}", summary(loaded, tests))?;
+    out.flush()
+}
+
+fn row(report: &Report, test: &Tested) -> [String; 4] {
+    let (mark, came) = match test.passed {
+        true => ("ok", table::shown(test.came.as_bytes(), CAME_WIDTH)),
+        false => ("FAILED", format!("{}  (test at {})", test.came, report.locate(test.place))),
+    };
+    [mark.to_owned(), test.description.to_string(), test.expected.clone(), came]
+}
+
+fn summary(loaded: &Loaded, tests: &[Tested]) -> String {
+    let found = loaded.report.diagnostics();
+    let errors = found.iter().filter(|one| one.severity == Severity::Error).count();
+    let warnings = counted(found.len() - errors, "warning");
+    let failed = tests.iter().filter(|test| !test.passed).count();
+    match (errors, failed) {
+        (0, 0) if tests.is_empty() => format!("usable; {warnings}, no [[expect]] tests"),
+        (0, 0) => format!("usable; {warnings}, {} passed", counted(tests.len(), "test")),
+        (0, _) => {
+            format!("not usable; {failed} of {} failed, {warnings}", counted(tests.len(), "test"))
+        }
+        _ if loaded.raw.expect.items.is_empty() => {
+            format!("not usable; {}, {warnings}", counted(errors, "error"))
+        }
+        _ => format!("not usable; {}, {warnings}, tests not run", counted(errors, "error")),
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}

@@ -1,0 +1,134 @@
+//! `waypost explain`: what would become of a message, and why (C9).
+
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+
+use serde::Deserialize;
+use waypost_config::policy::{DryRun, DryRunError, Explanation, Policy};
+use waypost_types::TlsState;
+
+use crate::answer::{self, Answer, Failure};
+use crate::{batch, configuration};
+
+/// Explain what would become of a message, without sending anything (C9)
+///
+/// A live session is played: the server's own `Received` line is not in the message. Exit status: 0
+/// some recipient is accepted, 1 all are refused.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The configuration's main file
+    #[arg(value_name = "CONFIG")]
+    config: String,
+    /// The message, or its header alone; `-` is stdin
+    #[arg(value_name = "MESSAGE.eml", required_unless_present = "batch")]
+    message: Option<String>,
+    /// The client's address
+    #[arg(long, value_name = "IP", required_unless_present = "batch")]
+    client_ip: Option<IpAddr>,
+    /// The listener it connects to [default: the first for inbound mail, or with --auth for relaying]
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+    /// The envelope sender; "" or <> is the null sender
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "batch")]
+    from: Option<String>,
+    /// A recipient; may be repeated
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "batch")]
+    to: Vec<String>,
+    /// The name that the client gives in EHLO
+    #[arg(long, value_name = "NAME")]
+    helo: Option<String>,
+    /// The user that the client has authenticated as; counts inside TLS only (D6)
+    #[arg(long, value_name = "USER")]
+    auth: Option<String>,
+    /// The session is inside TLS
+    #[arg(long)]
+    tls: bool,
+    /// Answer one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Read JSON lines {"id", "client_ip", "listener", "helo", "auth", "tls", "mail_from", "rcpt_to",
+    /// "message"} on stdin and answer one each
+    #[arg(long, conflicts_with_all = ["message", "client_ip", "listener", "from", "to", "helo", "auth", "tls"])]
+    batch: bool,
+}
+
+#[derive(Deserialize)]
+struct Question {
+    client_ip: IpAddr,
+    #[serde(default)]
+    listener: Option<String>,
+    #[serde(default)]
+    helo: Option<String>,
+    #[serde(default)]
+    auth: Option<String>,
+    #[serde(default)]
+    tls: Option<bool>,
+    mail_from: Option<String>,
+    rcpt_to: Vec<String>,
+    message: String,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
+    let policy = configuration::policy(&arguments.config)?;
+    if arguments.batch {
+        return batch::run(|question: Question| answer(&policy, &question));
+    }
+    one(arguments, &policy)
+}
+
+fn answer(policy: &Policy, question: &Question) -> Result<Explanation, DryRunError> {
+    policy.explain(&DryRun {
+        client_ip: question.client_ip,
+        listener: question.listener.as_deref(),
+        helo: question.helo.as_deref(),
+        auth: question.auth.as_deref(),
+        tls: tls(question.tls == Some(true)),
+        mail_from: question.mail_from.as_deref().unwrap_or(""),
+        rcpt_to: question.rcpt_to.iter().map(String::as_str).collect(),
+        message: question.message.as_bytes(),
+    })
+}
+
+fn one(arguments: &Arguments, policy: &Policy) -> Result<Answer, Failure> {
+    let (Some(message), Some(client_ip), Some(from)) =
+        (&arguments.message, arguments.client_ip, &arguments.from)
+    else {
+        return Err(Failure::Input("give --client-ip, --from, --to and a message".to_owned()));
+    };
+    let message = answer::read_file(message)?;
+    let explanation = policy.explain(&DryRun {
+        client_ip,
+        listener: arguments.listener.as_deref(),
+        helo: arguments.helo.as_deref(),
+        auth: arguments.auth.as_deref(),
+        tls: tls(arguments.tls),
+        mail_from: from,
+        rcpt_to: arguments.to.iter().map(String::as_str).collect(),
+        message: &message,
+    });
+    let explanation = explanation.map_err(|error| Failure::Input(options(&error.to_string())))?;
+    let mut out = io::stdout().lock();
+    if arguments.json {
+        batch::write_line(&mut out, &explanation)?;
+    } else {
+        write!(out, "{}", explanation.to_text())?;
+        if arguments.auth.is_some() && !arguments.tls {
+            writeln!(out, "\nnote  --auth counts inside TLS only (D6); add --tls")?;
+        }
+    }
+    let stored = explanation.replies.data.is_some_and(|reply| reply.starts_with('2'));
+    Ok(if stored { Answer::Done } else { Answer::No })
+}
+
+fn tls(encrypted: bool) -> TlsState {
+    if encrypted { TlsState::Encrypted } else { TlsState::Clear }
+}
+
+/// The error with the options' names for those of the batch form.
+fn options(error: &str) -> String {
+    error
+        .replace("mail_from:", "--from:")
+        .replace("rcpt_to:", "--to:")
+        .replace("auth:", "--auth:")
+        .replace("`listener`", "--listener")
+}

@@ -1,0 +1,68 @@
+//! What a crate draws in when it is added alone, as `cargo tree` tells it.
+
+#![allow(clippy::unwrap_used, reason = "a test says what it means")]
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// The names of all crates, own ones included, that `package` is built with on this machine.
+fn tree(package: &str, options: &[&str]) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--package", package, "--edges", "normal"])
+        .args(["--prefix", "none", "--format", "{p}"])
+        .args(options)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo tree of {package}: {errors}");
+    let lines = String::from_utf8(output.stdout).unwrap();
+    lines.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+fn outside(crates: BTreeSet<String>) -> Vec<String> {
+    crates.into_iter().filter(|name| !name.starts_with("waypost")).collect()
+}
+
+#[test]
+fn pure_crates_draw_in_no_runtime_tls_or_dns() {
+    let pure = ["types", "inbound", "route", "rules", "relay", "queue", "smtp", "config"];
+    for name in pure.map(|name| format!("waypost-{name}")) {
+        let crates = tree(&name, &["--all-features"]);
+        assert!(crates.contains(&name), "{crates:?}");
+        let unwanted =
+            ["tokio", "mio", "rustls", "ring", "hickory", "socket2", "fjall", "getrandom"];
+        let found: Vec<_> = crates
+            .iter()
+            .filter(|found| unwanted.iter().any(|unwanted| found.starts_with(unwanted)))
+            .collect();
+        assert!(found.is_empty(), "{name} draws in {found:?}");
+    }
+}
+
+#[test]
+fn inbound_needs_few_crates() {
+    let name = "waypost-inbound";
+    let direct = ["ipnet", "memchr", "regex", "thiserror"];
+    assert_eq!(outside(tree(name, &["--depth", "1"])), direct);
+    let with_serde = ["ipnet", "memchr", "regex", "serde", "thiserror"];
+    assert_eq!(outside(tree(name, &["--depth", "1", "--all-features"])), with_serde);
+    // The parts of `regex`, and what the derive macros of `thiserror` are built with.
+    let all = [
+        "aho-corasick",
+        "ipnet",
+        "memchr",
+        "proc-macro2",
+        "quote",
+        "regex",
+        "regex-automata",
+        "regex-syntax",
+        "syn",
+        "thiserror",
+        "thiserror-impl",
+        "unicode-ident",
+    ];
+    assert_eq!(outside(tree(name, &[])), all);
+    let own = |name: &String| name.starts_with("waypost");
+    assert_eq!(tree(name, &[]).iter().filter(|name| own(name)).count(), 2, "itself and types");
+}

@@ -1,0 +1,80 @@
+//! The small programs beside the binary run and say what their heads promise.
+
+#![allow(clippy::unwrap_used, reason = "a test says what it means")]
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+/// Runs a program; what it printed, and whether it was content.
+fn run(program: &str, arguments: &[&str], input: &str) -> (String, bool) {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // A program that does not read its input may be gone already.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    (String::from_utf8(output.stdout).unwrap(), output.status.success())
+}
+
+#[test]
+fn each_program_says_what_it_should() {
+    let header = "Received: from a (b [192.0.2.55]) by c; d\r\n\
+                  Received: from d (e [203.0.113.5]) by f; g\r\n\r\n";
+    let talk = "EHLO me\nMAIL FROM:<a@b.example>\nRCPT TO:<c@d.example>\nDATA\nhello\n.\nQUIT\n";
+    let spool = tempfile::tempdir().unwrap();
+    let spool = spool.path().to_str().unwrap();
+    let table: &[(&str, &[&str], &str, &[&str])] = &[
+        (
+            env!("CARGO_BIN_EXE_source_ip_of"),
+            &["192.0.2.2,192.0.2.55", "192.0.2.2"],
+            header,
+            &["203.0.113.5 (first-external, check SPF)", "192.0.2.55", "gateway", "chosen"],
+        ),
+        (
+            env!("CARGO_BIN_EXE_pick_host"),
+            &["a.example=60", "b.example=40", "--", "dr.example=100"],
+            "",
+            &["a.example:25", "60.0 % expected", "100.0 % expected", "in pause until"],
+        ),
+        (
+            env!("CARGO_BIN_EXE_why_there"),
+            &["marie@solarmora.com", "paul@partner.example"],
+            "",
+            &["goes to the mailbox system", "archive@solarmora.com", "Split delivery: it affects"],
+        ),
+        (env!("CARGO_BIN_EXE_why_there"), &[], "", &["goes to exchange", "it matches"]),
+        (env!("CARGO_BIN_EXE_relay_day"), &["20"], "", &["refused", "550 5.7.1", "of 1300, room"]),
+        (
+            env!("CARGO_BIN_EXE_bounce"),
+            &[],
+            "",
+            &["to marie@solarmora.com", "multipart/report", "b@elsewhere.example", "5.1.1"],
+        ),
+        (env!("CARGO_BIN_EXE_bounce"), &["450", "4.2.1", "later"], "", &["tried again at 2020-"]),
+        (env!("CARGO_BIN_EXE_talk"), &[], talk, &["S: 354", "* 7 octets", "* closed: Quit"]),
+        (env!("CARGO_BIN_EXE_spool_show"), &[spool], "", &["0 messages, 0 quota commits"]),
+    ];
+    for (program, arguments, input, want) in table {
+        let (printed, content) = run(program, arguments, input);
+        assert!(content, "{program} {arguments:?}: {printed}");
+        for text in *want {
+            assert!(printed.contains(text), "{program} {arguments:?}: no {text:?} in\n{printed}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_call_is_refused_with_the_usage() {
+    for (program, arguments) in [
+        (env!("CARGO_BIN_EXE_source_ip_of"), &["10.0.0.1", "192.0.2.1"][..]),
+        (env!("CARGO_BIN_EXE_pick_host"), &["a.example=60"]),
+        (env!("CARGO_BIN_EXE_spool_show"), &["/nowhere/at/all"]),
+        (env!("CARGO_BIN_EXE_smtp_sink"), &["nowhere"]),
+    ] {
+        assert!(!run(program, arguments, "").1, "{program} {arguments:?}");
+    }
+}

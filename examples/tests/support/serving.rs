@@ -1,0 +1,267 @@
+//! Runs `waypost serve` on free ports in a folder of its own.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::CertificateDer;
+use tempfile::TempDir;
+
+use super::smtp_client::SmtpClient;
+
+/// The name of the server under test.
+pub(crate) const HOSTNAME: &str = "mx.solarmora.com";
+
+/// The longest wait for a line of the log, a file, an exit.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Configuration, certificates, spool.
+pub(crate) struct Folder {
+    folder: TempDir,
+    certificate: CertificateDer<'static>,
+}
+
+impl Folder {
+    /// A folder with a certificate, and this configuration behind [`head`].
+    pub(crate) fn new(configuration: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed([HOSTNAME.to_owned()]).unwrap();
+        let folder = Self { folder, certificate: made.cert.der().clone() };
+        folder.write("mx.pem", &made.cert.pem());
+        folder.write("mx.key", &made.signing_key.serialize_pem());
+        folder.configure(configuration);
+        folder
+    }
+
+    /// Replaces the configuration, in one step.
+    pub(crate) fn configure(&self, configuration: &str) {
+        self.write("new.toml", &format!("{}{configuration}", head()));
+        std::fs::rename(self.path("new.toml"), self.path("waypost.toml")).unwrap();
+    }
+
+    /// Writes a file.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    /// A path in the folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The configuration's path.
+    pub(crate) fn configuration(&self) -> String {
+        self.path("waypost.toml").to_string_lossy().into_owned()
+    }
+
+    /// Starts the server, and waits until it is ready.
+    pub(crate) fn serve(&self) -> Serve {
+        let serve = Serve::spawn(&self.configuration());
+        serve.log.wait_for("ready", is_ready);
+        serve
+    }
+
+    /// The certificate of the listeners.
+    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// Waits until a mailbox holds `count` messages; their texts, by name.
+    pub(crate) fn mailbox(&self, address: &str, sub: &str, count: usize) -> Vec<String> {
+        let (local, domain) = address.split_once('@').unwrap();
+        let new = self.path("spool/maildir").join(domain).join(local).join(sub).join("new");
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let files = files(&new);
+            if files.len() >= count {
+                let text =
+                    |file| String::from_utf8_lossy(&std::fs::read(file).unwrap()).into_owned();
+                return files.iter().map(text).collect();
+            }
+            assert!(Instant::now() < until, "{address}: {} of {count} came", files.len());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// How many messages a mailbox holds now.
+    pub(crate) fn mailbox_size(&self, address: &str, sub: &str) -> usize {
+        let (local, domain) = address.split_once('@').unwrap();
+        files(&self.path("spool/maildir").join(domain).join(local).join(sub).join("new")).len()
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// What every configuration begins with: the server, and listeners `mx` and `relay`. `[server]` is
+/// open, so that a test may go on with its tables.
+pub(crate) fn head() -> String {
+    format!(
+        r#"
+[[listener]]
+name = "mx"
+role = "mx"
+bind = "127.0.0.1:0"
+tls = {{ certificate = "mx.pem", key = "mx.key" }}
+
+[[listener]]
+name = "relay"
+role = "relay"
+bind = "127.0.0.1:0"
+tls = {{ certificate = "mx.pem", key = "mx.key" }}
+
+[server]
+hostname = "{HOSTNAME}"
+spool = "spool"
+retry = {{ delays = ["1s"] }}
+"#
+    )
+}
+
+/// A running server; dropped, it is killed.
+pub(crate) struct Serve {
+    child: Child,
+    /// What it wrote to stderr.
+    pub(crate) log: Log,
+}
+
+impl Serve {
+    /// Starts the server, and does not wait.
+    pub(crate) fn spawn(configuration: &str) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_waypost"))
+            .args(["serve", configuration])
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Log::default();
+        let (kept, stderr) = (log.clone(), child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines() {
+                kept.push(line.unwrap());
+            }
+        });
+        Self { child, log }
+    }
+
+    /// Where a listener listens.
+    pub(crate) fn address(&self, listener: &str) -> SocketAddr {
+        let name = format!("listening name=\"{listener}\" address=");
+        let line = self.log.wait_for(&name, |line| line.contains(&name));
+        line.split("address=").nth(1).unwrap().trim().parse().unwrap()
+    }
+
+    /// A session on a listener, past EHLO.
+    pub(crate) fn session(&self, listener: &str) -> SmtpClient {
+        SmtpClient::hello(self.address(listener), "client.elsewhere.example")
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let done = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(done.unwrap().success());
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and waits until it is gone; exit status 0.
+    pub(crate) fn terminate(mut self) {
+        self.signal("TERM");
+        let status = self.wait();
+        assert!(status.success(), "{status}\n{}", self.log);
+    }
+
+    /// Waits until it is gone.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < until, "it does not end\n{}", self.log);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of the server\n{}---", self.log);
+        }
+    }
+}
+
+fn is_ready(line: &str) -> bool {
+    line == "ready"
+}
+
+/// Lines that a server wrote, as they come.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<(Mutex<Vec<String>>, Condvar)>);
+
+impl Log {
+    fn push(&self, line: String) {
+        self.0.0.lock().unwrap().push(line);
+        self.0.1.notify_all();
+    }
+
+    /// Waits for a line that fulfils a condition; the first one.
+    pub(crate) fn wait_for(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let until = Instant::now() + PATIENCE;
+        let mut lines = self.0.0.lock().unwrap();
+        loop {
+            if let Some(line) = lines.iter().find(|line| wanted(line)) {
+                return line.clone();
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let lines = lines.join("\n");
+                panic!("no line like {what}:\n{lines}");
+            }
+            lines = self.0.1.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
+    /// Waits for a line that contains a text.
+    pub(crate) fn wait_text(&self, text: &str) -> String {
+        self.wait_for(text, |line| line.contains(text))
+    }
+
+    /// Whether all listeners accept.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.0.0.lock().unwrap().iter().any(|line| is_ready(line))
+    }
+
+    /// Whether a line contains a text now.
+    pub(crate) fn holds(&self, text: &str) -> bool {
+        self.0.0.lock().unwrap().iter().any(|line| line.contains(text))
+    }
+}
+
+impl std::fmt::Display for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.0.lock().unwrap().iter().try_for_each(|line| writeln!(f, "{line}"))
+    }
+}
+
+/// The queue id in a 250.
+pub(crate) fn queue_id(reply: &str) -> &str {
+    let id = reply.strip_prefix("250 2.0.0 Accepted as ");
+    id.unwrap_or_else(|| panic!("not accepted: {reply}"))
+}

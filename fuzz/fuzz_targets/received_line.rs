@@ -1,0 +1,4 @@
+//! `received_line` of the properties, for any bytes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| waypost_fuzz_properties::received_line(bytes));

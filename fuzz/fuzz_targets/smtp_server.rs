@@ -1,0 +1,4 @@
+//! `smtp_server` of the properties, for any bytes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| waypost_fuzz_properties::smtp_server(bytes));

@@ -1,0 +1,55 @@
+//! What must hold for any bytes, one function for each fuzz target.
+//!
+//! **In:** any bytes. **Out:** nothing, or a panic that names the property that does not hold.
+//! **Units:** octets. **Bounds:** linear time, but for `smtp_server` and `smtp_client`, which play
+//! the same bytes up to four times. **Errors:** none; a broken property is a panic. **Source:** the
+//! requirements and RFCs named at each function.
+//!
+//! The fuzz targets call these with what the fuzzer makes up; `tests/corpus.rs` calls them with the
+//! files of `fuzz/corpus`, so that every change is tried on what was found before. Where a property
+//! needs choices beside the bytes (how to cut them, what to answer), the first bytes make them.
+//!
+//! **Not here:** the fuzzer.
+//!
+//! ```
+//! waypost_fuzz_properties::end_of_data(b"\x03\x40a line\r\n.\r\nQUIT\r\n");
+//! ```
+
+#![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "all is a test")]
+
+mod config;
+mod end_of_data;
+mod header_block;
+mod journal;
+mod ledger_ops;
+mod mailbox;
+mod received_line;
+mod smtp_client;
+mod smtp_server;
+mod steer;
+
+pub use config::config;
+pub use end_of_data::end_of_data;
+pub use header_block::header_block;
+pub use journal::journal;
+pub use ledger_ops::ledger_ops;
+pub use mailbox::mailbox;
+pub use received_line::received_line;
+pub use smtp_client::smtp_client;
+pub use smtp_server::smtp_server;
+
+/// A property: any bytes, or a panic.
+pub type Property = fn(&[u8]);
+
+/// Every property by the name of its fuzz target and of its directory in `fuzz/corpus`.
+pub const ALL: [(&str, Property); 9] = [
+    ("config", config),
+    ("end_of_data", end_of_data),
+    ("header_block", header_block),
+    ("journal", journal),
+    ("ledger_ops", ledger_ops),
+    ("mailbox", mailbox),
+    ("received_line", received_line),
+    ("smtp_client", smtp_client),
+    ("smtp_server", smtp_server),
+];
