@@ -215,3 +215,64 @@ then = { quarantine = "doubtful" }
     assert!(recovered.contains("messages=1"), "{recovered}");
     serve.terminate();
 }
+
+#[test]
+fn a2_lmtp_answers_for_each_recipient_and_only_the_deferred_one_is_tried_again() {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&tries);
+    let sink = Sink::answering(move |command| match command {
+        ". <xfull@solarmora.com>" if counted.fetch_add(1, Ordering::SeqCst) < 1 => {
+            Some("452 4.2.2 Full".to_owned())
+        }
+        ". <xgone@solarmora.com>" => Some("550 5.1.1 No such user".to_owned()),
+        "EHLO mx.solarmora.com" => Some("500 5.5.1 LMTP only".to_owned()),
+        _ => None,
+    });
+    let route = single(&sink) + "protocol = \"lmtp\"\nrequire_tls = false\n";
+    let folder = Folder::new(&organization(&route));
+    let serve = folder.serve();
+    let mut client = serve.session("relay");
+    let to = ["xhere@solarmora.com", "xfull@solarmora.com", "xgone@solarmora.com"];
+    queue_id(&client.message("marie@solarmora.com", &to, MESSAGE));
+    let came = sink.wait(2);
+    assert_eq!(came[0].to, ["<xhere@solarmora.com>"]);
+    assert_eq!(came[1].to, ["<xfull@solarmora.com>"]);
+    assert!(came.iter().all(|one| one.behind_trace() == MESSAGE));
+    let report = folder.mailbox("marie@solarmora.com", "", 1).remove(0);
+    assert!(report.contains("Final-Recipient: rfc822; xgone@solarmora.com\n"), "{report}");
+    assert!(!report.contains("xfull"), "{report}");
+    serve.terminate();
+    assert_eq!(sink.received().len(), 2);
+}
+
+#[test]
+fn what_a_next_hop_cannot_take_is_reported_and_not_mangled() {
+    let plain = |command: &str| {
+        command.starts_with("EHLO").then(|| "250-sink.example\r\n250 PIPELINING".to_owned())
+    };
+    let sink = Sink::answering(plain);
+    let folder = Folder::new(&organization(&(single(&sink) + "require_tls = false\n")));
+    let serve = folder.serve();
+    let mut client = serve.session("relay");
+    client.ask("MAIL FROM:<marie@solarmora.com> SMTPUTF8", "250");
+    client.ask("RCPT TO:<x\u{e9}@friend.example>", "250");
+    queue_id(&client.data(MESSAGE));
+    let report = folder.mailbox("marie@solarmora.com", "", 1).remove(0);
+    assert!(report.contains("Status: 5.6.7\n"), "RFC 6531 section 3.5: {report}");
+    assert!(report.contains("x\u{e9}@friend.example"), "{report}");
+    serve.terminate();
+    assert!(sink.received().is_empty());
+
+    let sink = Sink::start();
+    let folder = Folder::new(&organization(&(single(&sink) + "require_tls = false\n")));
+    let serve = folder.serve();
+    let mut client = serve.session("relay");
+    client.ask("MAIL FROM:<marie@solarmora.com> SMTPUTF8 BODY=8BITMIME", "250");
+    client.ask("RCPT TO:<x\u{e9}@friend.example>", "250");
+    queue_id(&client.data(MESSAGE));
+    let came = sink.only();
+    assert_eq!(came.to, ["<x\u{e9}@friend.example>"]);
+    assert!(came.from.contains(" SMTPUTF8") && came.from.contains(" BODY=8BITMIME"), "{came:?}");
+    assert!(came.text().contains(" with UTF8SMTP id "), "{}", came.text());
+    serve.terminate();
+}

@@ -218,3 +218,50 @@ fn o1_a_spool_belongs_to_one_server_the_second_is_refused() {
     first.terminate();
     folder.serve().terminate();
 }
+
+#[test]
+fn o1_the_message_is_synced_before_its_250() {
+    let traces = |out: &std::path::Path| {
+        let mut probe = std::process::Command::new("strace");
+        let probe = probe.args(["-D", "-f", "-o"]).arg(out).arg("true").output();
+        probe.is_ok_and(|done| done.status.success())
+    };
+    let folder = Folder::new(&to_hop(reserved()));
+    let out = folder.path("trace");
+    if !traces(&out) {
+        eprintln!("skipped: strace is not there, or may not trace");
+        return;
+    }
+    let calls = "trace=read,recvfrom,write,writev,sendto,fsync,fdatasync";
+    let serve = Serve::traced(&folder.configuration(), calls, &out);
+    serve.log.wait_text("ready");
+    let mut client = serve.session("mx");
+    let message = b"Subject: synced\r\n\r\nthe last line\r\n";
+    for _ in 0..3 {
+        queue_id(&client.message("a@elsewhere.example", &["marie@solarmora.com"], message));
+    }
+    serve.terminate();
+    // The tracer may outlive the server by a moment.
+    let until = Instant::now() + Duration::from_secs(30);
+    let trace = loop {
+        let trace = std::fs::read_to_string(&out).unwrap();
+        if trace.contains("exited with 0") || Instant::now() > until {
+            break trace;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let mut synced = None;
+    let mut acknowledged = 0;
+    for line in trace.lines() {
+        let succeeded = line.ends_with("= 0");
+        if line.contains("the last line\\r\\n.\\r\\n") {
+            synced = Some(false);
+        } else if line.contains("sync") && succeeded {
+            synced = synced.map(|_| true);
+        } else if line.contains("\"250 2.0.0 Accepted as ") {
+            assert_eq!(synced, Some(true), "a 250 before the sync:\n{trace}");
+            (synced, acknowledged) = (None, acknowledged + 1);
+        }
+    }
+    assert_eq!(acknowledged, 3, "{trace}");
+}

@@ -265,6 +265,14 @@ fn code(reply: &str) -> String {
     if reply.starts_with("250") { "250".to_owned() } else { words.join(" ") }
 }
 
+/// What happens between two transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Restart {
+    None,
+    InOrder,
+    Killed,
+}
+
 #[test]
 fn d10_d11_d13_quota_edges_and_a_restart_keeps_the_counts() {
     let gateway = Sink::start();
@@ -315,19 +323,22 @@ fn d10_d11_d13_quota_edges_and_a_restart_keeps_the_counts() {
         ),
     ];
     for (limits, steps) in cases {
-        for restart in [false, true] {
+        for restart in [Restart::None, Restart::InOrder, Restart::Killed] {
             let relay = loopback("my-domains");
             let more =
                 format!("licences = 1000\n{USERS}{relay}\n[organization.limits]\n{limits}\n");
             let folder = Folder::new(&organization(&gateway, &more));
             let mut serve = folder.serve();
             for (number, (from, to, sent, want)) in steps.iter().enumerate() {
-                if restart && number > 0 {
-                    serve.terminate();
+                if number > 0 && restart != Restart::None {
+                    match restart {
+                        Restart::Killed => serve.kill(),
+                        _ => serve.terminate(),
+                    }
                     serve = folder.serve();
                 }
                 let got = transaction(&serve, from, to, *sent);
-                assert_eq!(got, *want, "{limits}, step {number}, restart {restart}");
+                assert_eq!(got, *want, "{limits}, step {number}, {restart:?}");
             }
             serve.terminate();
         }

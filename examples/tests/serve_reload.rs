@@ -11,6 +11,7 @@ mod support;
 
 use support::serving::{Folder, Serve, queue_id};
 use support::sink::Sink;
+use support::smtp_client::SmtpClient;
 
 /// One user, and where unknown recipients go.
 fn organization(second: &Sink, user: &str, more: &str) -> String {
@@ -201,4 +202,36 @@ fn unusable_input_of_serve_exits_2() {
         serve.log.wait_text(said);
         assert!(!serve.log.is_ready(), "{file}");
     }
+}
+
+#[test]
+fn a12_reloads_under_load_lose_nothing_and_send_nothing_twice() {
+    const SESSIONS: usize = 5;
+    const EACH: usize = 40;
+    let second = Sink::start();
+    let good = organization(&second, "marie", SPLIT);
+    let folder = Folder::new(&good);
+    let serve = folder.serve();
+    let address = serve.address("mx");
+    let threads: Vec<_> = (0..SESSIONS)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let mut client = SmtpClient::hello(address, "client.elsewhere.example");
+                for _ in 0..EACH {
+                    let to = ["new@solarmora.com"];
+                    queue_id(&client.message("a@elsewhere.example", &to, MESSAGE));
+                }
+            })
+        })
+        .collect();
+    for number in 0..20 {
+        folder.configure(&good.replace("licences = 250", &format!("licences = {number}")));
+        serve.signal("HUP");
+        second.wait(number * SESSIONS * EACH / 20);
+    }
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    second.wait(SESSIONS * EACH);
+    serve.log.wait_text(" reloaded ");
+    serve.terminate();
+    assert_eq!(second.received().len(), SESSIONS * EACH);
 }

@@ -199,3 +199,82 @@ fn e7_e8_clients_that_are_no_gateway_and_clear_text_are_refused_at_rcpt() {
         serve.terminate();
     }
 }
+
+#[test]
+fn recipients_of_two_organizations_go_each_by_its_own_rules() {
+    let (first, second) = (Sink::start(), Sink::start());
+    let other = format!(
+        r#"
+[[organization]]
+name = "Lunamora"
+domains = ["lunamora.com"]
+licences = 5
+
+[[organization.route]]
+name = "exchange"
+host = "127.0.0.1"
+port = {}
+require_tls = false
+
+[[organization.rule]]
+description = "All away"
+affects = ["inbound", "internal-receiving"]
+accounts = ["unrecognized"]
+[organization.rule.then.modify]
+route = "exchange"
+add_headers = [{{ name = "X-Lunamora", value = "yes" }}]
+"#,
+        second.address.port()
+    );
+    let relay = r#"
+[[organization.relay]]
+description = "Loopback"
+allowed_senders = "registered-users"
+addresses = [{ range = "127.0.0.1" }]
+require_tls = false
+"#;
+    let folder = Folder::new(&format!("{}{other}", split(&first, relay)));
+    let serve = folder.serve();
+    let message = b"From: a@elsewhere.example\r\n\r\nx\r\n";
+    let to = ["x@solarmora.com", "x@lunamora.com", "marie@solarmora.com"];
+    queue_id(&serve.session("mx").message("a@elsewhere.example", &to, message));
+    assert_eq!(first.only().to, ["<x@solarmora.com>"]);
+    let away = second.only();
+    assert_eq!(away.to, ["<x@lunamora.com>"]);
+    assert!(away.behind_trace().starts_with(b"X-Lunamora: yes\r\n"), "{}", away.text());
+    assert_eq!(folder.mailbox("marie@solarmora.com", "", 1).len(), 1);
+
+    // Relayed from one to the other: the other's incoming rules decide.
+    let message = b"From: marie@solarmora.com\r\n\r\nx\r\n";
+    let to = ["y@lunamora.com"];
+    queue_id(&serve.session("relay").message("marie@solarmora.com", &to, message));
+    let relayed = &second.wait(2)[1];
+    assert_eq!(relayed.to, ["<y@lunamora.com>"]);
+    assert!(relayed.behind_trace().starts_with(b"X-Lunamora: yes\r\n"), "{}", relayed.text());
+    serve.terminate();
+}
+
+#[test]
+fn d17_spam_by_the_gateways_tag_is_refused_or_kept_as_the_organization_says() {
+    for (action, want) in [("reject", "550 5.7.1"), ("quarantine", "250 ")] {
+        let second = Sink::start();
+        let gateway = "\n[organization.inbound_gateway]\naddresses = [\"127.0.0.1\"]\n\
+                       allow_private = true\nspam_tag = { regex = '^X-spam-gw: spam$' }\n";
+        let configuration = split(&second, gateway);
+        let action = format!("licences = 250\nspam_action = \"{action}\"");
+        let folder = Folder::new(&configuration.replacen("licences = 250", &action, 1));
+        let serve = folder.serve();
+        let mut client = serve.session("mx");
+        let to = ["marie@solarmora.com"];
+        let spam = b"From: a@elsewhere.example\r\nX-spam-gw: spam\r\n\r\nx\r\n";
+        let reply = client.message("a@elsewhere.example", &to, spam);
+        assert!(reply.starts_with(want), "{action}: {reply}");
+        let good = b"From: a@elsewhere.example\r\nX-spam-gw: good\r\n\r\nx\r\n";
+        queue_id(&client.message("a@elsewhere.example", &to, good));
+        let filed = folder.mailbox("marie@solarmora.com", "", 1);
+        serve.terminate();
+        assert!(filed[0].contains("X-spam-gw: good"), "{filed:?}");
+        assert_eq!(folder.mailbox_size("marie@solarmora.com", ""), 1);
+        assert_eq!(folder.mailbox_size("marie@solarmora.com", ".Junk"), 0);
+    }
+}

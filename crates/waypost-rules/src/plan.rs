@@ -68,10 +68,14 @@ pub struct PlannedCopy {
 pub struct Plan {
     /// The recipient after all changes.
     pub recipient: Mailbox,
-    /// Whether a rule changed the recipient.
+    /// The rule that changed the recipient.
     pub renamed_by: Option<Box<str>>,
+    /// The walk of that rule.
+    pub renamed_side: Option<usize>,
     /// The route that a rule chose.
     pub route: Option<SideRoute>,
+    /// The rule that chose it.
+    pub routed_by: Option<Box<str>>,
     /// A rule chose a route, but not for spam, and this is spam: the mailbox system keeps it.
     pub spam_kept_by: Option<Box<str>>,
     /// TLS demanded by rules.
@@ -172,9 +176,11 @@ fn plan(recipient: &Mailbox, rules: &[Modifying<'_>], spam: Spam) -> Plan {
     let mut plan = Plan {
         recipient: renamed.map_or_else(|| recipient.clone(), |(_, to)| to.apply(recipient)),
         renamed_by: renamed.map(|(rule, _)| rule.rule.description.clone()),
+        renamed_side: renamed.map(|(rule, _)| rule.side),
         route: route
             .filter(|_| kept.is_none())
             .map(|(rule, route)| SideRoute { route: route.clone(), side: rule.side }),
+        routed_by: route.filter(|_| kept.is_none()).map(|(rule, _)| rule.rule.description.clone()),
         spam_kept_by: kept.map(|(rule, _)| rule.rule.description.clone()),
         tls: tls.map(|(_, tls)| *tls).unwrap_or_default(),
         changes: Changes::default(),

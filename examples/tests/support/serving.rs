@@ -135,8 +135,30 @@ pub(crate) struct Serve {
 impl Serve {
     /// Starts the server, and does not wait.
     pub(crate) fn spawn(configuration: &str) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_waypost"))
-            .args(["serve", configuration])
+        let mut command = Command::new(env!("CARGO_BIN_EXE_waypost"));
+        command.args(["serve", configuration]);
+        Self::run(command)
+    }
+
+    /// Starts the server under `strace`, which writes these calls of all its threads into a file.
+    pub(crate) fn traced(configuration: &str, calls: &str, out: &Path) -> Self {
+        let mut command = Command::new("strace");
+        // `-D`: the server, not the tracer, is our child.
+        command.args(["-D", "-f", "-s", "200", "-e", calls, "-o"]).arg(out);
+        command.args([env!("CARGO_BIN_EXE_waypost"), "serve", configuration]);
+        Self::run(command)
+    }
+
+    /// Starts the server with at most this many open files.
+    pub(crate) fn with_files(configuration: &str, files: u32) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -n {files}; exec \"$@\""), "sh"]);
+        command.args([env!("CARGO_BIN_EXE_waypost"), "serve", configuration]);
+        Self::run(command)
+    }
+
+    fn run(mut command: Command) -> Self {
+        let mut child = command
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

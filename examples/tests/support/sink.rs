@@ -41,7 +41,8 @@ impl Received {
     }
 }
 
-/// The reply to a command, if it is not the usual one. The final dot is asked for as `.`.
+/// The reply to a command, if it is not the usual one. The final dot is asked for as `.`; after LHLO it
+/// is asked for each recipient, as `. <recipient>`.
 pub(crate) type Answers = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 /// A running sink; dropped, it closes its port and all connections.
@@ -94,6 +95,7 @@ impl Sink {
                     break;
                 }
                 let stream = stream.unwrap();
+                stream.set_nodelay(true).unwrap();
                 accepting.connections.lock().unwrap().push(stream.try_clone().unwrap());
                 let shared = Arc::clone(&accepting);
                 // A peer that hangs up ends its thread.
@@ -172,6 +174,7 @@ fn talk(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
     let mut lines = BufReader::new(stream);
     let mut out = stream;
     let mut open: Option<Received> = None;
+    let mut lmtp = false;
     let mut say = |text: &str| out.write_all(format!("{text}\r\n").as_bytes());
     say("220 sink.example ESMTP")?;
     loop {
@@ -183,7 +186,8 @@ fn talk(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
         let upper = line.to_ascii_uppercase();
         let own = (shared.answers)(line);
         let accepted = own.as_deref().is_none_or(|reply| reply.starts_with(['2', '3']));
-        let usual = if upper.starts_with("EHLO") {
+        lmtp |= upper.starts_with("LHLO");
+        let usual = if upper.starts_with("EHLO") || upper.starts_with("LHLO") {
             "250-sink.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n\
              250-SMTPUTF8\r\n250 SIZE 100000000"
         } else if upper.starts_with("MAIL FROM:") {
@@ -201,7 +205,7 @@ fn talk(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
             match open.take() {
                 Some(begun) if accepted && !begun.to.is_empty() => {
                     say(own.as_deref().unwrap_or("354 Go on"))?;
-                    take(&mut lines, begun, shared, &mut say)?;
+                    take(&mut lines, begun, shared, lmtp, &mut say)?;
                     continue;
                 }
                 _ => "554 5.5.1 No recipients",
@@ -219,6 +223,7 @@ fn take(
     lines: &mut BufReader<&TcpStream>,
     mut begun: Received,
     shared: &Shared,
+    lmtp: bool,
     say: &mut impl FnMut(&str) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut line_begins = true;
@@ -234,10 +239,19 @@ fn take(
         begun.message.extend_from_slice(&line[usize::from(stuffed)..]);
         line_begins = line.ends_with(b"\r\n");
     }
-    let own = (shared.answers)(".");
-    if own.as_deref().is_none_or(|reply| reply.starts_with('2')) {
+    let each = match lmtp {
+        true => begun.to.iter().map(|to| format!(". {to}")).collect(),
+        false => vec![".".to_owned()],
+    };
+    let own: Vec<Option<String>> = each.iter().map(|dot| (shared.answers)(dot)).collect();
+    let taken = |own: &Option<String>| own.as_deref().is_none_or(|reply| reply.starts_with('2'));
+    if lmtp {
+        let mut own = own.iter();
+        begun.to.retain(|_| own.next().is_some_and(taken));
+    }
+    if own.iter().any(taken) {
         shared.received.lock().unwrap().push(begun);
         shared.came.notify_all();
     }
-    say(own.as_deref().unwrap_or("250 2.0.0 Taken"))
+    own.iter().try_for_each(|own| say(own.as_deref().unwrap_or("250 2.0.0 Taken")))
 }

@@ -315,9 +315,8 @@ impl Making<'_, '_, '_> {
     fn destination(&self, plan: &Plan) -> (Destination, String) {
         let organization = self.last.organization;
         if let Some(route) = &plan.route {
-            let because =
-                plan.because.first().map_or_else(String::new, |rule| format!("\"{rule}\""));
-            return (self.route(route), format!("a rule changes the route: {because}"));
+            let rule = plan.routed_by.as_deref().unwrap_or_default();
+            return (self.route(route), format!("rule \"{rule}\" changes the route"));
         }
         if let Some(rule) = &plan.spam_kept_by {
             let organization = organization.name.clone();
@@ -327,7 +326,7 @@ impl Making<'_, '_, '_> {
         }
         let destination = match self.evaluation.policy.receiving(&plan.recipient) {
             Some(other) => Destination::Mailbox { organization: other.name.clone() },
-            None => organization.default_destination(&plan.recipient),
+            None => self.renaming(plan).default_destination(&plan.recipient),
         };
         let reason = match (&destination, &plan.renamed_by) {
             (Destination::Mailbox { organization }, None) => {
@@ -340,6 +339,12 @@ impl Making<'_, '_, '_> {
             _ => "the recipient is outside and no rule or gateway says otherwise".to_owned(),
         };
         (destination, reason)
+    }
+
+    /// The organization whose rule renamed the recipient: mail to the outside takes its way.
+    fn renaming(&self, plan: &Plan) -> &Organization {
+        let side = plan.renamed_side.and_then(|side| self.sides.get(side));
+        side.unwrap_or(self.last).organization
     }
 
     fn route(&self, route: &SideRoute) -> Destination {

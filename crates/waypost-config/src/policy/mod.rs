@@ -252,10 +252,15 @@ impl Policy {
 
     fn recipient_limit(&self, transaction: &Transaction, standing: usize) -> Result<(), Reply> {
         let most = self.server.limits.recipients;
-        let relayed = transaction.admission.is_some();
-        // Only a relayed null sender is limited to one recipient (D9).
-        let standing = if relayed || standing >= most { standing } else { 0 };
-        waypost_relay::at_recipient(&transaction.sender, standing, most)
+        if transaction.admission.is_some() {
+            return waypost_relay::at_recipient(&transaction.sender, standing, most);
+        }
+        // Only a relayed null sender is limited to one recipient (D9); another counts as anybody.
+        if standing < most {
+            return Ok(());
+        }
+        let anybody = Mailbox::postmaster(self.server.hostname.clone()).into();
+        waypost_relay::at_recipient(&anybody, standing, most)
     }
 
     /// The fate as RCPT can know it: without the message, for one kind of sender.

@@ -1,0 +1,291 @@
+//! The compiled walk beside a naive one: whatever the rules and the message, both match the same
+//! rules in the same order, and what is planned is what the matching rules ask for.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it means")]
+
+use proptest::prelude::*;
+use regex::RegexBuilder;
+use waypost_rules::*;
+use waypost_types::*;
+
+const USERS: [(&str, &str); 3] =
+    [("ann@s.example", "/"), ("bob@s.example", "/a"), ("cat@s.example", "/a/b")];
+const GROUPS: [(&str, &[&str]); 2] =
+    [("g@s.example", &["ann@s.example", "x@y.example"]), ("h@s.example", &["bob@s.example"])];
+const ADDRESSES: [&str; 7] = [
+    "ann@s.example",
+    "BOB@s.example",
+    "cat@s.example",
+    "g@s.example",
+    "h@s.example",
+    "nobody@s.example",
+    "x@y.example",
+];
+const PATTERNS: [&str; 6] = ["example$", "^a", "b@s", "^$", "^(ann|cat)@", "nothing"];
+const UNITS: [&str; 4] = ["/", "/a", "/a/b", "/c"];
+const NAMES: [&str; 4] = ["one", "two", "three", "four"];
+
+struct Few;
+
+impl Directory for Few {
+    fn account(&self, address: &Mailbox) -> Result<Account, Unavailable> {
+        let user = USERS.iter().find(|(user, _)| mailbox(user) == *address);
+        if let Some((user, unit)) = user {
+            let (address, org_unit) = (mailbox(user), unit.parse().unwrap());
+            return Ok(Account::User(User { address, org_unit }));
+        }
+        let group = GROUPS.iter().find(|(group, _)| mailbox(group) == *address);
+        Ok(group
+            .map_or(Account::Unrecognized, |(group, _)| Account::Group { address: mailbox(group) }))
+    }
+
+    fn is_member(&self, address: &Mailbox, group: &Mailbox) -> Result<bool, Unavailable> {
+        Ok(self.members(group)?.contains(address))
+    }
+
+    fn members(&self, group: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> {
+        let found = GROUPS.iter().find(|(found, _)| mailbox(found) == *group);
+        Ok(found.map_or(vec![], |(_, members)| members.iter().map(|one| mailbox(one)).collect()))
+    }
+}
+
+fn mailbox(text: &str) -> Mailbox {
+    text.parse().unwrap()
+}
+
+fn entry() -> impl Strategy<Value = AddressMatch> {
+    prop_oneof![
+        prop::sample::select(&ADDRESSES[..])
+            .prop_map(|address| AddressMatch::Address(mailbox(address))),
+        prop::sample::select(&PATTERNS[..])
+            .prop_map(|pattern| AddressMatch::Pattern(Pattern::new(pattern).unwrap())),
+        prop::sample::select(&GROUPS[..])
+            .prop_map(|(group, _)| AddressMatch::Group(mailbox(group))),
+    ]
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let modify =
+        (prop::option::of(0..3_u8), any::<bool>(), prop::option::of(0..3_u8), 0..3_u8, 0..3_u8)
+            .prop_map(|(route, tls, rename, prefix, copies)| {
+                let copy = |place: u8| CopyTo {
+                    recipient: RecipientChange::Address(mailbox(&format!("copy{place}@y.example"))),
+                    ..CopyTo::default()
+                };
+                Action::Modify(Box::new(Modification {
+                    route: route.map(|place| format!("route{place}").parse().unwrap()),
+                    tls: tls.then_some(TlsDemand::Required),
+                    replace_recipient: rename.map(|place| {
+                        RecipientChange::Address(mailbox(&format!("new{place}@y.example")))
+                    }),
+                    subject_prefix: (prefix > 0).then(|| format!("[{prefix}]").into()),
+                    also_deliver_to: (0..copies).map(copy).collect(),
+                    ..Modification::default()
+                }))
+            });
+    prop_oneof![
+        8 => modify,
+        1 => Just(Action::Reject { text: "no".into() }),
+        1 => Just(Action::Quarantine { name: "odd".into() }),
+    ]
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    let list = || prop::collection::vec(entry(), 0..3);
+    let mode =
+        prop_oneof![8 => Just(Mode::Enforce), 1 => Just(Mode::Observe), 1 => Just(Mode::Off)];
+    (
+        prop::sample::select(&NAMES[..]),
+        prop::sample::select(&UNITS[..]),
+        prop::sample::subsequence(Direction::ALL.to_vec(), 1..=4),
+        prop::sample::subsequence(AccountKind::ALL.to_vec(), 1..=3),
+        (list(), list()),
+        (mode, prop::bool::weighted(0.2), action()),
+    )
+        .prop_map(
+            |(name, unit, affects, accounts, (senders, recipients), (mode, stop, action))| Rule {
+                org_unit: unit.parse().unwrap(),
+                accounts: accounts.into_iter().collect(),
+                envelope: EnvelopeFilter { senders, recipients },
+                mode,
+                stop,
+                ..Rule::new(name, affects.into_iter().collect(), action)
+            },
+        )
+}
+
+fn off() -> impl Strategy<Value = SwitchedOff> {
+    (prop::sample::select(&UNITS[..]), prop::sample::select(&NAMES[..]))
+        .prop_map(|(unit, rule)| SwitchedOff { org_unit: unit.parse().unwrap(), rule: rule.into() })
+}
+
+/// One message for one recipient, from one side.
+#[derive(Clone, Debug)]
+struct Asked {
+    direction: Direction,
+    sender: ReversePath,
+    recipient: Mailbox,
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    (
+        prop::sample::select(Direction::ALL.to_vec()),
+        prop::option::of(prop::sample::select(&ADDRESSES[..])),
+        prop::sample::select(&ADDRESSES[..]),
+    )
+        .prop_map(|(direction, sender, recipient)| Asked {
+            direction,
+            sender: sender.unwrap_or("").parse().unwrap(),
+            recipient: mailbox(recipient),
+        })
+}
+
+impl Asked {
+    fn subject(&self) -> Subject {
+        match self.direction.is_outgoing() {
+            true => Subject::of_sender(&self.sender, &Few).unwrap(),
+            false => Subject::of(&self.recipient, &Few).unwrap(),
+        }
+    }
+
+    /// The rules looked at, each with whether it matched: requirement C8 read word for word.
+    fn naive(&self, rules: &[Rule], off: &[SwitchedOff]) -> Vec<(usize, bool)> {
+        let subject = self.subject();
+        let mut looked_at = Vec::new();
+        for unit in subject.org_unit.lineage() {
+            for (place, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.org_unit == unit)
+            {
+                // A unit between the subject's and the rule's, the rule's own left out.
+                let is_off = off.iter().any(|off| {
+                    off.rule == rule.description
+                        && off.org_unit != unit
+                        && off.org_unit.is_at_or_below(&unit)
+                        && subject.org_unit.is_at_or_below(&off.org_unit)
+                });
+                let matches = !is_off
+                    && rule.mode != Mode::Off
+                    && rule.affects.iter().any(|one| one == self.direction)
+                    && rule.accounts.contains(subject.kind)
+                    && listed(&rule.envelope.senders, self.sender.mailbox())
+                    && listed(&rule.envelope.recipients, Some(&self.recipient));
+                looked_at.push((place, matches));
+                if matches && rule.stop && rule.mode == Mode::Enforce {
+                    return looked_at;
+                }
+            }
+        }
+        looked_at
+    }
+}
+
+fn listed(entries: &[AddressMatch], address: Option<&Mailbox>) -> bool {
+    let text = address.map(Mailbox::to_string).unwrap_or_default();
+    entries.is_empty()
+        || entries.iter().any(|entry| match (entry, address) {
+            (AddressMatch::Pattern(pattern), _) => {
+                let mut regex = RegexBuilder::new(pattern.as_str());
+                regex.case_insensitive(true).build().unwrap().is_match(&text)
+            }
+            (AddressMatch::Address(wanted), Some(address)) => {
+                wanted.to_string().eq_ignore_ascii_case(&address.to_string())
+            }
+            (AddressMatch::Group(group), Some(address)) => Few.is_member(address, group).unwrap(),
+            (_, None) => false,
+        })
+}
+
+fn modifying<'r>(matched: &[&'r Rule]) -> Vec<(&'r Rule, &'r Modification)> {
+    let modifying = matched.iter().filter_map(|rule| match &rule.action {
+        Action::Modify(changes) => Some((*rule, &**changes)),
+        _ => None,
+    });
+    modifying.collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn the_compiled_walk_is_the_naive_one_c8(
+        rules in prop::collection::vec(rule(), 0..8),
+        off in prop::collection::vec(off(), 0..3),
+        asked in asked(),
+    ) {
+        let compiled = RuleSet::compile(rules.clone(), off.clone());
+        let question = Question {
+            direction: asked.direction,
+            subject: asked.subject(),
+            sender: &asked.sender,
+            recipient: &asked.recipient,
+        };
+        let walk = compiled.walk(&question, &Few).unwrap();
+        let naive = asked.naive(&rules, &off);
+        let reports: Vec<_> = walk
+            .reports
+            .iter()
+            .map(|report| (report.rule.clone(), report.failed.is_none()))
+            .collect();
+        let wanted: Vec<_> = naive
+            .iter()
+            .map(|(place, matched)| (rules[*place].description.clone(), *matched))
+            .collect();
+        prop_assert_eq!(reports, wanted);
+        let acting: Vec<&Rule> = naive
+            .iter()
+            .filter(|(place, matched)| *matched && rules[*place].mode == Mode::Enforce)
+            .map(|(place, _)| &rules[*place])
+            .collect();
+        let names = |rules: &[&Rule]| -> Vec<_> {
+            rules.iter().map(|rule| rule.description.clone()).collect()
+        };
+        prop_assert_eq!(names(&walk.matched), names(&acting));
+
+        let verdict = combine(&asked.recipient, &[&walk], Spam::No);
+        prop_assert_eq!(&verdict, &combine(&asked.recipient, &[&walk], Spam::No));
+        let rejects = acting.iter().any(|rule| matches!(rule.action, Action::Reject { .. }));
+        let keeps = acting.iter().any(|rule| matches!(rule.action, Action::Quarantine { .. }));
+        let plan = match verdict {
+            Verdict::Reject { .. } => {
+                prop_assert!(rejects);
+                return Ok(());
+            }
+            Verdict::Quarantine { plan, .. } => {
+                prop_assert!(keeps && !rejects);
+                plan
+            }
+            Verdict::Deliver(plan) => {
+                prop_assert!(!keeps && !rejects);
+                plan
+            }
+        };
+        let modifying = modifying(&acting);
+        // Single values: the first wins, and all others that set one are named.
+        let routes: Vec<_> =
+            modifying.iter().filter_map(|(rule, changes)| Some((rule, changes.route.as_ref()?))).collect();
+        prop_assert_eq!(plan.route.as_ref().map(|one| &one.route), routes.first().map(|(_, route)| *route));
+        let losers = |what| plan.overridden.iter().filter(move |lost| lost.what == what).count();
+        prop_assert_eq!(losers("route"), routes.len().saturating_sub(1));
+        let tls = modifying.iter().filter(|(_, changes)| changes.tls.is_some()).count();
+        prop_assert_eq!(plan.tls == TlsDemand::Required, tls > 0);
+        prop_assert_eq!(losers("tls"), tls.saturating_sub(1));
+        // Additive parts: all of them, in order; each copy once.
+        let prefix: String = modifying
+            .iter()
+            .filter_map(|(_, changes)| changes.subject_prefix.as_deref())
+            .collect();
+        prop_assert_eq!(plan.changes.subject_prefix.as_deref().unwrap_or(""), prefix);
+        let mut copies: Vec<Mailbox> = Vec::new();
+        for copy in modifying.iter().flat_map(|(_, changes)| &changes.also_deliver_to) {
+            let recipient = copy.recipient.apply(&asked.recipient);
+            if !copies.contains(&recipient) {
+                copies.push(recipient);
+            }
+        }
+        let planned: Vec<_> = plan.copies.iter().map(|copy| copy.recipient.clone()).collect();
+        prop_assert_eq!(planned, copies);
+        // Whoever is named matched.
+        let matched = names(&acting);
+        prop_assert!(plan.because.iter().all(|rule| matched.contains(rule)));
+        prop_assert!(plan.overridden.iter().all(|lost| matched.contains(&lost.rule) && matched.contains(&lost.by)));
+    }
+}
