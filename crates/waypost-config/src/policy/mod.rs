@@ -185,11 +185,12 @@ impl Policy {
             && let Some(gateway) = &organization.inbound_gateway
         {
             let session = &transaction.session;
-            let exempt = session.auth.is_some() || self.is_relay_client(transaction);
+            let is_exempt =
+                || session.auth.is_some() || self.relays_by_address(transaction, organization);
             match gateway.admits(session.client_ip, session.tls) {
                 GatewayAdmission::Admitted => {}
                 GatewayAdmission::Observed(refusal) | GatewayAdmission::Refused(refusal)
-                    if exempt && refusal.because == RefusedBecause::NotAGateway => {}
+                    if refusal.because == RefusedBecause::NotAGateway && is_exempt() => {}
                 GatewayAdmission::Observed(refusal) => {
                     observed =
                         Some(format!("inbound_gateway: {}", refusal.because.as_str()).into());
@@ -223,11 +224,7 @@ impl Policy {
         }
     }
 
-    /// Whether the client sits at an address that a relay entry takes without AUTH.
-    fn is_relay_client(&self, transaction: &Transaction) -> bool {
-        self.organizations.iter().any(|one| self.relays_by_address(transaction, one))
-    }
-
+    /// Whether the client sits at a relay address of the organization, whatever the listener.
     fn relays_by_address(&self, transaction: &Transaction, organization: &Organization) -> bool {
         self.relay.lists_client(&organization.name, transaction.session.client_ip)
     }
