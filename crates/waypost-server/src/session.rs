@@ -179,7 +179,7 @@ impl SmtpHandler {
     }
 
     async fn take(&mut self, session: &Session, data: Data) -> Reply {
-        let Some(open) = self.open.take() else { return no_transaction() };
+        let Some(mut open) = self.open.take() else { return no_transaction() };
         let body = Body::from(data.stuffed);
         let header = HeaderBlock::of(&body);
         let limit = open.policy.server.limits.header_size;
@@ -195,6 +195,13 @@ impl SmtpHandler {
                 "message refused"
             );
             return reply.clone();
+        }
+        if let Some(quota) = &mut open.quota {
+            // Refused mail never counts (D13).
+            let now = self.core.clock.now();
+            for refused in &decision.refusals {
+                self.core.ledger().release_recipient(now, quota, &refused.recipient);
+            }
         }
         let id = self.core.spool.next_id();
         let entry = self.entry(id, session, &open, &decision, &body);

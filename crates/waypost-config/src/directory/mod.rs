@@ -174,7 +174,9 @@ impl Directory for StaticDirectory {
 
     fn members(&self, group: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> {
         let members = self.group(group).map_or(&[][..], |group| &group.members);
-        Ok(members.iter().filter_map(|entry| self.member(*entry)).cloned().collect())
+        let found = members.iter().filter_map(|entry| self.member(*entry));
+        // A user who is switched off gets no mail, through a group neither (C8).
+        Ok(found.filter(|member| !self.is_inactive(member)).cloned().collect())
     }
 }
 

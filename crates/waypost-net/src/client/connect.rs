@@ -42,12 +42,16 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// As it stands in outcomes: of scope `Tls` if TLS is what failed, otherwise `Host`.
+    /// As it stands in outcomes: of scope `Tls` if TLS is what failed; `Message` if this machine
+    /// lacks descriptors, ports or memory, which says nothing about the host (A9); otherwise `Host`.
     #[must_use]
     pub fn to_failure(&self, host: &HostPort) -> Failure {
         let (scope, enhanced) = match self {
             ConnectError::Smtp(closed) => return closed.failure.clone(),
             ConnectError::NoAddress => (FailureScope::Host, (4, 4, 4)),
+            ConnectError::Tcp { error, .. } if is_our_own(error) => {
+                (FailureScope::Message, (4, 3, 1))
+            }
             ConnectError::Tcp { .. } => (FailureScope::Host, (4, 4, 1)),
             ConnectError::Tls(failure) => (failure.scope(), (4, 7, 5)),
             ConnectError::Roots(_) => (FailureScope::Host, (4, 3, 5)),
@@ -64,6 +68,13 @@ impl ConnectError {
             _ => None,
         }
     }
+}
+
+/// Whether an error is a lack of this machine's: descriptors (ENFILE, EMFILE), buffers (ENOBUFS on
+/// Linux), ports or memory.
+fn is_our_own(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory)
+        || matches!(error.raw_os_error(), Some(23 | 24 | 105))
 }
 
 impl From<Closed> for ConnectError {
@@ -185,5 +196,26 @@ fn classified(failure: TlsFailure, hop: &Hop) -> TlsFailure {
             other => TlsFailure::Handshake(other.to_string()),
         },
         _ => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_lack_is_not_the_hosts_failure_a9() {
+        let host: HostPort = "mx.example:25".parse().unwrap();
+        let address = SocketAddr::from(([192, 0, 2, 1], 25));
+        for (code, scope) in [
+            (24, FailureScope::Message),
+            (23, FailureScope::Message),
+            (99, FailureScope::Message),
+            (111, FailureScope::Host),
+            (110, FailureScope::Host),
+        ] {
+            let error = ConnectError::Tcp { address, error: io::Error::from_raw_os_error(code) };
+            assert_eq!(error.to_failure(&host).scope, scope, "{code}");
+        }
     }
 }

@@ -49,6 +49,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         for (name, address) in server.addresses() {
             tracing::info!(name, %address, "listening");
         }
+        if let Some(address) = server.admin_address() {
+            tracing::info!(name = "admin", %address, "listening");
+        }
         eprintln!("ready");
         live(&server, &arguments.config, stamps, signals).await;
         server.stop(GRACE).await;
