@@ -51,7 +51,8 @@ pub trait Directory: Send + Sync {
     /// [`Unavailable`] when the answer is not known now.
     fn is_member(&self, address: &Mailbox, group: &Mailbox) -> Result<bool, Unavailable>;
 
-    /// The members of a group with nested groups expanded, each address once; empty for a non-group.
+    /// Who gets a group's mail: its members with nested groups expanded, each address once, without
+    /// inactive users; empty for a non-group.
     ///
     /// # Errors
     /// [`Unavailable`] when the answer is not known now.
