@@ -29,7 +29,10 @@ use crate::core::Core;
 use crate::delivery::Deliverer;
 use crate::schedule::schedule;
 use crate::session::SmtpHandler;
-use crate::spool::{DELIVERERS, Notices, Spool, SpoolError};
+use crate::spool::{Notices, Spool, SpoolError};
+
+/// Deliveries under way at one time; more than one site may take, so that a slow site leaves room.
+const DELIVERERS: usize = 512;
 
 /// What a server is started with.
 pub struct Options {

@@ -53,9 +53,6 @@ pub enum SpoolError {
     Store(#[from] StoreError),
 }
 
-/// Asks the queue for nothing more when `n` works run; also the size of the pool of deliverers.
-pub(crate) const DELIVERERS: usize = 512;
-
 impl Spool {
     /// Opens a spool, makes it if it is missing, and reads what is owed. Blocking.
     ///
