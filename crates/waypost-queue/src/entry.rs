@@ -1,5 +1,7 @@
 //! One accepted message and what it owes.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use waypost_types::{Delivery, MailParameters, QueueId, ReversePath, Timestamp};
 
@@ -34,11 +36,14 @@ pub struct Owed {
     /// What keeps it from being tried, if anything; [`crate::Queue::release`] lifts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
+    /// The rule that chose where it goes, for the log of each attempt (O4); `None`: no rule did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Arc<str>>,
 }
 
 impl From<Delivery> for Owed {
     fn from(delivery: Delivery) -> Self {
-        Self { delivery, hold: None }
+        Self { delivery, hold: None, rule: None }
     }
 }
 
