@@ -73,3 +73,20 @@ pub struct Entry {
     /// Octets of the body up to and with the empty line that ends its header.
     pub header_size: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_written_before_rules_were_kept_is_read() {
+        let mut owed = crate::testing::owed("s@f.example", "a@x.example");
+        let without = serde_json::to_string(&owed).unwrap();
+        assert!(!without.contains("rule"), "{without}");
+        assert_eq!(serde_json::from_str::<Owed>(&without).unwrap(), owed);
+        owed.rule = Some("Split delivery".into());
+        let with = serde_json::to_string(&owed).unwrap();
+        assert!(with.contains(r#""rule":"Split delivery""#), "{with}");
+        assert_eq!(serde_json::from_str::<Owed>(&with).unwrap(), owed);
+    }
+}
