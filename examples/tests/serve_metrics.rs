@@ -254,7 +254,7 @@ fn o4_everything_is_counted_exactly() {
         (r#"waypost_queue_messages{state="held"}"#.into(), 1.0),
         (r#"waypost_queue_messages{state="ready"}"#.into(), 0.0),
         (r#"waypost_queue_messages{state="running"}"#.into(), 0.0),
-        (format!("waypost_queue_bytes{{state=\"held\"}}"), MESSAGE.len() as f64),
+        (r#"waypost_queue_bytes{state="held"}"#.into(), MESSAGE.len() as f64),
         (r#"waypost_quota_refusals_total{limit="quota-recipients-per-10-minutes"}"#.into(), 1.0),
         (
             r#"waypost_tls_handshakes_total{side="server",result="ok",version="TLSv1.3"}"#.into(),

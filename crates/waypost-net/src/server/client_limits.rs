@@ -346,6 +346,13 @@ mod tests {
         assert!(clients.connect(at(0), ip("::ffff:192.0.2.1")).is_ok());
         clients.disconnect(ip("192.0.2.1"));
         assert_eq!(clients.open(), 2);
+        let want = ConnectionTotals {
+            accepted: 4,
+            refused_total: 1,
+            refused_per_client: 1,
+            ..ConnectionTotals::default()
+        };
+        assert_eq!(clients.totals(), want);
     }
 
     #[test]
