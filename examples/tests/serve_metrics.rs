@@ -437,3 +437,96 @@ fn o4_lines_of_the_log_say_why() {
     assert_eq!(serve.wait().code(), Some(2));
     serve.log.wait_text("--log: \"no=such=level\" says not what to log");
 }
+
+#[test]
+fn o4_what_is_rare_is_counted_too() {
+    let admin = reserved();
+    let nobody = reserved();
+    let text = |version: &str| {
+        format!(
+            r#"
+admin = "{admin}"
+
+# {version}
+
+[server.limits]
+connections_per_client = 1
+
+[[organization]]
+name = "Solarmora"
+domains = ["solarmora.com"]
+licences = 250
+
+[[organization.user]]
+address = "marie@solarmora.com"
+
+[[organization.route]]
+name = "dead"
+host = "{}"
+port = {}
+require_tls = false
+retry = {{ delays = ["1s"], lifetime = "1s" }}
+
+[[organization.rule]]
+description = "To nobody"
+affects = ["inbound"]
+accounts = ["unrecognized"]
+then = {{ modify = {{ route = "dead" }} }}
+
+[[organization.rule]]
+description = "Only looked at"
+affects = ["inbound"]
+mode = "observe"
+then = {{ reject = "No" }}
+"#,
+            nobody.ip(),
+            nobody.port()
+        )
+    };
+    let folder = Folder::new(&text("first"));
+    let serve = folder.serve();
+    let mut client = serve.session("mx");
+    queue_id(&client.message("", &["marie@solarmora.com"], MESSAGE));
+    queue_id(&client.message("marie@solarmora.com", &["x@solarmora.com"], MESSAGE));
+    let mut second = SmtpClient::silent(serve.address("mx"));
+    assert!(second.reply().starts_with("421 4.7.0"));
+    let outcome = |outcome: &str| {
+        let labels = r#"via="route",organization="Solarmora",route="dead""#;
+        format!("waypost_deliveries_total{{{labels},outcome=\"{outcome}\"}}")
+    };
+    let now = wait_for(admin, &outcome("expired"), 1.0);
+    assert!(now.value(&outcome("deferred")) >= 1.0);
+    assert_eq!(now.value(&outcome("bounced")), 0.0);
+    assert_eq!(now.value(r#"waypost_notices_total{action="failed"}"#), 1.0);
+    assert_eq!(now.value(r#"waypost_observed_total{what="rule"}"#), 1.0);
+    let reason = "reason=\"too-many-connections-of-client\"";
+    let refused = format!("waypost_connections_refused_total{{{reason}}}");
+    assert_eq!(now.value(&refused), 1.0);
+    let refused = format!(
+        "waypost_refusals_total{{at=\"connect\",code=\"421\",enhanced=\"4.7.0\",{reason}}}"
+    );
+    assert_eq!(now.value(&refused), 1.0);
+    assert_eq!(now.value("waypost_connections_open"), 1.0);
+
+    // A client whose TLS fails.
+    client.ask("STARTTLS", "220");
+    client.send(b"this is no TLS at all, whatever it is\r\n");
+    let failed = r#"waypost_tls_handshakes_total{side="server",result="failed",version="none"}"#;
+    wait_for(admin, failed, 1.0);
+
+    // Reloads: the version in force is the only one shown.
+    let version = |now: &Exposition| {
+        let shown = now.nonzero("waypost_config_info");
+        assert_eq!(shown.len(), 1);
+        shown[0].0.to_owned()
+    };
+    let (was, at) = (version(&now), now.value("waypost_config_last_success_timestamp_seconds"));
+    folder.configure("not = [toml");
+    let now = wait_for(admin, r#"waypost_config_reloads_total{result="failed"}"#, 1.0);
+    assert_eq!(version(&now), was);
+    folder.configure(&text("second"));
+    let now = wait_for(admin, r#"waypost_config_reloads_total{result="ok"}"#, 1.0);
+    assert_ne!(version(&now), was);
+    assert!(now.value("waypost_config_last_success_timestamp_seconds") > at);
+    serve.terminate();
+}

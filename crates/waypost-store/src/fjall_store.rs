@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use byteview::ByteView;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice};
 use waypost_queue::{
-    Body, DecodeError, Durability, Entry, Event, Record, SetAside, Store, StoreError,
-    Timestamp, decode, encode, frame_header, unframe,
+    Body, DecodeError, Durability, Entry, Event, Record, SetAside, Store, StoreError, Timestamp,
+    decode, encode, frame_header, unframe,
 };
 use waypost_types::QueueId;
 
