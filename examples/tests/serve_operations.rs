@@ -82,10 +82,11 @@ fn o4_health_and_metrics_over_http_and_a_line_for_each_attempt() {
     }
     let metrics = get(admin, "/metrics");
     for line in [
-        "waypost_messages_accepted_total 3\n",
-        "waypost_refusals_total{class=\"5\"} 1\n",
-        "waypost_deliveries_total{outcome=\"delivered\"} 2\n",
-        "waypost_deliveries_total{outcome=\"failed\"} 1\n",
+        "waypost_messages_accepted_total{listener=\"mx\"} 3\n",
+        "reason=\"relaying-denied\"} 1\n",
+        "route=\"second\",outcome=\"delivered\"} 1\n",
+        "route=\"\",outcome=\"delivered\"} 1\n",
+        "route=\"second\",outcome=\"bounced\"} 1\n",
     ] {
         assert!(metrics.contains(line), "{line}{metrics}");
     }

@@ -11,8 +11,10 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use support::{Step, greeting, hop, message, peer, settings, transaction};
-use waypost_net::client::{ConnectError, Connection, Hop, connect, probe};
-use waypost_net::tls::{Roots, TlsClients, TlsFailure, TlsPolicy, TlsSwitch, server_config};
+use waypost_net::client::{ConnectError, Connection, Hop, Over, Pool, PoolLimits, connect, probe};
+use waypost_net::tls::{
+    Roots, TlsClients, TlsFailure, TlsPolicy, TlsSwitch, TlsVersion, server_config,
+};
 use waypost_smtp::client::TlsUse;
 use waypost_types::{FailureScope, HostPort, Outcome};
 
@@ -288,5 +290,41 @@ async fn a_probe_names_every_switch_that_fails_a8() {
         assert_eq!(found.session.is_some(), has_session);
         let heard = peer.await.unwrap();
         assert_eq!(heard[0].last().unwrap() == "QUIT", has_session, "{heard:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_says_over_which_connection_it_went_o4() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = server(folder.path(), named("mx.example"), None);
+    let secure = [starttls(&config), message(), message()].concat();
+    let broken = vec![
+        Step::Say("220 mx.example\r\n"),
+        Step::Hear("EHLO"),
+        Step::Say("250-mx.example\r\n250 STARTTLS\r\n"),
+        Step::Hear("STARTTLS"),
+        Step::Say("220 go\r\n"),
+        Step::Octet,
+        Step::Say("this is no TLS record at all\r\n"),
+        Step::Stall,
+    ];
+    let local: IpAddr = "127.0.0.1".parse().unwrap();
+    let over =
+        |tls, is_new, handshakes_failed| Over { ip: Some(local), tls, is_new, handshakes_failed };
+    let tls = Some(TlsVersion::V1_3);
+    for (scripts, want) in [
+        (vec![secure], vec![over(tls, true, 0), over(tls, false, 0)]),
+        (vec![broken, [greeting(), message()].concat()], vec![over(None, true, 1)]),
+    ] {
+        let (address, _peer) = peer(scripts).await;
+        let pool = Pool::new(settings(), PoolLimits::default());
+        let hop = hop(address, TlsPolicy::opportunistic());
+        for want in want {
+            let (report, over) = pool.deliver_over(&hop, &[local], transaction(TEXT)).await;
+            assert!(matches!(&report.outcomes[..], [Outcome::Delivered { .. }]));
+            assert_eq!(over, want);
+        }
+        let (_, over) = pool.deliver_over(&hop, &[], transaction(TEXT)).await;
+        assert_eq!(over, Over::default(), "there was no address to try");
     }
 }

@@ -1,5 +1,7 @@
 //! One accepted message and what it owes.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use waypost_types::{Delivery, MailParameters, QueueId, ReversePath, Timestamp};
 
@@ -34,11 +36,14 @@ pub struct Owed {
     /// What keeps it from being tried, if anything; [`crate::Queue::release`] lifts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
+    /// The rule that chose where it goes, for the log of each attempt (O4); `None`: no rule did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Arc<str>>,
 }
 
 impl From<Delivery> for Owed {
     fn from(delivery: Delivery) -> Self {
-        Self { delivery, hold: None }
+        Self { delivery, hold: None, rule: None }
     }
 }
 
@@ -67,4 +72,21 @@ pub struct Entry {
     pub size: u64,
     /// Octets of the body up to and with the empty line that ends its header.
     pub header_size: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_written_before_rules_were_kept_is_read() {
+        let mut owed = crate::testing::owed("s@f.example", "a@x.example");
+        let without = serde_json::to_string(&owed).unwrap();
+        assert!(!without.contains("rule"), "{without}");
+        assert_eq!(serde_json::from_str::<Owed>(&without).unwrap(), owed);
+        owed.rule = Some("Split delivery".into());
+        let with = serde_json::to_string(&owed).unwrap();
+        assert!(with.contains(r#""rule":"Split delivery""#), "{with}");
+        assert_eq!(serde_json::from_str::<Owed>(&with).unwrap(), owed);
+    }
 }

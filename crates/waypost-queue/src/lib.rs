@@ -81,6 +81,7 @@ mod report;
 mod schedule;
 mod status;
 mod store;
+mod tally;
 #[cfg(test)]
 mod testing;
 mod work;
@@ -98,6 +99,7 @@ pub use recovery::{Recovered, Recovery};
 pub use schedule::{NoDelays, Schedule};
 pub use status::{DeliveryState, DeliveryStatus, Status};
 pub use store::{Durability, Record, SetAside, Store, StoreError};
+pub use tally::{Share, Tally};
 #[doc(no_inline)]
 pub use waypost_types::Timestamp;
 pub use work::{Finished, Work};

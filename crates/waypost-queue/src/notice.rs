@@ -90,6 +90,13 @@ impl Notice {
         self.lines.iter().filter(failed).count()
     }
 
+    /// The name of what is most urgent in it (RFC 3464 section 2.3.3): `failed`, `delayed`, `relayed` or
+    /// `delivered`.
+    #[must_use]
+    pub fn action_name(&self) -> &'static str {
+        self.action().as_str()
+    }
+
     /// What is most urgent in it.
     pub(crate) fn action(&self) -> Action {
         self.lines.iter().map(|line| line.kind.action()).min().unwrap_or(Action::Delivered)

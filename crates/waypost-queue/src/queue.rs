@@ -1,6 +1,7 @@
 //! The queue: a value that the caller owns and feeds with the time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -390,6 +391,12 @@ impl Queue {
     #[must_use]
     pub fn show(&self, id: QueueId) -> Option<Status> {
         self.messages.get(&id).map(Status::of)
+    }
+
+    /// The messages behind an id, oldest first.
+    pub(crate) fn messages_after(&self, id: Option<QueueId>) -> impl Iterator<Item = &Message> {
+        let from = id.map_or(Bound::Unbounded, Bound::Excluded);
+        self.messages.range((from, Bound::Unbounded)).map(|(_, message)| message)
     }
 
     fn make_ready(&mut self, id: QueueId, which: impl Fn(&Phase) -> bool) -> usize {

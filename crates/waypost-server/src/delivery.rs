@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use waypost_config::policy::Policy;
-use waypost_net::client::{ConnectSettings, Hop, Pool, PoolLimits};
+use waypost_net::client::{ConnectSettings, Hop, Over, Pool, PoolLimits};
 use waypost_net::dns::{Resolver, resolve_next_hops};
 use waypost_net::tls;
 use waypost_queue::{Ended, Handover, Work};
@@ -13,12 +14,14 @@ use waypost_route::{Check, Draw, Health, Route, TlsPolicy, TlsStart};
 use waypost_smtp::client::{Message, Protocol, SharedBytes, Timeouts, TlsUse, Transaction};
 use waypost_types::{
     Account, Delivery, Destination, Directory, Failure, FailureScope, Host, HostPort, Outcome,
-    Recipient, Reply, TlsDemand,
+    Recipient, Reply, Timestamp, TlsDemand,
 };
 
 use crate::changes::pieces;
 use crate::core::Core;
+use crate::log::Attempt;
 use crate::maildir::{Letter, Maildir};
+use crate::metrics::{Outcomes, Side};
 use crate::way::{Target, Way, local};
 
 /// Delivers works: the route's hosts in the order of the draw, each host's addresses, a pooled
@@ -38,11 +41,12 @@ pub(crate) struct Deliverer {
 struct Tried {
     outcome: Outcome,
     handover: Handover,
+    over: Over,
 }
 
 impl From<Outcome> for Tried {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, handover: Handover::default() }
+        Self { outcome, handover: Handover::default(), over: Over::default() }
     }
 }
 
@@ -85,19 +89,37 @@ impl Deliverer {
 
     /// Does a work: one outcome a delivery, each logged with the reason of its route (O4).
     pub(crate) async fn deliver(&self, work: &Work) -> Vec<Ended> {
+        let begun = Instant::now();
         let policy = self.core.policy();
         let deliveries: Vec<&Delivery> = work.iter().map(|(_, delivery)| delivery).collect();
         let tried = match deliveries.first() {
             None => Vec::new(),
             Some(first) => self.outcomes(&policy, work, first, &deliveries).await,
         };
-        let ended =
-            work.iter().zip(tried).map(|((place, delivery), Tried { outcome, handover })| {
-                self.core.counters.outcome(&outcome);
-                log(work, delivery, &outcome);
-                Ended { delivery: place, outcome, handover }
-            });
+        let (now, took) = (self.core.clock.now(), begun.elapsed());
+        let route = self.core.metrics.routes.of(&work.site.destination);
+        let ended = work.iter().zip(tried).map(|((place, delivery), tried)| {
+            let Tried { outcome, handover, over } = tried;
+            self.count(work, &route, &outcome, now);
+            Attempt { work, place, delivery, over, took }.write(&outcome);
+            Ended { delivery: place, outcome, handover }
+        });
         ended.collect()
+    }
+
+    fn count(&self, work: &Work, route: &Outcomes, outcome: &Outcome, now: Timestamp) {
+        let metrics = &self.core.metrics;
+        route.count(outcome);
+        let host = match outcome {
+            Outcome::Delivered { host, .. } => {
+                metrics.delivered_after(now.since(work.entry.accepted_at));
+                host
+            }
+            Outcome::Deferred(failure) | Outcome::Failed(failure) => &failure.host,
+        };
+        if let Some(host) = host {
+            metrics.hosts.count(host, outcome, now);
+        }
     }
 
     async fn outcomes(
@@ -156,6 +178,7 @@ impl Deliverer {
         let count = transaction.recipients.len();
         let mut settled: Vec<Option<Tried>> = vec![None; count];
         let mut failures: Vec<Vec<Failure>> = vec![Vec::new(); count];
+        let mut last_over = Over::default();
         let mut open: Vec<usize> = (0..count).collect();
         for target in &way.targets {
             if open.is_empty() {
@@ -166,6 +189,7 @@ impl Deliverer {
             }
             let tried = self.try_host(policy, work, way, target, transaction.clone()).await;
             self.note_health(&target.at, &tried);
+            last_over = tried.first().map_or(last_over, |tried| tried.over);
             let mut left = Vec::new();
             let mut recipients = Vec::new();
             for ((place, recipient), tried) in
@@ -189,8 +213,18 @@ impl Deliverer {
             open = left;
         }
         let both = settled.into_iter().zip(failures);
-        both.map(|(tried, failures)| tried.unwrap_or_else(|| way.outcome(&failures).into()))
-            .collect()
+        let failed = |failures: &[Failure]| {
+            let outcome = way.outcome(failures);
+            // The address is that of the host tried last, so it is told only of that one.
+            let host = |outcome: &Outcome| match outcome {
+                Outcome::Deferred(failure) | Outcome::Failed(failure) => failure.host.clone(),
+                Outcome::Delivered { .. } => None,
+            };
+            let is_last = failures.last().is_some_and(|last| host(&outcome) == last.host);
+            let over = if is_last { last_over } else { Over::default() };
+            Tried { outcome, handover: Handover::default(), over }
+        };
+        both.map(|(tried, failures)| tried.unwrap_or_else(|| failed(&failures))).collect()
     }
 
     async fn try_host(
@@ -230,14 +264,15 @@ impl Deliverer {
                 host: found.host,
             };
             let addresses: Vec<_> = found.addresses.iter().map(std::net::SocketAddr::ip).collect();
-            let report = pool.deliver_and_report(&hop, &addresses, transaction.clone()).await;
+            let (report, over) = pool.deliver_over(&hop, &addresses, transaction.clone()).await;
+            self.count_handshakes(over);
             let handover = match way.protocol {
                 Protocol::Lmtp => Handover::Final,
                 Protocol::Smtp if report.offered.dsn => Handover::Passed,
                 Protocol::Smtp => Handover::Relayed,
             };
-            let tried = report.outcomes.into_iter().map(|outcome| Tried { outcome, handover });
-            let tried: Vec<Tried> = tried.collect();
+            let tried = |outcome| Tried { outcome, handover, over };
+            let tried: Vec<Tried> = report.outcomes.into_iter().map(tried).collect();
             if !tried.iter().all(|tried| host_failure(tried).is_some()) {
                 return tried;
             }
@@ -247,6 +282,15 @@ impl Deliverer {
             }
         }
         last
+    }
+
+    fn count_handshakes(&self, over: Over) {
+        if let (true, Some(version)) = (over.is_new, over.tls) {
+            self.core.metrics.handshake(Side::Client, Some(version));
+        }
+        for _ in 0..over.handshakes_failed {
+            self.core.metrics.handshake(Side::Client, None);
+        }
     }
 
     fn note_health(&self, host: &HostPort, tried: &[Tried]) {
@@ -310,7 +354,7 @@ impl Deliverer {
                 }
                 Err(error) => Outcome::Deferred(local(&format!("filing failed: {error}"))),
             };
-            outcomes.push(Tried { outcome, handover: Handover::Final });
+            outcomes.push(Tried { outcome, handover: Handover::Final, over: Over::default() });
         }
         outcomes
     }
@@ -367,21 +411,4 @@ fn host_failure(tried: &Tried) -> Option<&Failure> {
 /// The scope of the first failure.
 fn scope(tried: &[Tried]) -> Option<FailureScope> {
     tried.iter().find_map(host_failure).map(|failure| failure.scope)
-}
-
-fn log(work: &Work, delivery: &Delivery, outcome: &Outcome) {
-    let (id, attempt) = (work.entry.id, work.attempt);
-    let (recipient, destination) = (&delivery.recipient, &delivery.destination);
-    match outcome {
-        Outcome::Delivered { host, reply } => {
-            let host = host.as_ref().map(tracing::field::display);
-            tracing::info!(%id, %recipient, %destination, host, attempt, %reply, "delivered");
-        }
-        Outcome::Deferred(failure) => {
-            tracing::warn!(%id, %recipient, %destination, attempt, %failure, "deferred");
-        }
-        Outcome::Failed(failure) => {
-            tracing::warn!(%id, %recipient, %destination, attempt, %failure, "failed");
-        }
-    }
 }

@@ -27,8 +27,9 @@ use waypost_types::{
 
 use crate::core::Core;
 use crate::delivery::Deliverer;
+use crate::metrics::Metrics;
 use crate::schedule::schedule;
-use crate::session::SmtpHandler;
+use crate::session::{OnListener, SmtpHandler};
 use crate::spool::{Notices, Spool, SpoolError};
 
 /// Deliveries under way at one time; more than one site may take, so that a slow site leaves room.
@@ -126,7 +127,9 @@ impl Server {
         };
         let (bound, admin) = bind(&policy, &base).await?;
         let spool_path = base.join(&*settings.spool);
-        let (spool, committer, recovered) = Spool::open(&spool_path, clock)?;
+        let metrics = Arc::new(Metrics::new(clock.now()));
+        metrics.policy(&policy, clock.now());
+        let (spool, committer, recovered) = Spool::open(&spool_path, clock, metrics)?;
         for damaged in &recovered.set_aside {
             tracing::error!(what = damaged.what, because = %damaged.because, "set aside");
         }
@@ -145,18 +148,25 @@ impl Server {
             .map(|bound| {
                 let (sender, receiver) = watch::channel(bound.configuration);
                 let (core, shared) = (Arc::clone(&core), limits.clone());
-                let make = move || SmtpHandler::new(Arc::clone(&core), shared.clone());
+                let on = Arc::new(OnListener::new(&bound.name, &core.metrics));
+                let serving = core.health.serving();
+                let make =
+                    move || SmtpHandler::new(Arc::clone(&core), shared.clone(), Arc::clone(&on));
                 let serve = bound.listener.serve(receiver, limits.clone(), make, stop.clone());
                 Running {
                     name: bound.name,
                     address: bound.address,
                     configuration: sender,
-                    task: tokio::spawn(serve),
+                    task: tokio::spawn(async move {
+                        serve.await;
+                        drop(serving);
+                    }),
                 }
             })
             .collect();
         let admin = admin.map(|(address, listener)| {
-            (address, tokio::spawn(crate::admin::serve(listener, Arc::clone(&core))))
+            let pages = crate::admin::Admin { core: Arc::clone(&core), limits: limits.clone() };
+            (address, tokio::spawn(crate::admin::serve(listener, pages)))
         });
         let (dispatcher_stop, stopped) = watch::channel(false);
         let dispatcher = tokio::spawn(dispatch(Arc::clone(&core), Arc::clone(&deliverer), stopped));
@@ -197,6 +207,17 @@ impl Server {
     /// # Errors
     /// [`ServerError`]; the old policy then stays in force.
     pub async fn reload(&self, policy: Arc<Policy>, who: &str) -> Result<(), ServerError> {
+        let done = self.replace(policy, who).await;
+        self.core.metrics.reloaded(done.as_ref().map(|_| ()).map_err(|_| ()));
+        done
+    }
+
+    /// Counts a reload that failed before there was a policy: a configuration with errors.
+    pub fn reload_failed(&self) {
+        self.core.metrics.reloaded(Err(()));
+    }
+
+    async fn replace(&self, policy: Arc<Policy>, who: &str) -> Result<(), ServerError> {
         let old = self.core.policy();
         let (was, is) = (&old.server, &policy.server);
         if was.spool != is.spool {
@@ -226,6 +247,7 @@ impl Server {
         };
         self.core.spool.record_change(change).await?;
         self.limits.lock().set_limits(connection_limits(&is.limits));
+        self.core.metrics.policy(&policy, self.core.clock.now());
         self.core.replace_policy(policy);
         self.deliverer.policy_replaced();
         for (running, configuration) in self.listeners.iter().zip(configurations) {
@@ -237,6 +259,7 @@ impl Server {
     /// Ends in order: no new connections, transactions and deliveries in progress may finish for as
     /// long as `grace`, the spool is synced and closed. What is owed stays in the spool.
     pub async fn stop(mut self, grace: Duration) {
+        self.core.health.stop();
         self.stopper.stop(grace);
         for running in &mut self.listeners {
             let _ = (&mut running.task).await;

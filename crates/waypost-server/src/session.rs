@@ -1,22 +1,28 @@
 //! One SMTP session: the client's commands put to the policy, quotas and spool.
 
+use std::cell::RefCell;
+use std::fmt::Display;
 use std::io;
 use std::sync::Arc;
 
+use prometheus_client::metrics::counter::Counter;
 use waypost_config::policy::{
     DataReply, Decision, Explanation, Policy, RcptVerdict, Refused, Transaction,
 };
 use waypost_net::server::{Handler, Mail, SharedLimits, TlsFacts, is_generic_hello};
+use waypost_net::tls::TlsVersion;
 use waypost_queue::{Body, Entry, Hold, Owed};
 use waypost_relay as relay;
-use waypost_smtp::end_of_data::Data;
-use waypost_smtp::server::{CloseCause, Credentials, HelloKind, ResetCause};
+use waypost_smtp::end_of_data::{Data, DataFault};
+use waypost_smtp::server::{CloseCause, Credentials, HelloKind, OwnRefusal, ResetCause};
 use waypost_types::{
-    Changes, Delivery, Destination, HeaderBlock, MailParameters, Mailbox, QueueId, Recipient,
-    Reply, Session, TlsDemand,
+    Changes, Delivery, Destination, EnhancedCode, HeaderBlock, MailParameters, Mailbox, QueueId,
+    Recipient, Reply, ReversePath, Session, TlsDemand,
 };
 
 use crate::core::Core;
+use crate::log;
+use crate::metrics::{self, At, Metrics, Observed, Reason, Side};
 use crate::trace::Trace;
 
 /// One client's commands, put to the policy, the quotas and the spool.
@@ -26,9 +32,22 @@ use crate::trace::Trace;
 pub(crate) struct SmtpHandler {
     core: Arc<Core>,
     limits: SharedLimits,
+    on: Arc<OnListener>,
     extended: bool,
     tls: Option<String>,
     open: Option<Open>,
+}
+
+/// The listener that a client came to.
+pub(crate) struct OnListener {
+    name: Box<str>,
+    accepted: Counter,
+}
+
+impl OnListener {
+    pub(crate) fn new(name: &str, metrics: &Metrics) -> Self {
+        Self { name: name.into(), accepted: metrics.listener(name) }
+    }
 }
 
 /// A transaction between MAIL and its end.
@@ -44,10 +63,12 @@ struct Open {
 impl Handler for SmtpHandler {
     async fn tls(&mut self, _session: &Session, facts: TlsFacts) {
         self.open = None;
+        self.core.metrics.handshake(Side::Server, Some(TlsVersion::named(&facts.version)));
         self.tls = Some(format!("{} {}", facts.version, facts.cipher));
     }
 
     async fn tls_failed(&mut self, session: &Session, error: &io::Error) {
+        self.core.metrics.handshake(Side::Server, None);
         tracing::debug!(client = %session.client_ip, %error, "TLS handshake failed");
     }
 
@@ -59,7 +80,10 @@ impl Handler for SmtpHandler {
             tracing::info!(client = %session.client_ip, name, "generic HELO name (D15)");
             let now = self.core.clock.now();
             let counted = self.limits.lock().generic_hello(now, session.client_ip);
-            counted.map_err(|refusal| refusal.reply())?;
+            if let Err(refusal) = counted {
+                let reply = refusal.reply();
+                return Err(self.turn_down(session, At::Hello, refusal.into(), reply, &refusal));
+            }
         }
         Ok(())
     }
@@ -70,11 +94,13 @@ impl Handler for SmtpHandler {
         credentials: Credentials,
     ) -> Result<Mailbox, Reply> {
         let found = self.core.authenticate(credentials).await;
-        if let Err(reply) = &found {
-            self.core.counters.refused(reply);
-            tracing::info!(client = %session.client_ip, %reply, "AUTH refused");
-        }
-        found
+        found.map_err(|reply| {
+            let (reason, because) = match reply.code() {
+                454 => (Reason::CredentialsUnchecked, "the credentials cannot be checked now"),
+                _ => (Reason::WrongCredentials, "user and password do not belong together"),
+            };
+            self.turn_down(session, At::Auth, reason, reply, &because)
+        })
     }
 
     async fn mail(&mut self, session: &Session, mail: Mail) -> Result<(), Reply> {
@@ -89,37 +115,79 @@ impl Handler for SmtpHandler {
         self.take(session, data).await
     }
 
-    async fn reset(&mut self, _session: &Session, _cause: ResetCause) {
+    async fn refused(&mut self, session: &Session, refusal: OwnRefusal) {
+        let (at, reason) = metrics::of_own(refusal);
+        self.refused_by_protocol(session, at, reason, refusal);
+    }
+
+    async fn reset(&mut self, session: &Session, cause: ResetCause) {
+        if let ResetCause::Message(fault) = &cause {
+            let (code, enhanced) = match fault {
+                DataFault::TooBig { .. } => (552, EnhancedCode(5, 3, 4)),
+                _ => (550, EnhancedCode(5, 6, 0)),
+            };
+            let refusal = OwnRefusal { code, enhanced: Some(enhanced) };
+            self.refused_by_protocol(session, At::Data, fault.into(), refusal);
+        }
         self.open = None;
     }
 
-    async fn closed(&mut self, _session: &Session, _cause: CloseCause) {
+    async fn closed(&mut self, session: &Session, cause: CloseCause) {
+        if let Some((at, reason, refusal)) = metrics::of_close(cause) {
+            self.refused_by_protocol(session, at, reason, refusal);
+        }
         self.open = None;
     }
 }
 
 impl SmtpHandler {
-    pub(crate) fn new(core: Arc<Core>, limits: SharedLimits) -> Self {
-        Self { core, limits, extended: false, tls: None, open: None }
+    pub(crate) fn new(core: Arc<Core>, limits: SharedLimits, on: Arc<OnListener>) -> Self {
+        Self { core, limits, on, extended: false, tls: None, open: None }
+    }
+
+    /// Counts and logs a refusal; hands its reply back.
+    fn turn_down(
+        &self,
+        session: &Session,
+        at: At,
+        reason: Reason,
+        reply: Reply,
+        because: &dyn Display,
+    ) -> Reply {
+        note(&self.core, session, None, None, (at, reason), &reply, because);
+        reply
+    }
+
+    /// Counts what the SMTP machine refused by itself. Clients that do not know SMTP are many, so
+    /// these lines are for whoever looks for them.
+    fn refused_by_protocol(&self, session: &Session, at: At, reason: Reason, refusal: OwnRefusal) {
+        let OwnRefusal { code, enhanced } = refusal;
+        self.core.metrics.refused_by(at, code, enhanced, reason, 1);
+        tracing::debug!(
+            at = at.as_str(), reason = reason.as_str(), client = %session.client_ip, code,
+            "refused"
+        );
     }
 
     fn begin(&mut self, session: &Session, mail: Mail) -> Result<(), Reply> {
         let Mail { sender, parameters, size } = mail;
-        if let Some(refusal) = self.no_room(size) {
+        if let Some(refusal) = self.no_room(session, &sender, size) {
             return Err(refusal);
         }
         let policy = self.core.policy();
         let transaction = match policy.at_mail(session, &sender) {
             Ok(transaction) => transaction,
             Err(refusal) => {
-                self.core.counters.refused(&refusal.reply);
-                tracing::info!(
-                    client = %session.client_ip, %sender, reply = %refusal.reply,
-                    because = ?refusal.because, "MAIL refused"
-                );
+                let why = (At::Mail, refusal.because.into());
+                note(&self.core, session, Some(&sender), None, why, &refusal.reply, &refusal);
                 return Err(refusal.reply);
             }
         };
+        let admission = transaction.admission.as_ref();
+        let observed = admission.map_or(&[][..], |admission| &admission.observed);
+        if !observed.is_empty() {
+            self.core.metrics.observed(Observed::Relay, observed.len());
+        }
         let quota = transaction
             .admission
             .as_ref()
@@ -128,10 +196,20 @@ impl SmtpHandler {
         Ok(())
     }
 
-    fn no_room(&self, size: Option<u64>) -> Option<Reply> {
+    fn no_room(&self, session: &Session, sender: &ReversePath, size: Option<u64>) -> Option<Reply> {
         let error = self.core.spool.room().err()?;
         tracing::warn!(%error, ?size, "intake waits");
-        Some(Reply::new(452, (4, 3, 1), "The queue is full; try again later"))
+        let reply = Reply::new(452, (4, 3, 1), "The queue is full; try again later");
+        note(
+            &self.core,
+            session,
+            Some(sender),
+            None,
+            (At::Mail, Reason::QueueFull),
+            &reply,
+            &error,
+        );
+        Some(reply)
     }
 
     fn add(&mut self, session: &Session, mut recipient: Recipient) -> Result<(), Reply> {
@@ -143,15 +221,14 @@ impl SmtpHandler {
         match verdict {
             RcptVerdict::Accept { observed } => {
                 if let Some(would) = observed {
+                    self.core.metrics.observed(Observed::Gateway, 1);
                     tracing::info!(recipient = %recipient.address, %would, "only observed");
                 }
             }
             RcptVerdict::Refuse(refused) => {
-                self.core.counters.refused(&refused.reply);
-                tracing::info!(
-                    client = %session.client_ip, recipient = %refused.recipient,
-                    reply = %refused.reply, because = %refused.because, "RCPT refused"
-                );
+                let sender = Some(&open.transaction.sender);
+                let (recipient, why) = (Some(&refused.recipient), (At::Rcpt, refused.cause.into()));
+                note(&self.core, session, sender, recipient, why, &refused.reply, &refused.because);
                 return Err(refused.reply);
             }
         }
@@ -160,15 +237,22 @@ impl SmtpHandler {
             match self.core.ledger().reserve(now, quota, &recipient.address) {
                 Ok(reservation) => {
                     if let Some(would) = reservation.would_refuse {
+                        self.core.metrics.observed(Observed::Quota, 1);
                         tracing::info!(recipient = %recipient.address, %would, "only observed");
                     }
                 }
                 Err(refusal) => {
                     let reply = refusal.reply();
-                    self.core.counters.refused(&reply);
-                    tracing::info!(
-                        client = %session.client_ip, recipient = %recipient.address,
-                        %reply, because = %refusal, "RCPT over the limit"
+                    let sender = Some(&open.transaction.sender);
+                    let why = (At::Rcpt, refusal.limit.into());
+                    note(
+                        &self.core,
+                        session,
+                        sender,
+                        Some(&recipient.address),
+                        why,
+                        &reply,
+                        &refusal,
                     );
                     return Err(reply);
                 }
@@ -185,16 +269,24 @@ impl SmtpHandler {
         let limit = open.policy.server.limits.header_size;
         if u64::try_from(header.as_bytes().len()).unwrap_or(u64::MAX) > limit {
             let text = format!("The header is larger than {limit} octets");
-            return Reply::new(552, (5, 3, 4), &text);
+            let reply = Reply::new(552, (5, 3, 4), &text);
+            let why = (At::Data, Reason::HeaderTooLarge);
+            note(&self.core, session, Some(&open.transaction.sender), None, why, &reply, &text);
+            return reply;
         }
         let decision = open.policy.at_data(&open.transaction, &open.recipients, &header);
         if let DataReply::Refuse(reply) = &decision.reply {
-            self.core.counters.refused(reply);
-            tracing::info!(
-                client = %session.client_ip, sender = %open.transaction.sender, %reply,
-                "message refused"
-            );
+            let reason = decision.refused_for().map_or(Reason::Other, Reason::from);
+            let because = decision.refusals.first().map_or("", |refused| &refused.because);
+            let sender = Some(&open.transaction.sender);
+            note(&self.core, session, sender, None, (At::Data, reason), reply, &because);
             return reply.clone();
+        }
+        if !decision.observed.is_empty() {
+            self.core.metrics.observed(Observed::Rule, decision.observed.len());
+            for rule in &decision.observed {
+                tracing::info!(sender = %open.transaction.sender, rule = %rule, "only observed");
+            }
         }
         if let Some(quota) = &mut open.quota {
             // Refused mail never counts (D13).
@@ -205,23 +297,46 @@ impl SmtpHandler {
         }
         let id = self.core.spool.next_id();
         let entry = self.entry(id, session, &open, &decision, &body);
+        let (size, deliveries) = (body.len(), entry.deliveries.len());
+        let sender = open.transaction.sender.clone();
+        let recipients = open.recipients.len();
         let core = Arc::clone(&self.core);
         // A task of its own: a client that goes away must not leave a message half accepted.
         let stored = tokio::spawn(async move { core.store(entry, body, open.quota).await });
         match stored.await {
             Ok(Ok(())) => {
-                self.core.counters.accepted();
+                self.on.accepted.inc();
+                self.core.metrics.received(u64::try_from(size).unwrap_or(u64::MAX));
+                let (listener, client) = (&*self.on.name, session.client_ip);
+                let sender = &sender;
+                log::Accepted { id, listener, client, sender, recipients, deliveries, size }
+                    .write();
                 Reply::new(250, (2, 0, 0), &format!("Accepted as {id}"))
             }
             Ok(Err(error)) => {
                 tracing::error!(%id, %error, "a message cannot be stored");
-                Reply::new(451, (4, 3, 0), "The message cannot be stored now; try again later")
+                self.not_stored(session, &sender, &error)
             }
             Err(error) => {
                 tracing::error!(%id, %error, "storing a message failed");
-                Reply::new(451, (4, 3, 0), "The message cannot be stored now; try again later")
+                self.not_stored(session, &sender, &error)
             }
         }
+    }
+
+    fn not_stored(&self, session: &Session, sender: &ReversePath, error: &dyn Display) -> Reply {
+        let text = "The message cannot be stored now; try again later";
+        let reply = Reply::new(451, (4, 3, 0), text);
+        note(
+            &self.core,
+            session,
+            Some(sender),
+            None,
+            (At::Data, Reason::StoreFailed),
+            &reply,
+            error,
+        );
+        reply
     }
 
     fn entry(
@@ -248,10 +363,17 @@ impl SmtpHandler {
             only_recipient,
             at: now,
         };
-        let delivered = decision.deliveries.iter().map(|one| Owed::from(one.delivery.clone()));
+        let rules = Shared::default();
+        let delivered = decision.deliveries.iter().map(|one| Owed {
+            delivery: one.delivery.clone(),
+            hold: None,
+            rule: rules.of(one.chosen_by.as_deref()),
+        });
+        let rules = &rules;
         let kept = decision.quarantined.iter().flat_map(|kept| {
             kept.deliveries.iter().map(|one| Owed {
                 delivery: one.delivery.clone(),
+                rule: rules.of(one.chosen_by.as_deref()),
                 hold: Some(Hold::Quarantine {
                     name: kept.quarantine.clone(),
                     because: kept.because.clone(),
@@ -273,6 +395,36 @@ impl SmtpHandler {
             size: u64::try_from(body.len()).unwrap_or(u64::MAX),
             header_size: u64::try_from(header_size).unwrap_or(u64::MAX),
         }
+    }
+}
+
+/// Counts and logs a refusal.
+fn note(
+    core: &Core,
+    session: &Session,
+    sender: Option<&ReversePath>,
+    recipient: Option<&Mailbox>,
+    (at, reason): (At, Reason),
+    reply: &Reply,
+    because: &dyn Display,
+) {
+    core.metrics.refused(at, reply, reason);
+    let client = session.client_ip;
+    log::Refused { at, reason, client, sender, recipient, reply, because: &because }.write();
+}
+
+/// Names of rules, one copy for neighbours that have the same.
+#[derive(Default)]
+struct Shared(RefCell<Option<Arc<str>>>);
+
+impl Shared {
+    fn of(&self, rule: Option<&str>) -> Option<Arc<str>> {
+        let rule = rule?;
+        let mut last = self.0.borrow_mut();
+        if last.as_deref() != Some(rule) {
+            *last = Some(rule.into());
+        }
+        last.clone()
     }
 }
 

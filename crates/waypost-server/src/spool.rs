@@ -1,17 +1,18 @@
 //! The spool: the queue in memory and its journal on disk, kept in step.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use waypost_net::server::Clock;
 use waypost_queue::{
     Body, ConfigChange, Ended, Entry, Event, Finished, Limits, Queue, QueueError, QuotaCommit,
-    Record, Recovery, Schedule, SetAside, StoreError, Work,
+    Record, Recovery, Schedule, SetAside, StoreError, Tally, Work,
 };
 use waypost_store::{CommitError, Committer, CommitterOptions, Counts, FjallStore, Handle};
-use waypost_types::{Destination, Domain, Mailbox, QueueId};
+use waypost_types::{Destination, Domain, Mailbox, Outcome, QueueId};
 
+use crate::metrics::Metrics;
 use crate::queue_ids::QueueIds;
 
 /// Queue and journal. Everything that changes the one is written to the other.
@@ -23,6 +24,7 @@ pub(crate) struct Spool {
     queue: Mutex<Queue>,
     committer: Handle,
     wake: Notify,
+    metrics: Arc<Metrics>,
 }
 
 /// What a spool held when it was opened.
@@ -61,6 +63,7 @@ impl Spool {
     pub(crate) fn open(
         path: &Path,
         clock: Clock,
+        metrics: Arc<Metrics>,
     ) -> Result<(Self, Committer, Recovered), SpoolError> {
         let directory = |source| SpoolError::Directory { path: path.to_owned(), source };
         std::fs::create_dir_all(path).map_err(directory)?;
@@ -73,10 +76,11 @@ impl Spool {
         })?;
         let recovered = recovery.finish(Limits::default(), clock.now());
         let reopened = path.to_owned();
-        let committer = Committer::start(
+        let committer = Committer::start_observed(
             store,
             move || FjallStore::open(&reopened),
             CommitterOptions::default(),
+            metrics.observe_batches(),
         )
         .map_err(directory)?;
         let spool = Self {
@@ -86,6 +90,7 @@ impl Spool {
             queue: Mutex::new(recovered.queue),
             committer: committer.handle(),
             wake: Notify::new(),
+            metrics,
         };
         let left_over =
             Recovered { quota: recovered.quota, set_aside, messages: spool.queue().len() };
@@ -97,6 +102,12 @@ impl Spool {
     #[must_use]
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub(crate) fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
     }
 
     /// A new id.
@@ -164,8 +175,10 @@ impl Spool {
         notices: &Notices<'_>,
     ) {
         let original = work.body.clone();
+        let destination = work.site.destination.clone();
         let Finished { events, notice } =
             self.queue().finished(work, results, schedule, self.clock.now());
+        self.metrics.routes.of(&destination).count_expired(expired(&events));
         let mut record = Record::from(events);
         let mut accepted = None;
         if let Some(notice) = notice {
@@ -178,6 +191,7 @@ impl Spool {
                     let original = body.as_deref().unwrap_or_default();
                     let (entry, body) =
                         notice.compose(self.next_id(), notices.hostname, original, destination);
+                    self.metrics.notice(notice.action_name());
                     record.events.insert(0, Event::Accepted(Box::new(entry.clone())));
                     record.bodies.push((entry.id, body.clone()));
                     accepted = Some((entry, body));
@@ -228,6 +242,24 @@ impl Spool {
         self.queue().len()
     }
 
+    /// How much is in the queue, by state; the queue is locked for `step` messages at a time.
+    pub(crate) async fn tally(&self, step: usize) -> Tally {
+        let (mut tally, mut after) = (Tally::default(), None);
+        loop {
+            after = self.queue().tally(after, step, &mut tally);
+            if after.is_none() {
+                return tally;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Whether the store takes records.
+    #[must_use]
+    pub(crate) fn is_open(&self) -> bool {
+        self.committer.is_open()
+    }
+
     /// What the committer did.
     #[must_use]
     pub(crate) fn counts(&self) -> Counts {
@@ -254,6 +286,18 @@ impl Spool {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Deliveries that were deferred once more, and for which the schedule says no more.
+fn expired(events: &[Event]) -> u64 {
+    let attempts = events.iter().filter_map(|event| match event {
+        Event::Attempted(attempt) if attempt.next.is_none() => Some(attempt),
+        _ => None,
+    });
+    let deferred = attempts
+        .flat_map(|attempt| &attempt.results)
+        .filter(|ended| matches!(ended.outcome, Outcome::Deferred(_)));
+    u64::try_from(deferred.count()).unwrap_or(u64::MAX)
 }
 
 /// How notices to senders are made.

@@ -272,3 +272,31 @@ fn a_flood_of_pipelined_commands_meets_back_pressure() {
     driver.settle();
     assert!(driver.server.is_closed(), "too many commands without a transaction");
 }
+
+#[test]
+fn refusals_of_its_own_can_be_counted_o4() {
+    let now = Timestamp::from_millis(0);
+    let mut server = Server::new(settings(TlsOffer::Off), now);
+    let mut settle = |octets: &[u8]| -> Vec<u16> {
+        server.handle_bytes(now, octets);
+        while let Some(event) = server.poll_event(now) {
+            match event {
+                Event::Rcpt(_) => server.answer(now, Reply::new(550, (5, 1, 1), "Nobody")),
+                Event::Message(_) => server.answer(now, Reply::new(451, (4, 3, 0), "Later")),
+                _ => server.accept(now),
+            }
+        }
+        let _ = server.take_output();
+        server.take_refusals().iter().map(|refusal| refusal.code).collect()
+    };
+    for (octets, want) in [
+        (&b""[..], vec![]),
+        (b"FNORD\r\nDATA\r\nEHLO a b\r\n", vec![500, 503, 501]),
+        (b"EHLO client.example\r\nMAIL FROM:<a@b.example> SIZE=201\r\n", vec![552]),
+        (b"MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\n", vec![]),
+        (b"DATA\r\nVRFY x\r\nRSET\r\n", vec![554]),
+        (b"QUIT\r\n", vec![]),
+    ] {
+        assert_eq!(settle(octets), want, "{}", String::from_utf8_lossy(octets));
+    }
+}

@@ -65,6 +65,17 @@ pub struct Counts {
     pub failures: u64,
 }
 
+/// One batch that was written, told to the observer of [`Committer::start_observed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Records in it; none when only a sync was due.
+    pub records: usize,
+    /// Whether it was synced.
+    pub durability: Durability,
+    /// How long writing took, and the sync if there was one.
+    pub took: Duration,
+}
+
 /// The thread that owns a store and writes it: all that waits in one batch, with one sync.
 ///
 /// While a sync runs, further records wait and form the next batch. After an error everyone who waits is
@@ -123,8 +134,22 @@ impl Committer {
     /// When the system gives no thread.
     pub fn start<S: Store + 'static>(
         store: S,
+        reopen: impl FnMut() -> Result<S, StoreError> + Send + 'static,
+        options: CommitterOptions,
+    ) -> io::Result<Self> {
+        Self::start_observed(store, reopen, options, |_| {})
+    }
+
+    /// As [`Committer::start`], and tells of every batch that was written, on the thread that writes:
+    /// `observe` must not wait.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start_observed<S: Store + 'static>(
+        store: S,
         mut reopen: impl FnMut() -> Result<S, StoreError> + Send + 'static,
         options: CommitterOptions,
+        observe: impl FnMut(&Batch) + Send + 'static,
     ) -> io::Result<Self> {
         let kib = u32::try_from(options.waiting >> 10).unwrap_or(1 << 22).clamp(1, 1 << 22);
         let records = u32::try_from(options.records).unwrap_or(u32::MAX).max(1);
@@ -144,6 +169,7 @@ impl Committer {
         let mut worker = Worker {
             shared: Arc::clone(&shared),
             reopen: Box::new(move || reopen().map(|store| Box::new(store) as Box<dyn Store>)),
+            observe: Box::new(observe),
             options,
             kept: Vec::new(),
             refused: Vec::new(),
@@ -251,6 +277,12 @@ impl Handle {
         }
     }
 
+    /// Whether records are taken: not while a failed store is opened anew, nor after the end.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.shared.down.load(Ordering::Relaxed) && !self.shared.room.is_closed()
+    }
+
     async fn send(
         &self,
         record: Record,
@@ -305,6 +337,7 @@ type Reopen = Box<dyn FnMut() -> Result<Box<dyn Store>, StoreError> + Send>;
 struct Worker {
     shared: Arc<Shared>,
     reopen: Reopen,
+    observe: Box<dyn FnMut(&Batch) + Send>,
     options: CommitterOptions,
     /// Lazy records that a failed store did not take.
     kept: Vec<Request>,
@@ -444,8 +477,10 @@ impl Worker {
     }
 
     fn write(&mut self, records: &[Record], durability: Durability) -> Result<(), StoreError> {
+        let begun = Instant::now();
         let store = self.shared.store.read().unwrap_or_else(PoisonError::into_inner);
         store.as_ref().ok_or(StoreError::Closed)?.commit(records, durability)?;
+        (self.observe)(&Batch { records: records.len(), durability, took: begun.elapsed() });
         let count = u64::try_from(records.len()).unwrap_or(u64::MAX);
         self.shared.records.fetch_add(count, Ordering::Relaxed);
         match durability {

@@ -45,5 +45,5 @@ mod committer;
 mod fjall_store;
 mod set_aside;
 
-pub use committer::{CommitError, Committer, CommitterOptions, Counts, Handle};
+pub use committer::{Batch, CommitError, Committer, CommitterOptions, Counts, Handle};
 pub use fjall_store::FjallStore;

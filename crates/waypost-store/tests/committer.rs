@@ -14,7 +14,7 @@ use common::{accepted, body, done, id, messages};
 use waypost_queue::{
     Body, Durability, Entry, Event, ModelStore, Record, SetAside, Store, StoreError, Timestamp,
 };
-use waypost_store::{CommitError, Committer, CommitterOptions, FjallStore};
+use waypost_store::{Batch, CommitError, Committer, CommitterOptions, FjallStore};
 use waypost_types::QueueId;
 
 /// A store that says when a commit begins and lets it go on when told.
@@ -74,7 +74,11 @@ fn all_that_waits_during_a_sync_shares_the_next_one() {
     let (go, go_on) = channel();
     let gate =
         Gate { store: Arc::clone(&store), begun: Mutex::new(begun), go_on: Mutex::new(go_on) };
-    let committer = Committer::start(gate, never(), quick()).unwrap();
+    let batches = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&batches);
+    let observe = move |batch: &Batch| seen.lock().unwrap().push((batch.records, batch.durability));
+    let committer = Committer::start_observed(gate, never(), quick(), observe).unwrap();
+    assert!(committer.handle().is_open());
     run(tokio::task::LocalSet::new().run_until(async {
         let commit = |number| {
             let handle = committer.handle();
@@ -99,8 +103,12 @@ fn all_that_waits_during_a_sync_shares_the_next_one() {
         assert_eq!(store.syncs(), 2);
         assert_eq!(committer.handle().counts().records, 51);
     }));
+    let handle = committer.handle();
     committer.shutdown().unwrap();
+    assert!(!handle.is_open());
     assert_eq!(messages(&*store).len(), 51);
+    let synced = [1, 50, 0].map(|records| (records, Durability::Synced));
+    assert_eq!(*batches.lock().unwrap(), synced);
 }
 
 #[test]

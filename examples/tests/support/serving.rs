@@ -140,6 +140,13 @@ impl Serve {
         Self::run(command)
     }
 
+    /// Starts the server with further arguments, and does not wait.
+    pub(crate) fn with_arguments(configuration: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_waypost"));
+        command.args(["serve", configuration]).args(arguments);
+        Self::run(command)
+    }
+
     /// Starts the server under `strace`, which writes these calls of all its threads into a file.
     pub(crate) fn traced(configuration: &str, calls: &str, out: &Path) -> Self {
         let mut command = Command::new("strace");

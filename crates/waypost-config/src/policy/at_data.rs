@@ -9,7 +9,7 @@ use waypost_types::{
 };
 
 use super::decision::{
-    DataReply, DecidedDelivery, Decision, OrganizationView, Refused, RuleLookedAt,
+    DataReply, DecidedDelivery, Decision, OrganizationView, RefusalCause, Refused, RuleLookedAt,
 };
 use super::evaluate::{Evaluation, Facts, FateOutcome};
 use super::organization::Organization;
@@ -82,7 +82,9 @@ impl Policy {
         decision.reply = self.reply(&decision, &message);
         if let DataReply::Refuse(reply) = &decision.reply {
             let reply = reply.clone();
-            refuse_all(&mut decision, &reply, recipients);
+            let loops = message.hops > self.server.limits.hops;
+            let cause = if loops { RefusalCause::Loop } else { RefusalCause::WithOthers };
+            refuse_all(&mut decision, &reply, cause, recipients);
         }
         decision
     }
@@ -123,7 +125,12 @@ impl Policy {
 
 /// The message is refused as a whole: every recipient shares the reply, but keeps a refusal of its
 /// own, and nothing is owed.
-fn refuse_all(decision: &mut Decision, reply: &Reply, recipients: &[Recipient]) {
+fn refuse_all(
+    decision: &mut Decision,
+    reply: &Reply,
+    cause: RefusalCause,
+    recipients: &[Recipient],
+) {
     decision.deliveries.clear();
     decision.quarantined.clear();
     let mut refused = std::mem::take(&mut decision.refusals).into_iter().peekable();
@@ -133,6 +140,7 @@ fn refuse_all(decision: &mut Decision, reply: &Reply, recipients: &[Recipient]) 
         decision.refusals.push(own.unwrap_or_else(|| Refused {
             recipient: recipient.address.clone(),
             reply: reply.clone(),
+            cause,
             because: format!("the message is refused as a whole: {}", reply.text()),
         }));
     }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use waypost_inbound::Source;
+use waypost_relay::RefusalReason;
 use waypost_rules::{Direction, Overridden, Spam};
 use waypost_types::{Delivery, Mailbox, Reply};
 
@@ -24,6 +25,17 @@ pub struct Decision {
     pub quarantined: Vec<Quarantined>,
     /// The reply to DATA.
     pub reply: DataReply,
+}
+
+impl Decision {
+    /// The kind of reason why the message is refused as a whole; `None` when it is not.
+    #[must_use]
+    pub fn refused_for(&self) -> Option<RefusalCause> {
+        let DataReply::Refuse(reply) = &self.reply else { return None };
+        let mut causes = self.refusals.iter().filter(|one| one.reply == *reply);
+        let own = causes.clone().find(|one| one.cause != RefusalCause::WithOthers);
+        own.or_else(|| causes.next()).map(|one| one.cause)
+    }
 }
 
 /// What DATA is answered with.
@@ -74,6 +86,8 @@ pub struct DecidedDelivery {
     pub spam: Spam,
     /// The rules that changed something, in order; empty when none did.
     pub because: Vec<Box<str>>,
+    /// The rule that chose where it goes: by its route, by renaming the recipient, by adding the copy.
+    pub chosen_by: Option<Box<str>>,
     /// In words: why it goes where it goes.
     pub reason: String,
     /// The parts of rules that lost, and to which (C8).
@@ -89,8 +103,41 @@ pub struct Refused {
     pub recipient: Mailbox,
     /// The reply that it gets, or that its bounce quotes.
     pub reply: Reply,
+    /// The kind of reason, for counting.
+    pub cause: RefusalCause,
     /// The rule or setting that refuses, and why.
     pub because: String,
+}
+
+/// The kinds of reasons for which a recipient or a message is refused: few, and never text from
+/// outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RefusalCause {
+    /// The transaction has as many recipients as it may (D9, D14).
+    RecipientLimit,
+    /// The organization takes mail from its gateways only (E7).
+    NotAGateway,
+    /// A gateway did not start TLS (E8).
+    GatewayInClearText,
+    /// The recipient is not ours, and nobody is relayed here.
+    RelayingDenied,
+    /// The recipient is not ours, and no relay entry admits the client.
+    NotAdmitted(RefusalReason),
+    /// The recipient is nobody, and no rule routes or renames it.
+    UnknownRecipient,
+    /// A group without members, where groups are expanded.
+    EmptyGroup,
+    /// A rule rejects.
+    Rule,
+    /// `spam_action = "reject"`.
+    Spam,
+    /// The directory cannot answer now.
+    DirectoryUnavailable,
+    /// More `Received` lines than are allowed (O3).
+    Loop,
+    /// Other recipients are refused, and with them the message.
+    WithOthers,
 }
 
 /// One recipient whose mail is kept.

@@ -11,7 +11,7 @@ use waypost_types::{
     Unavailable,
 };
 
-use super::decision::{DecidedDelivery, Quarantined, Refused};
+use super::decision::{DecidedDelivery, Quarantined, RefusalCause, Refused};
 use super::organization::{Organization, SpamAction};
 use super::{Policy, Transaction};
 
@@ -166,6 +166,7 @@ impl<'p> Evaluation<'p, '_> {
                 return Ok(FateOutcome::Refused(Refused {
                     recipient: recipient.address.clone(),
                     reply: Reply::new(550, (5, 7, 1), &text),
+                    cause: RefusalCause::Rule,
                     because: format!("rule \"{rule}\" rejects"),
                 }));
             }
@@ -186,6 +187,7 @@ impl<'p> Evaluation<'p, '_> {
                     (5, 7, 1),
                     "Message refused as spam: a trusted gateway tagged it so",
                 ),
+                cause: RefusalCause::Spam,
                 because: "spam_action = \"reject\", and the gateway's tag says spam".to_owned(),
             }));
         }
@@ -242,6 +244,9 @@ impl<'p> Evaluation<'p, '_> {
                 },
                 |refusal| refusal.reply.clone(),
             ),
+            cause: refusal.map_or(RefusalCause::RelayingDenied, |refusal| {
+                RefusalCause::NotAdmitted(refusal.because)
+            }),
             because: "the recipient is in no domain of this server, and no relay entry admits \
                       the client"
                 .to_owned(),
@@ -260,6 +265,7 @@ fn unknown(recipient: &Mailbox, organization: &Organization) -> Refused {
     Refused {
         recipient: recipient.clone(),
         reply: Reply::new(550, (5, 1, 1), "No such user here"),
+        cause: RefusalCause::UnknownRecipient,
         because: format!(
             "{recipient} is neither a user nor a group of {}, and no rule routes or renames it",
             organization.name
@@ -272,6 +278,7 @@ fn nobody_in(group: &Mailbox, recipient: &Mailbox) -> Refused {
     Refused {
         recipient: recipient.clone(),
         reply: Reply::new(550, (5, 2, 4), "The group has no member to deliver to"),
+        cause: RefusalCause::EmptyGroup,
         because: format!("the group {group} has no member, and Maildir is the mailbox system"),
     }
 }
@@ -280,6 +287,7 @@ fn directory_failed(recipient: &Mailbox, unavailable: &Unavailable) -> Refused {
     Refused {
         recipient: recipient.clone(),
         reply: Reply::new(451, (4, 3, 0), "The directory cannot answer now; try again later"),
+        cause: RefusalCause::DirectoryUnavailable,
         because: unavailable.to_string(),
     }
 }
@@ -381,6 +389,9 @@ impl Making<'_, '_, '_> {
             source_ip: self.facts.source_ip,
             spam: self.facts.spam,
             because: plan.because.clone(),
+            chosen_by: [&plan.routed_by, &plan.spam_kept_by, &plan.renamed_by]
+                .into_iter()
+                .find_map(Clone::clone),
             reason,
             overridden: plan.overridden.clone(),
             warnings: Vec::new(),
@@ -419,6 +430,7 @@ impl Making<'_, '_, '_> {
             source_ip: self.facts.source_ip,
             spam: self.facts.spam,
             because: vec![copy.because.clone()],
+            chosen_by: Some(copy.because.clone()),
             reason: format!("rule \"{}\" adds this recipient", copy.because),
             overridden: Vec::new(),
             warnings: Vec::new(),

@@ -21,7 +21,8 @@ use waypost_types::{
 };
 
 pub use decision::{
-    DataReply, DecidedDelivery, Decision, OrganizationView, Quarantined, Refused, RuleLookedAt,
+    DataReply, DecidedDelivery, Decision, OrganizationView, Quarantined, RefusalCause, Refused,
+    RuleLookedAt,
 };
 use evaluate::{Evaluation, Facts, Fate, FateOutcome};
 pub use explain::{DryRun, DryRunError, ExplainedDelivery, Explanation};
@@ -176,6 +177,7 @@ impl Policy {
         if let Err(reply) = self.recipient_limit(transaction, standing) {
             return RcptVerdict::Refuse(Refused {
                 recipient: recipient.address.clone(),
+                cause: RefusalCause::RecipientLimit,
                 because: reply.text().to_owned(),
                 reply,
             });
@@ -198,6 +200,10 @@ impl Policy {
                 GatewayAdmission::Refused(refusal) => {
                     return RcptVerdict::Refuse(Refused {
                         recipient: recipient.address.clone(),
+                        cause: match refusal.because {
+                            RefusedBecause::NotAGateway => RefusalCause::NotAGateway,
+                            _ => RefusalCause::GatewayInClearText,
+                        },
                         because: format!("inbound_gateway: {}", refusal.because.as_str()),
                         reply: refusal.reply,
                     });

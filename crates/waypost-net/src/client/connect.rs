@@ -103,7 +103,7 @@ pub async fn connect(
     match attempt(ip, hop, hop.tls.tls, settings, tls).await {
         Err(ConnectError::Tls(failure)) if hop.tls.falls_back() => {
             tracing::info!(host = %hop.host, %failure, "no TLS; clear text instead");
-            attempt(ip, hop, TlsUse::Off, settings, tls).await
+            attempt(ip, hop, TlsUse::Off, settings, tls).await.map(Connection::instead_of_tls)
         }
         made => made,
     }

@@ -38,12 +38,21 @@ pub struct Connection {
     buffer: Box<[u8; 4096]>,
     tls: Option<TlsFacts>,
     messages: u32,
+    handshakes_failed: u32,
 }
 
 impl Connection {
     pub(super) fn new(stream: Stream, client: Client, start: Instant) -> Self {
         let tls = facts(&stream);
-        Self { stream, client, start, buffer: Box::new([0; 4096]), tls, messages: 0 }
+        Self {
+            stream,
+            client,
+            start,
+            buffer: Box::new([0; 4096]),
+            tls,
+            messages: 0,
+            handshakes_failed: 0,
+        }
     }
 
     /// Sends a transaction: one outcome for each recipient, in their order.
@@ -102,6 +111,16 @@ impl Connection {
     #[must_use]
     pub fn tls(&self) -> Option<&TlsFacts> {
         self.tls.as_ref()
+    }
+
+    /// Handshakes that failed before this connection was made in clear text instead.
+    pub(super) fn handshakes_failed(&self) -> u32 {
+        self.handshakes_failed
+    }
+
+    /// This connection is in clear text because a handshake failed.
+    pub(super) fn instead_of_tls(self) -> Self {
+        Self { handshakes_failed: self.handshakes_failed.saturating_add(1), ..self }
     }
 
     pub(super) fn into_parts(self) -> (Stream, Client, Instant) {

@@ -37,5 +37,5 @@ mod stream;
 pub use connect::{ConnectError, connect};
 pub use connection::{Connection, TlsFacts};
 pub use hop::{ConnectSettings, Hop};
-pub use pool::{Pool, PoolLimits};
+pub use pool::{Over, Pool, PoolLimits};
 pub use probe::{Probe, probe};

@@ -13,7 +13,7 @@ use waypost_types::{FailureScope, Outcome};
 use super::connect::{ConnectError, connect};
 use super::connection::Connection;
 use super::hop::{ConnectSettings, Hop};
-use crate::tls::TlsClients;
+use crate::tls::{TlsClients, TlsVersion};
 
 /// What a pool allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,19 @@ pub struct Pool {
     limits: PoolLimits,
     tls: TlsClients,
     hops: Mutex<HashMap<Hop, Kept>>,
+}
+
+/// The connection that a transaction went over, or was meant to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Over {
+    /// The address tried last; `None`: there was none.
+    pub ip: Option<IpAddr>,
+    /// The version of TLS; `None`: clear text, or no connection.
+    pub tls: Option<TlsVersion>,
+    /// It was made for this transaction.
+    pub is_new: bool,
+    /// Handshakes that failed, one an address.
+    pub handshakes_failed: u32,
 }
 
 struct Kept {
@@ -92,30 +105,49 @@ impl Pool {
         addresses: &[IpAddr],
         transaction: Transaction,
     ) -> Report {
+        self.deliver_over(hop, addresses, transaction).await.0
+    }
+
+    /// As [`Pool::deliver_and_report`], and says over which connection.
+    pub async fn deliver_over(
+        &self,
+        hop: &Hop,
+        addresses: &[IpAddr],
+        transaction: Transaction,
+    ) -> (Report, Over) {
         let slots = self.slots(hop);
         let _slot = slots.acquire().await; // Never closed; an error would mean no limit.
-        if let Some((connection, ip)) = self.take_idle(hop, addresses)
-            && let Some(report) = self.over_kept(hop, connection, ip, transaction.clone()).await
-        {
-            return report;
+        let mut over = Over::default();
+        if let Some((connection, ip)) = self.take_idle(hop, addresses) {
+            over.ip = Some(ip);
+            over.tls = connection.tls().map(|tls| TlsVersion::named(&tls.version));
+            if let Some(report) = self.over_kept(hop, connection, ip, transaction.clone()).await {
+                return (report, over);
+            }
         }
         let mut failures = Vec::new();
         for ip in addresses {
+            over.ip = Some(*ip);
             match connect(*ip, hop, &self.settings, &self.tls).await {
                 Ok(mut connection) => {
+                    over.is_new = true;
+                    over.handshakes_failed += connection.handshakes_failed();
+                    over.tls = connection.tls().map(|tls| TlsVersion::named(&tls.version));
                     let report = connection.send_and_report(transaction).await;
                     self.give_back(hop, connection, *ip);
-                    return report;
+                    return (report, over);
                 }
                 Err(error) => {
                     tracing::debug!(host = %hop.host, %ip, %error, "no connection");
+                    over.handshakes_failed += u32::from(error.tls().is_some());
                     failures.push(error);
                 }
             }
         }
+        over.tls = None;
         let failure = worst(failures).to_failure(&hop.host);
         let outcomes = vec![Outcome::Deferred(failure); transaction.recipients.len()];
-        Report { outcomes, mail_answered: false, offered: Extensions::default() }
+        (Report { outcomes, mail_answered: false, offered: Extensions::default() }, over)
     }
 
     /// `None` if the connection was closed on us before MAIL was answered.

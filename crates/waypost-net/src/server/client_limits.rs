@@ -77,6 +77,21 @@ impl ConnectionRefusal {
     }
 }
 
+/// Connections since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionTotals {
+    /// Admitted.
+    pub accepted: u64,
+    /// Refused for [`ConnectionRefusal::Total`].
+    pub refused_total: u64,
+    /// Refused for [`ConnectionRefusal::PerClient`].
+    pub refused_per_client: u64,
+    /// Refused for [`ConnectionRefusal::TooOften`].
+    pub refused_too_often: u64,
+    /// Refused for [`ConnectionRefusal::TooManyClients`].
+    pub refused_too_many_clients: u64,
+}
+
 /// Counts connections by client: an IPv4 address, or the /64 of an IPv6 one.
 ///
 /// Times come in; they need not be exact, but must not go back. Memory: one small entry for each
@@ -87,6 +102,7 @@ pub struct ClientLimits {
     open: usize,
     clients: HashMap<IpAddr, Client>,
     swept: Timestamp,
+    totals: ConnectionTotals,
 }
 
 #[derive(Debug, Default)]
@@ -133,7 +149,13 @@ impl ClientLimits {
     /// No connection yet.
     #[must_use]
     pub fn new(limits: ConnectionLimits) -> Self {
-        Self { limits, open: 0, clients: HashMap::new(), swept: Timestamp::default() }
+        Self {
+            limits,
+            open: 0,
+            clients: HashMap::new(),
+            swept: Timestamp::default(),
+            totals: ConnectionTotals::default(),
+        }
     }
 
     /// Other limits from now on; what is open stays open.
@@ -147,11 +169,30 @@ impl ClientLimits {
         self.open
     }
 
+    /// How many connections were admitted and refused so far.
+    #[must_use]
+    pub fn totals(&self) -> ConnectionTotals {
+        self.totals
+    }
+
     /// A client connects; each success is to be followed by one [`ClientLimits::disconnect`].
     ///
     /// # Errors
     /// [`ConnectionRefusal`]; a refused connection counts for nothing.
     pub fn connect(&mut self, now: Timestamp, client: IpAddr) -> Result<(), ConnectionRefusal> {
+        let admitted = self.admit(now, client);
+        let totals = &mut self.totals;
+        *match &admitted {
+            Ok(()) => &mut totals.accepted,
+            Err(ConnectionRefusal::Total { .. }) => &mut totals.refused_total,
+            Err(ConnectionRefusal::PerClient { .. }) => &mut totals.refused_per_client,
+            Err(ConnectionRefusal::TooOften { .. }) => &mut totals.refused_too_often,
+            Err(_) => &mut totals.refused_too_many_clients,
+        } += 1;
+        admitted
+    }
+
+    fn admit(&mut self, now: Timestamp, client: IpAddr) -> Result<(), ConnectionRefusal> {
         let ConnectionLimits { total, per_client, per_client_per_minute, .. } = self.limits;
         if self.open >= total {
             return Err(ConnectionRefusal::Total { limit: total });
@@ -305,6 +346,13 @@ mod tests {
         assert!(clients.connect(at(0), ip("::ffff:192.0.2.1")).is_ok());
         clients.disconnect(ip("192.0.2.1"));
         assert_eq!(clients.open(), 2);
+        let want = ConnectionTotals {
+            accepted: 4,
+            refused_total: 1,
+            refused_per_client: 1,
+            ..ConnectionTotals::default()
+        };
+        assert_eq!(clients.totals(), want);
     }
 
     #[test]

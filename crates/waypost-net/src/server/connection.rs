@@ -156,6 +156,9 @@ impl<H: Handler> Connection<H> {
                     event => self.handle(server, event).await,
                 }
             }
+            for refusal in server.take_refusals() {
+                self.handler.refused(&self.session, refusal).await;
+            }
             let sent = self.send(stream, server).await;
             match end {
                 Some(end) => return end,

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use waypost_smtp::end_of_data::Data;
-use waypost_smtp::server::{CloseCause, Credentials, HelloKind, ResetCause};
+use waypost_smtp::server::{CloseCause, Credentials, HelloKind, OwnRefusal, ResetCause};
 use waypost_types::{MailParameters, Mailbox, Recipient, Reply, ReversePath, Session};
 
 /// The two ends of a connection.
@@ -123,6 +123,17 @@ pub trait Handler: Send {
     /// A whole message. A positive reply takes responsibility for it; the transaction is over either
     /// way.
     fn message(&mut self, session: &Session, data: Data) -> impl Future<Output = Reply> + Send;
+
+    /// The client was refused without asking: a command out of form or order, or beyond a limit of
+    /// the settings.
+    fn refused(
+        &mut self,
+        session: &Session,
+        refusal: OwnRefusal,
+    ) -> impl Future<Output = ()> + Send {
+        let _ = (session, refusal);
+        ready(())
+    }
 
     /// The open transaction is over without a message.
     fn reset(&mut self, session: &Session, cause: ResetCause) -> impl Future<Output = ()> + Send {

@@ -59,7 +59,8 @@ mod listener;
 mod stop;
 
 pub use client_limits::{
-    ClientLimits, ConnectionLimits, ConnectionRefusal, SharedLimits, Slot, is_generic_hello,
+    ClientLimits, ConnectionLimits, ConnectionRefusal, ConnectionTotals, SharedLimits, Slot,
+    is_generic_hello,
 };
 pub use clock::Clock;
 pub use handler::{Handler, Mail, Peer, TlsFacts};

@@ -13,9 +13,11 @@ mod failure;
 mod pem;
 mod policy;
 mod verifier;
+mod version;
 
 pub use failure::{TlsFailure, TlsSwitch};
 pub use pem::{PemError, PemErrorKind, server_config};
 pub use policy::{Roots, TlsClients, TlsPolicy};
 pub(crate) use verifier::server_name;
 pub use verifier::verify_name;
+pub use version::TlsVersion;

@@ -1,6 +1,6 @@
 //! What the server tells and asks the application.
 
-use waypost_types::{MailParameters, Recipient, ReversePath};
+use waypost_types::{EnhancedCode, MailParameters, Recipient, ReversePath};
 
 use super::{Credentials, HelloKind};
 use crate::end_of_data::Data;
@@ -44,6 +44,15 @@ pub enum Event {
     Reset(ResetCause),
     /// The last event. Output may be left to send; an open transaction is over without a message.
     Closed(CloseCause),
+}
+
+/// A negative reply that the server gave without asking the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OwnRefusal {
+    /// The reply's code.
+    pub code: u16,
+    /// Its enhanced code.
+    pub enhanced: Option<EnhancedCode>,
 }
 
 /// Why a transaction ended without a message.

@@ -58,7 +58,7 @@ mod sasl;
 mod settings;
 
 pub use command::HelloKind;
-pub use event::{CloseCause, Event, ResetCause};
+pub use event::{CloseCause, Event, OwnRefusal, ResetCause};
 pub use machine::Server;
 pub use sasl::{Credentials, Mechanism, Password};
 pub use settings::{AuthOffer, Limits, Settings, Timeouts, TlsOffer};

@@ -25,10 +25,14 @@ pub(crate) struct Arguments {
     /// Writes the log as JSON lines.
     #[arg(long)]
     json: bool,
+    /// What is logged: off, error, warn, info, debug, trace, or levels for parts of the program, such as
+    /// "info,waypost_net=debug". Without it the variable RUST_LOG says so, and without that it is info.
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<String>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
-    start_log(arguments.json);
+    start_log(arguments.json, arguments.log.as_deref())?;
     let loaded = load(&arguments.config).map_err(|error| Failure::Input(unusable(&error)))?;
     let shown = loaded.report.render(false);
     if !shown.is_empty() {
@@ -117,10 +121,12 @@ async fn reload(server: &Server, config: &Path, stamps: &mut Stamps, who: &str) 
         Ok(Ok(loaded)) => loaded,
         Ok(Err(error)) => {
             tracing::error!(error = %unusable(&error), "reload: the running configuration stays");
+            server.reload_failed();
             return;
         }
         Err(error) => {
             tracing::error!(%error, "reload failed; the running configuration stays");
+            server.reload_failed();
             return;
         }
     };
@@ -128,6 +134,7 @@ async fn reload(server: &Server, config: &Path, stamps: &mut Stamps, who: &str) 
     let Some(policy) = loaded.policy.clone() else {
         eprint!("{}", loaded.report.render(false));
         tracing::error!("reload: the configuration has errors; the running one stays");
+        server.reload_failed();
         return;
     };
     let tests = run_expectations(&policy, &loaded.raw);
@@ -138,6 +145,7 @@ async fn reload(server: &Server, config: &Path, stamps: &mut Stamps, who: &str) 
         );
     }
     if tests.iter().any(|test| !test.passed) {
+        server.reload_failed();
         return;
     }
     let version = policy.version().to_owned();
@@ -147,10 +155,19 @@ async fn reload(server: &Server, config: &Path, stamps: &mut Stamps, who: &str) 
     }
 }
 
-fn start_log(json: bool) {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+fn start_log(json: bool, level: Option<&str>) -> Result<(), Failure> {
+    let variable = std::env::var("RUST_LOG").ok().filter(|value| !value.is_empty());
+    let (from, text) = match (level, &variable) {
+        (Some(level), _) => ("--log", level),
+        (None, Some(variable)) => ("RUST_LOG", variable.as_str()),
+        (None, None) => ("", "info"),
+    };
+    let filter = tracing_subscriber::EnvFilter::try_new(text).map_err(|error| {
+        let cure = "give a level such as info, or info,waypost_net=debug";
+        Failure::Input(format!("{from}: \"{text}\" says not what to log: {error}; {cure}"))
+    })?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A log that was set already is kept.
     let _ = if json { log.json().try_init() } else { log.with_ansi(false).try_init() };
+    Ok(())
 }

@@ -105,7 +105,7 @@ impl Server {
         if reply.code() == 421 {
             return self.close(CloseCause::Refused, Some(&reply));
         }
-        self.say(now, &reply);
+        self.pass_on(now, &reply);
     }
 
     fn greet(&mut self, now: Timestamp) {

@@ -11,7 +11,7 @@ use waypost_types::{Mailbox, Reply, Timestamp, TlsState};
 
 use super::command::{self, LONGEST_LINE, Script};
 use super::sasl::{Exchange, wipe};
-use super::{CloseCause, Event, HelloKind, ResetCause, Settings, TlsOffer};
+use super::{CloseCause, Event, HelloKind, OwnRefusal, ResetCause, Settings, TlsOffer};
 use crate::end_of_data::{DataFault, DataReader};
 use crate::line::{LineError, LineReader};
 
@@ -19,6 +19,8 @@ use crate::line::{LineError, LineReader};
 const MOST_OUTPUT: usize = 16 << 10;
 /// Octets waiting behind a question, beyond which nothing is to be read.
 const MOST_PENDING: usize = 64 << 10;
+/// Refusals of our own that are kept until they are asked for.
+const MOST_REFUSALS: usize = 1000;
 /// Octets of a message that earn another `Timeouts::data`.
 const DATA_STEP: u64 = 16 << 10;
 
@@ -103,6 +105,7 @@ pub struct Server {
     lines: LineReader,
     pending: Pending,
     output: Vec<u8>,
+    refusals: Vec<OwnRefusal>,
     timer: Timer,
     running: Running,
 }
@@ -137,6 +140,7 @@ impl Server {
             lines: LineReader::new(LONGEST_LINE),
             pending: Pending::default(),
             output: Vec::new(),
+            refusals: Vec::new(),
             timer,
             running: Running::On,
         }
@@ -256,7 +260,7 @@ impl Server {
                 if matches!(self.phase, Phase::Greeting) {
                     self.phase = Phase::Command;
                 }
-                self.say(now, &reply);
+                self.pass_on(now, &reply);
                 self.after_reply();
                 self.resume(now);
             }
@@ -346,8 +350,9 @@ impl Server {
             match reader.finish() {
                 Ok(data) => self.ask(Question::Message, Event::Message(data)),
                 Err(fault) => {
+                    let refusal = refusal_of(fault);
                     self.end_transaction(ResetCause::Message(fault));
-                    self.say(now, &refusal_of(fault));
+                    self.pass_on(now, &refusal);
                     self.stop_if_idle();
                 }
             }
@@ -388,6 +393,14 @@ impl Server {
         self.stop_if_idle();
     }
 
+    /// What was refused without asking since the last call: commands out of form or order, or
+    /// beyond a limit. For counting: the replies are in the output. Messages that cannot be taken are in
+    /// [`ResetCause::Message`], the end of the connection in [`CloseCause`]. At most 1,000 are kept.
+    #[must_use]
+    pub fn take_refusals(&mut self) -> Vec<OwnRefusal> {
+        std::mem::take(&mut self.refusals)
+    }
+
     // ---- replies -------------------------------------------------------------------------------
 
     fn ask(&mut self, question: Question, event: Event) {
@@ -395,8 +408,16 @@ impl Server {
         self.events.push_back(event);
     }
 
-    /// Sends a reply; the client's time begins anew.
+    /// Sends a reply of our own; the client's time begins anew.
     fn say(&mut self, now: Timestamp, reply: &Reply) {
+        if !reply.is_positive() && reply.code() >= 400 && self.refusals.len() < MOST_REFUSALS {
+            self.refusals.push(OwnRefusal { code: reply.code(), enhanced: reply.enhanced() });
+        }
+        self.pass_on(now, reply);
+    }
+
+    /// Sends a reply that the application gave; the client's time begins anew.
+    fn pass_on(&mut self, now: Timestamp, reply: &Reply) {
         reply.write_to(&mut self.output);
         self.rearm(now);
     }

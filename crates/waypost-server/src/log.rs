@@ -1,0 +1,241 @@
+//! The lines of the log that mail causes (O4): one a message, a refusal, an attempt.
+//!
+//! Fields are handed to `tracing` as they are: nothing is formatted unless somebody listens at that
+//! level.
+
+use std::fmt::{self, Display};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use waypost_net::client::Over;
+use waypost_queue::Work;
+use waypost_types::{
+    Delivery, Destination, FailureScope, HostPort, Mailbox, Outcome, QueueId, ReversePath,
+};
+
+use crate::metrics::{At, Reason};
+
+/// A message got its 250.
+pub(crate) struct Accepted<'a> {
+    pub(crate) id: QueueId,
+    pub(crate) listener: &'a str,
+    pub(crate) client: IpAddr,
+    pub(crate) sender: &'a ReversePath,
+    pub(crate) recipients: usize,
+    pub(crate) deliveries: usize,
+    pub(crate) size: usize,
+}
+
+impl Accepted<'_> {
+    pub(crate) fn write(&self) {
+        let Self { id, listener, client, sender, recipients, deliveries, size } = self;
+        tracing::info!(
+            %id, listener, %client, %sender, recipients, deliveries, size, "accepted"
+        );
+    }
+}
+
+/// Something was refused.
+pub(crate) struct Refused<'a, R, B> {
+    pub(crate) at: At,
+    pub(crate) reason: Reason,
+    pub(crate) client: IpAddr,
+    pub(crate) sender: Option<&'a ReversePath>,
+    pub(crate) recipient: Option<&'a Mailbox>,
+    pub(crate) reply: &'a R,
+    pub(crate) because: &'a B,
+}
+
+impl<R: Display, B: Display> Refused<'_, R, B> {
+    pub(crate) fn write(&self) {
+        let Self { at, reason, client, sender, recipient, reply, because } = self;
+        tracing::info!(
+            at = at.as_str(), reason = reason.as_str(), %client, sender = sender.map(display),
+            recipient = recipient.map(display), %reply, %because, "refused"
+        );
+    }
+}
+
+/// One attempt for one recipient.
+pub(crate) struct Attempt<'a> {
+    pub(crate) work: &'a Work,
+    pub(crate) place: u32,
+    pub(crate) delivery: &'a Delivery,
+    pub(crate) over: Over,
+    pub(crate) took: Duration,
+}
+
+impl Attempt<'_> {
+    pub(crate) fn write(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Delivered { host, reply } => {
+                self.line(host.as_ref(), None, reply, "delivered")
+            }
+            Outcome::Deferred(failure) => {
+                self.line(failure.host.as_ref(), Some(failure.scope), &failure.reply, "deferred");
+            }
+            Outcome::Failed(failure) => {
+                self.line(failure.host.as_ref(), Some(failure.scope), &failure.reply, "failed");
+            }
+        }
+    }
+
+    fn line(
+        &self,
+        host: Option<&HostPort>,
+        scope: Option<FailureScope>,
+        reply: &impl Display,
+        outcome: &'static str,
+    ) {
+        // A macro, since a line's level is part of its call site.
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    id = %self.work.entry.id,
+                    recipient = %self.delivery.recipient,
+                    sender = %self.delivery.sender,
+                    destination = %self.delivery.destination,
+                    because = %self.because(),
+                    host = host.map(display),
+                    address = self.over.ip.map(display),
+                    tls = self.over.ip.map(|_| self.over.tls.map_or("none", |tls| tls.as_str())),
+                    attempt = self.work.attempt,
+                    ms = u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
+                    scope = scope.map(tracing::field::debug),
+                    %reply,
+                    outcome,
+                    "{outcome}"
+                )
+            };
+        }
+        match scope {
+            None => line!(info),
+            Some(_) => line!(warn),
+        }
+    }
+
+    fn because(&self) -> Because<'_> {
+        let place = usize::try_from(self.place).unwrap_or(usize::MAX);
+        let owed = self.work.entry.deliveries.get(place);
+        Because {
+            rule: owed.and_then(|owed| owed.rule.as_deref()),
+            destination: &self.delivery.destination,
+        }
+    }
+}
+
+/// Why a delivery goes where it goes, in words.
+pub(crate) struct Because<'a> {
+    rule: Option<&'a str>,
+    destination: &'a Destination,
+}
+
+impl Display for Because<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.rule, self.destination) {
+            (Some(rule), _) => write!(f, "rule \"{rule}\""),
+            (None, Destination::Mailbox { .. }) => f.write_str("the recipient has a mailbox"),
+            (None, Destination::Gateway(_)) => f.write_str("the setting outbound_gateway"),
+            (None, Destination::Mx) => f.write_str("no rule and no gateway"),
+            (None, Destination::Refused { .. }) => f.write_str("refused after DATA"),
+            (None, _) => f.write_str("no rule"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Level, Metadata, Subscriber};
+
+    use super::*;
+
+    /// Counts how often it is written out.
+    #[derive(Default)]
+    struct Counted(Cell<usize>);
+
+    impl Display for Counted {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.set(self.0.get() + 1);
+            f.write_str("x")
+        }
+    }
+
+    /// Writes out every field of what is at most at its level.
+    struct Listener(Level, AtomicUsize);
+
+    impl Subscriber for Listener {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() <= self.0
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn event(&self, event: &Event<'_>) {
+            struct Written(usize);
+            impl Visit for Written {
+                fn record_debug(&mut self, _: &Field, value: &dyn fmt::Debug) {
+                    self.0 += format!("{value:?}").len();
+                }
+            }
+            let mut written = Written(0);
+            event.record(&mut written);
+            self.1.fetch_add(written.0, Ordering::Relaxed);
+        }
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+
+    fn refuse(at: Level) -> (usize, usize) {
+        let (reply, because) = (Counted::default(), Counted::default());
+        tracing::subscriber::with_default(Listener(at, AtomicUsize::new(0)), || {
+            Refused {
+                at: At::Rcpt,
+                reason: Reason::Rule,
+                client: IpAddr::from([192, 0, 2, 1]),
+                sender: None,
+                recipient: None,
+                reply: &reply,
+                because: &because,
+            }
+            .write();
+        });
+        (reply.0.get(), because.0.get())
+    }
+
+    #[test]
+    fn nothing_is_formatted_unless_somebody_listens_o4() {
+        assert_eq!(refuse(Level::WARN), (0, 0));
+        assert_eq!(refuse(Level::INFO), (1, 1));
+    }
+
+    #[test]
+    fn the_reason_of_a_route_is_told() {
+        let route = || Destination::Route {
+            organization: "Solarmora".into(),
+            route: "exchange".parse().unwrap(),
+        };
+        for (rule, destination, want) in [
+            (Some("Split delivery"), route(), "rule \"Split delivery\""),
+            (None, Destination::Mx, "no rule and no gateway"),
+            (
+                None,
+                Destination::Mailbox { organization: "Solarmora".into() },
+                "the recipient has a mailbox",
+            ),
+            (
+                Some("Rename"),
+                Destination::Mailbox { organization: "Solarmora".into() },
+                "rule \"Rename\"",
+            ),
+        ] {
+            assert_eq!(Because { rule, destination: &destination }.to_string(), want);
+        }
+    }
+}

@@ -1,0 +1,644 @@
+//! What is counted and shown to Prometheus (O4).
+//!
+//! Counters that the path of a message touches are made once and kept as handles: counting is one
+//! relaxed atomic addition. What is dear to find out (the queue by state, memory, descriptors) is
+//! looked up when somebody asks. Labels are names from the configuration, words of this program, and
+//! a bounded number of hosts: never text that a client or next hop chose.
+
+mod deliveries;
+mod histogram;
+mod process;
+mod reason;
+mod registration;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use waypost_config::policy::Policy;
+use waypost_net::server::ConnectionTotals;
+use waypost_net::tls::TlsVersion;
+use waypost_queue::{Durability, Share, Tally};
+use waypost_store::{Batch, Counts};
+use waypost_types::{EnhancedCode, Reply, Timestamp};
+
+pub(crate) use deliveries::Outcomes;
+use deliveries::{ByHost, ByRoute};
+use histogram::Histogram;
+pub(crate) use process::Process;
+pub(crate) use reason::{At, Reason, of_close, of_own};
+use registration::Registration;
+#[cfg(test)]
+use registration::Row;
+pub(crate) use text::Format;
+
+/// Seconds from acceptance to delivery, in microseconds: from at once to five days.
+const LATENCY: &[u64] = &[
+    5_000,
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    30_000_000,
+    60_000_000,
+    300_000_000,
+    900_000_000,
+    3_600_000_000,
+    14_400_000_000,
+    86_400_000_000,
+    432_000_000_000,
+];
+/// Seconds of a sync, in microseconds.
+const SYNC: &[u64] = &[
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 5_000_000,
+];
+/// Records of a batch.
+const BATCH: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListenerLabels {
+    listener: Box<str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    at: At,
+    code: u16,
+    enhanced: Enhanced,
+    reason: Reason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Enhanced(Option<EnhancedCode>);
+
+impl EncodeLabelValue for Enhanced {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        use std::fmt::Write as _;
+        self.0.map_or(Ok(()), |code| write!(encoder, "{code}"))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WhatLabels {
+    what: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    limit: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: Reason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HandshakeLabels {
+    side: &'static str,
+    result: &'static str,
+    version: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ActionLabels {
+    action: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VersionLabels {
+    version: Box<str>,
+}
+
+/// On which side of a connection we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// A client connected to us.
+    Server,
+    /// We connected to a next hop.
+    Client,
+}
+
+impl Side {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+        }
+    }
+}
+
+/// What only observed settings would have done (O6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Observed {
+    Gateway,
+    Quota,
+    Relay,
+    Rule,
+}
+
+impl Observed {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Quota => "quota",
+            Self::Relay => "relay",
+            Self::Rule => "rule",
+        }
+    }
+}
+
+/// All metrics of a server: a value, so that two servers in one process count apart.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registration: Registration,
+    accepted: Family<ListenerLabels, Counter>,
+    received: Counter,
+    refusals: Family<RefusalLabels, Counter>,
+    observed: Family<WhatLabels, Counter>,
+    quota: Family<LimitLabels, Counter>,
+    handshakes: Family<HandshakeLabels, Counter>,
+    notices: Family<ActionLabels, Counter>,
+    reloads: Family<ResultLabels, Counter>,
+    /// Deliveries by route.
+    pub(crate) routes: ByRoute,
+    /// Deliveries by host.
+    pub(crate) hosts: ByHost,
+    latency: Histogram,
+    sync: Histogram,
+    batch: Histogram,
+    scraped: Scraped,
+    last: Mutex<Last>,
+}
+
+/// Shown as found when somebody asks.
+#[derive(Debug)]
+struct Scraped {
+    queue_messages: Family<StateLabels, Gauge>,
+    queue_octets: Family<StateLabels, Gauge>,
+    queue_oldest: Gauge<f64, AtomicU64>,
+    connections: Gauge,
+    connections_accepted: Counter,
+    connections_refused: Family<ReasonLabels, Counter>,
+    store_records: Counter,
+    store_syncs: Counter,
+    store_failures: Counter,
+    store_open: Gauge,
+    resident: Gauge,
+    descriptors: Gauge,
+    most_descriptors: Gauge,
+    config: Family<VersionLabels, Gauge>,
+    reloaded_at: Gauge<f64, AtomicU64>,
+}
+
+/// What others had counted when it was last shown.
+#[derive(Debug, Default)]
+struct Last {
+    connections: ConnectionTotals,
+    store: Counts,
+}
+
+/// What is looked up for a scrape.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) now: Timestamp,
+    pub(crate) queue: Tally,
+    pub(crate) connections: usize,
+    pub(crate) totals: ConnectionTotals,
+    pub(crate) store: Counts,
+    pub(crate) store_open: bool,
+    pub(crate) process: Process,
+}
+
+impl Metrics {
+    /// All at 0.
+    pub(crate) fn new(started: Timestamp) -> Self {
+        let mut r = Registration::default();
+        let accepted = r.add(
+            "waypost_messages_accepted",
+            "listener",
+            "Messages answered with 250, by listener.",
+            Family::<ListenerLabels, Counter>::default(),
+        );
+        let received = r.add(
+            "waypost_accepted_bytes",
+            "",
+            "Octets of the messages answered with 250, as stored.",
+            Counter::default(),
+        );
+        let refusals = r.add(
+            "waypost_refusals",
+            "at, code, enhanced, reason",
+            "Negative replies, by what was refused, reply code, enhanced code and kind of reason.",
+            Family::<RefusalLabels, Counter>::default(),
+        );
+        let observed = r.add(
+            "waypost_observed",
+            "what",
+            "What settings in mode observe would have refused or changed.",
+            Family::<WhatLabels, Counter>::default(),
+        );
+        for what in [Observed::Gateway, Observed::Quota, Observed::Relay, Observed::Rule] {
+            let _ = observed.get_or_create(&WhatLabels { what: what.as_str() });
+        }
+        let quota = r.add(
+            "waypost_quota_refusals",
+            "limit",
+            "Recipients refused because a relay limit was reached, by limit.",
+            Family::<LimitLabels, Counter>::default(),
+        );
+        for limit in QUOTAS {
+            let _ = quota.get_or_create(&LimitLabels { limit: limit.as_str() });
+        }
+        let deliveries = r.add(
+            "waypost_deliveries",
+            "via, organization, route, outcome",
+            "Outcomes of attempts, one a recipient, by route; expired are given up after the last \
+             attempt was deferred.",
+            Family::default(),
+        );
+        let hosts = r.add(
+            "waypost_host_deliveries",
+            "host, outcome",
+            "Outcomes of attempts, one a recipient, by host; at most 100 hosts, the rest as other.",
+            Family::default(),
+        );
+        let latency = r.add(
+            "waypost_delivery_latency_seconds",
+            "",
+            "Time from our 250 to the delivery, one a recipient.",
+            Histogram::of_durations(LATENCY),
+        );
+        let notices = r.add(
+            "waypost_notices",
+            "action",
+            "Delivery status notices put into the queue, by the most urgent thing that they tell.",
+            Family::<ActionLabels, Counter>::default(),
+        );
+        for action in ["failed", "delayed", "relayed", "delivered"] {
+            let _ = notices.get_or_create(&ActionLabels { action });
+        }
+        let handshakes = r.add(
+            "waypost_tls_handshakes",
+            "side, result, version",
+            "TLS handshakes with clients (side server) and next hops (side client).",
+            Family::<HandshakeLabels, Counter>::default(),
+        );
+        for side in [Side::Server, Side::Client] {
+            for version in [Some(TlsVersion::V1_2), Some(TlsVersion::V1_3), None] {
+                let _ = handshakes.get_or_create(&handshake_labels(side, version));
+            }
+        }
+        let sync = r.add(
+            "waypost_store_sync_seconds",
+            "",
+            "Time to write a batch and sync it to disk.",
+            Histogram::of_durations(SYNC),
+        );
+        let batch = r.add(
+            "waypost_store_batch_records",
+            "",
+            "Records that share one sync.",
+            Histogram::of_numbers(BATCH),
+        );
+        let reloads = r.add(
+            "waypost_config_reloads",
+            "result",
+            "Reloads of the configuration; after a failed one the old configuration stays.",
+            Family::<ResultLabels, Counter>::default(),
+        );
+        for result in ["ok", "failed"] {
+            let _ = reloads.get_or_create(&ResultLabels { result });
+        }
+        let scraped = Scraped::new(&mut r, started);
+        Self {
+            registration: r,
+            accepted,
+            received,
+            refusals,
+            observed,
+            quota,
+            handshakes,
+            notices,
+            reloads,
+            routes: ByRoute::new(deliveries),
+            hosts: ByHost::new(hosts),
+            latency,
+            sync,
+            batch,
+            scraped,
+            last: Mutex::default(),
+        }
+    }
+
+    /// A policy is in force from now on.
+    pub(crate) fn policy(&self, policy: &Policy, now: Timestamp) {
+        self.routes.prepare(policy);
+        self.scraped.config.clear();
+        let version = VersionLabels { version: policy.version().into() };
+        self.scraped.config.get_or_create(&version).set(1);
+        self.scraped.reloaded_at.set(seconds(now));
+    }
+
+    /// A reload ended.
+    pub(crate) fn reloaded(&self, result: Result<(), ()>) {
+        let result = if result.is_ok() { "ok" } else { "failed" };
+        self.reloads.get_or_create(&ResultLabels { result }).inc();
+    }
+
+    /// The counter of a listener's accepted messages, to be kept.
+    pub(crate) fn listener(&self, name: &str) -> Counter {
+        self.accepted.get_or_create_owned(&ListenerLabels { listener: name.into() })
+    }
+
+    /// Octets of an accepted message.
+    pub(crate) fn received(&self, octets: u64) {
+        self.received.inc_by(octets);
+    }
+
+    /// A negative reply was given.
+    pub(crate) fn refused(&self, at: At, reply: &Reply, reason: Reason) {
+        self.refused_by(at, reply.code(), reply.enhanced(), reason, 1);
+        if let Some(limit) = QUOTAS.iter().find(|limit| **limit == reason) {
+            self.quota.get_or_create(&LimitLabels { limit: limit.as_str() }).inc();
+        }
+    }
+
+    /// A negative reply was given, so often.
+    pub(crate) fn refused_by(
+        &self,
+        at: At,
+        code: u16,
+        enhanced: Option<EnhancedCode>,
+        reason: Reason,
+        count: u64,
+    ) {
+        let labels = RefusalLabels { at, code, enhanced: Enhanced(enhanced), reason };
+        self.refusals.get_or_create(&labels).inc_by(count);
+    }
+
+    /// A setting that is only observed would have done something.
+    pub(crate) fn observed(&self, what: Observed, count: usize) {
+        let labels = WhatLabels { what: what.as_str() };
+        self.observed.get_or_create(&labels).inc_by(number(count));
+    }
+
+    /// A TLS handshake ended; `None`: it failed.
+    pub(crate) fn handshake(&self, side: Side, version: Option<TlsVersion>) {
+        self.handshakes.get_or_create(&handshake_labels(side, version)).inc();
+    }
+
+    /// A recipient was delivered to, so long after the 250.
+    pub(crate) fn delivered_after(&self, latency: Duration) {
+        self.latency.took(latency);
+    }
+
+    /// A notice was put into the queue.
+    pub(crate) fn notice(&self, action: &'static str) {
+        self.notices.get_or_create(&ActionLabels { action }).inc();
+    }
+
+    /// What observes the committer, on its thread.
+    pub(crate) fn observe_batches(&self) -> impl FnMut(&Batch) + Send + 'static {
+        let (sync, batch) = (self.sync.clone(), self.batch.clone());
+        move |written| {
+            if written.durability == Durability::Synced {
+                sync.took(written.took);
+                if written.records > 0 {
+                    batch.observe(number(written.records));
+                }
+            }
+        }
+    }
+
+    /// The page.
+    ///
+    /// # Errors
+    /// When a metric cannot be written; none is known to fail.
+    pub(crate) fn page(&self, format: Format, found: &Found) -> Result<String, std::fmt::Error> {
+        self.show(found);
+        format.write(&self.registration.registry)
+    }
+
+    fn show(&self, found: &Found) {
+        // Held to the end, so that of two scrapes at once the older one never counts back.
+        let mut guard = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = &mut *guard;
+        let Found { now, queue, connections, totals, store, store_open, process } = found;
+        let shown = &self.scraped;
+        for (state, Share { messages, octets }) in [
+            ("ready", queue.ready),
+            ("waiting", queue.waiting),
+            ("running", queue.running),
+            ("held", queue.held),
+        ] {
+            shown.queue_messages.get_or_create(&StateLabels { state }).set(signed(messages));
+            shown.queue_octets.get_or_create(&StateLabels { state }).set(signed(octets));
+        }
+        let age = queue.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest));
+        shown.queue_oldest.set(age.as_secs_f64());
+        shown.connections.set(signed(number(*connections)));
+        follow(&shown.connections_accepted, &mut last.connections.accepted, totals.accepted);
+        for (reason, seen, is) in [
+            (Reason::TooManyConnections, &mut last.connections.refused_total, totals.refused_total),
+            (
+                Reason::TooManyConnectionsOfClient,
+                &mut last.connections.refused_per_client,
+                totals.refused_per_client,
+            ),
+            (
+                Reason::TooFrequent,
+                &mut last.connections.refused_too_often,
+                totals.refused_too_often,
+            ),
+            (
+                Reason::TooManyClients,
+                &mut last.connections.refused_too_many_clients,
+                totals.refused_too_many_clients,
+            ),
+        ] {
+            let more = is.saturating_sub(*seen);
+            *seen = (*seen).max(is);
+            shown.connections_refused.get_or_create(&ReasonLabels { reason }).inc_by(more);
+            if more > 0 {
+                self.refused_by(At::Connect, 421, Some(EnhancedCode(4, 7, 0)), reason, more);
+            }
+        }
+        follow(&shown.store_records, &mut last.store.records, store.records);
+        follow(&shown.store_syncs, &mut last.store.syncs, store.syncs);
+        follow(&shown.store_failures, &mut last.store.failures, store.failures);
+        shown.store_open.set(i64::from(*store_open));
+        shown.resident.set(signed(process.resident_bytes));
+        shown.descriptors.set(signed(process.open_descriptors));
+        shown.most_descriptors.set(signed(process.most_descriptors));
+    }
+}
+
+impl Scraped {
+    fn new(r: &mut Registration, started: Timestamp) -> Self {
+        let build = r.add(
+            "waypost_build_info",
+            "version",
+            "1, labelled with the version of the program.",
+            Family::<VersionLabels, Gauge>::default(),
+        );
+        build.get_or_create(&VersionLabels { version: env!("CARGO_PKG_VERSION").into() }).set(1);
+        let start = r.add(
+            "process_start_time_seconds",
+            "",
+            "When the server was started, in seconds since 1970.",
+            Gauge::<f64, AtomicU64>::default(),
+        );
+        start.set(seconds(started));
+        Self {
+            queue_messages: r.add(
+                "waypost_queue_messages",
+                "state",
+                "Messages in the queue; each once, as running, else ready, else waiting, else held.",
+                Family::default(),
+            ),
+            queue_octets: r.add(
+                "waypost_queue_bytes",
+                "state",
+                "Octets of the messages in the queue, by the same states.",
+                Family::default(),
+            ),
+            queue_oldest: r.add(
+                "waypost_queue_oldest_seconds",
+                "",
+                "Age of the oldest message in the queue; 0 when there is none.",
+                Gauge::default(),
+            ),
+            connections: r.add(
+                "waypost_connections_open",
+                "",
+                "Connections of clients that are open.",
+                Gauge::default(),
+            ),
+            connections_accepted: r.add(
+                "waypost_connections_accepted",
+                "",
+                "Connections of clients that were let in.",
+                Counter::default(),
+            ),
+            connections_refused: r.add(
+                "waypost_connections_refused",
+                "reason",
+                "Connections of clients that were turned away, by the limit that was reached.",
+                Family::default(),
+            ),
+            store_records: r.add(
+                "waypost_store_records",
+                "",
+                "Records written to the store.",
+                Counter::default(),
+            ),
+            store_syncs: r.add(
+                "waypost_store_syncs",
+                "",
+                "Syncs of the store that succeeded.",
+                Counter::default(),
+            ),
+            store_failures: r.add(
+                "waypost_store_failures",
+                "",
+                "Times that the store failed and was closed to be opened anew.",
+                Counter::default(),
+            ),
+            store_open: r.add(
+                "waypost_store_open",
+                "",
+                "1 while the store takes records, 0 while it is opened anew.",
+                Gauge::default(),
+            ),
+            resident: r.add(
+                "process_resident_memory_bytes",
+                "",
+                "Memory of the process that is in RAM.",
+                Gauge::default(),
+            ),
+            descriptors: r.add(
+                "process_open_fds",
+                "",
+                "Open file descriptors.",
+                Gauge::default(),
+            ),
+            most_descriptors: r.add(
+                "process_max_fds",
+                "",
+                "File descriptors that may be open.",
+                Gauge::default(),
+            ),
+            config: r.add(
+                "waypost_config_info",
+                "version",
+                "1, labelled with the version of the configuration in force.",
+                Family::default(),
+            ),
+            reloaded_at: r.add(
+                "waypost_config_last_success_timestamp_seconds",
+                "",
+                "When the configuration in force took effect, in seconds since 1970.",
+                Gauge::default(),
+            ),
+        }
+    }
+}
+
+/// The limits whose refusals are counted apart.
+const QUOTAS: [Reason; 4] = [
+    Reason::QuotaMessagesOfUser,
+    Reason::QuotaRecipientsOfUser,
+    Reason::QuotaRecipientsPerDay,
+    Reason::QuotaRecipientsPer10Minutes,
+];
+
+fn handshake_labels(side: Side, version: Option<TlsVersion>) -> HandshakeLabels {
+    HandshakeLabels {
+        side: side.as_str(),
+        result: if version.is_some() { "ok" } else { "failed" },
+        version: version.map_or("none", TlsVersion::as_str),
+    }
+}
+
+/// Brings a counter to what another one counted.
+fn follow(counter: &Counter, seen: &mut u64, is: u64) {
+    counter.inc_by(is.saturating_sub(*seen));
+    *seen = (*seen).max(is);
+}
+
+fn number(value: usize) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn seconds(at: Timestamp) -> f64 {
+    Duration::from_millis(at.as_millis()).as_secs_f64()
+}
