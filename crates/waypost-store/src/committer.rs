@@ -33,7 +33,7 @@ impl Default for CommitterOptions {
             records: 10_000,
             lazy: Duration::from_secs(1),
             first_pause: Duration::from_millis(100),
-            longest_pause: Duration::from_secs(10),
+            longest_pause: Duration::from_secs(2),
         }
     }
 }
@@ -59,6 +59,8 @@ pub struct Counts {
     pub syncs: u64,
     /// Times that the store failed and was closed.
     pub failures: u64,
+    /// Bodies asked for with [`Handle::body`]; mail that is delivered as it comes asks for none.
+    pub bodies_read: u64,
 }
 
 /// The thread that owns a store and writes it: all that waits in one batch, with one sync.
@@ -92,6 +94,7 @@ struct Shared {
     records: AtomicU64,
     syncs: AtomicU64,
     failures: AtomicU64,
+    bodies_read: AtomicU64,
 }
 
 #[derive(Default)]
@@ -130,6 +133,7 @@ impl Committer {
             records: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            bodies_read: AtomicU64::new(0),
         });
         let mut worker = Worker {
             shared: Arc::clone(&shared),
@@ -208,6 +212,7 @@ impl Handle {
     /// # Errors
     /// As [`Store::body`]; [`StoreError::Closed`] while the store is being opened anew.
     pub fn body(&self, id: QueueId) -> Result<Option<Body>, StoreError> {
+        self.shared.bodies_read.fetch_add(1, Ordering::Relaxed);
         self.read(|store| store.body(id))
     }
 
@@ -238,7 +243,20 @@ impl Handle {
             records: self.shared.records.load(Ordering::Relaxed),
             syncs: self.shared.syncs.load(Ordering::Relaxed),
             failures: self.shared.failures.load(Ordering::Relaxed),
+            bodies_read: self.shared.bodies_read.load(Ordering::Relaxed),
         }
+    }
+
+    /// Whether records are taken: not while a failed store is opened anew, nor after the end.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.shared.down.load(Ordering::Relaxed) && !self.shared.room.is_closed()
+    }
+
+    /// Whether the end was asked for: what is refused now is refused for good.
+    #[must_use]
+    pub fn is_shut_down(&self) -> bool {
+        self.shared.room.is_closed()
     }
 
     async fn send(
@@ -368,6 +386,7 @@ impl Worker {
                 let mut rest = requests.into_iter().zip(records);
                 while let Some((request, record)) = rest.next() {
                     if let Err(error) = self.batch(vec![Request { record, ..request }]) {
+                        self.shared.down.store(true, Ordering::Relaxed);
                         rest.for_each(|(request, record)| self.put_off(request, record, &error));
                         return Err(error);
                     }
@@ -382,6 +401,8 @@ impl Worker {
                 Ok(())
             }
             Err(error) => {
+                // Before anyone is told, so that who asks then hears the same.
+                self.shared.down.store(true, Ordering::Relaxed);
                 for (request, record) in requests.into_iter().zip(records) {
                     self.put_off(request, record, &error);
                 }
