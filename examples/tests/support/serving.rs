@@ -140,11 +140,12 @@ impl Serve {
         Self::run(command)
     }
 
-    /// Starts the server under `strace`, which writes these calls of all its threads into a file.
+    /// Starts the server under `strace`, which writes these calls of all its threads into a
+    /// file, each descriptor with its path.
     pub(crate) fn traced(configuration: &str, calls: &str, out: &Path) -> Self {
         let mut command = Command::new("strace");
         // `-D`: the server, not the tracer, is our child.
-        command.args(["-D", "-f", "-s", "200", "-e", calls, "-o"]).arg(out);
+        command.args(["-D", "-f", "-y", "-s", "20000", "-e", calls, "-o"]).arg(out);
         command.args([env!("CARGO_BIN_EXE_waypost"), "serve", configuration]);
         Self::run(command)
     }
