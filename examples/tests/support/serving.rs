@@ -135,7 +135,9 @@ pub(crate) struct Serve {
 impl Serve {
     /// Starts the server, and does not wait.
     pub(crate) fn spawn(configuration: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_waypost"));
+        // Another build of it, if a long test is to measure that.
+        let binary = std::env::var_os("WAYPOST_BINARY");
+        let mut command = Command::new(binary.unwrap_or(env!("CARGO_BIN_EXE_waypost").into()));
         command.args(["serve", configuration]);
         Self::run(command)
     }
@@ -188,6 +190,16 @@ impl Serve {
         SmtpClient::hello(self.address(listener), "client.elsewhere.example")
     }
 
+    /// What it holds in memory, as Linux tells it.
+    pub(crate) fn memory(&self) -> Memory {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let mib = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().next().unwrap().parse::<usize>().unwrap() >> 10
+        };
+        Memory { resident: mib("VmRSS:"), peak: mib("VmHWM:") }
+    }
+
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
         let done = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
@@ -218,6 +230,13 @@ impl Serve {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// Resident memory in MiB, now and at most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    pub(crate) resident: usize,
+    pub(crate) peak: usize,
 }
 
 impl Drop for Serve {
