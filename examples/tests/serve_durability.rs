@@ -188,6 +188,22 @@ fn o1_no_acknowledged_message_is_lost_when_killed_under_load() {
 }
 
 #[test]
+fn mail_that_is_delivered_at_once_is_not_read_back_from_the_disk() {
+    let sink = Sink::start();
+    let folder = Folder::new(&format!("admin = \"127.0.0.1:0\"\n{}", to_hop(sink.address)));
+    let serve = folder.serve();
+    let mut client = serve.session("mx");
+    for number in 0..200 {
+        let message = format!("X-Number: {number}\r\n\r\n{}\r\n", "x".repeat(70));
+        let to = ["marie@solarmora.com"];
+        queue_id(&client.message("a@elsewhere.example", &to, message.as_bytes()));
+    }
+    assert_eq!(sink.wait(200).len(), 200);
+    assert_eq!(serve.metric("waypost_store_bodies_read_total"), 0);
+    serve.terminate();
+}
+
+#[test]
 fn o2_a_message_waits_for_its_next_hop_and_goes_when_it_is_back() {
     let hop = reserved();
     let folder = Folder::new(&to_hop(hop));

@@ -73,23 +73,12 @@ fn folder() -> Folder {
     folder
 }
 
-/// The value of a metric.
-fn metric(serve: &Serve, name: &str) -> usize {
-    use std::io::{Read as _, Write as _};
-    let mut page = std::net::TcpStream::connect(serve.address("admin")).unwrap();
-    page.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
-    let mut text = String::new();
-    page.read_to_string(&mut text).unwrap();
-    let line = text.lines().find(|line| line.split(' ').next() == Some(name));
-    line.unwrap_or_else(|| panic!("no {name} in\n{text}")).rsplit(' ').next().unwrap().parse().unwrap()
-}
-
 /// Waits until each message was tried once, and its bytes have left the memory.
 fn until_all_wait(serve: &Serve, messages: usize) {
     let until = Instant::now() + Duration::from_secs(300);
     let deferred = "waypost_deliveries_total{outcome=\"deferred\"}";
-    while metric(serve, deferred) < messages {
-        assert!(Instant::now() < until, "{} of {messages} were tried", metric(serve, deferred));
+    while serve.metric(deferred) < messages {
+        assert!(Instant::now() < until, "{} of {messages} were tried", serve.metric(deferred));
         std::thread::sleep(Duration::from_millis(100));
     }
 }
@@ -133,7 +122,7 @@ fn a_long_queue_with_a_dead_next_hop_stays_small_and_is_read_back_without_its_bo
          the peak",
         empty.resident, full.resident, full.peak
     );
-    assert_eq!(metric(&serve, "waypost_queue_messages"), messages);
+    assert_eq!(serve.metric("waypost_queue_messages"), messages);
     serve.kill();
 
     let begun = Instant::now();
@@ -144,10 +133,10 @@ fn a_long_queue_with_a_dead_next_hop_stays_small_and_is_read_back_without_its_bo
         "after a kill: ready in {took:.1?}, {} MiB resident, {} MiB at the peak, {} bodies read",
         again.resident,
         again.peak,
-        metric(&serve, "waypost_store_bodies_read_total")
+        serve.metric("waypost_store_bodies_read_total")
     );
-    assert_eq!(metric(&serve, "waypost_queue_messages"), messages);
-    assert_eq!(metric(&serve, "waypost_store_bodies_read_total"), 0);
+    assert_eq!(serve.metric("waypost_queue_messages"), messages);
+    assert_eq!(serve.metric("waypost_store_bodies_read_total"), 0);
     for (what, memory) in [("at first", full), ("after a kill", again)] {
         assert!(memory.peak <= allowed, "{what}: {memory:?}, {allowed} MiB are allowed");
     }
@@ -185,7 +174,9 @@ fn a_flood_of_large_messages_waits_its_turn_in_bounded_memory() {
             begun.elapsed(),
             peak.peak
         );
-        assert!(replies.iter().all(|reply| reply.starts_with("250") || reply.starts_with("452 4.3.1")));
+        assert!(
+            replies.iter().all(|reply| reply.starts_with("250") || reply.starts_with("452 4.3.1"))
+        );
         assert!(accepted > 0, "{replies:?}");
         assert!(peak.peak <= allowed, "{peak:?}, {allowed} MiB are allowed");
     }

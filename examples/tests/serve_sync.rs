@@ -71,7 +71,11 @@ fn calls(trace: &str) -> Vec<Call> {
                 ended: if unfinished { usize::MAX } else { place },
                 name: name.to_owned(),
                 arguments: arguments.to_owned(),
-                result: if unfinished { String::new() } else { result(arguments).unwrap_or_default() },
+                result: if unfinished {
+                    String::new()
+                } else {
+                    result(arguments).unwrap_or_default()
+                },
             });
         }
     }

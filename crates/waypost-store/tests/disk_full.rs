@@ -20,8 +20,10 @@ impl Mounted {
     fn new(path: &Path, mib: u32) -> Option<Self> {
         std::fs::create_dir_all(path).unwrap();
         let size = format!("size={mib}m");
-        let mount =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "waypost-test"]).arg(path).status();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "waypost-test"])
+            .arg(path)
+            .status();
         if mount.is_ok_and(|status| status.success()) {
             return Some(Self(path.to_owned()));
         }

@@ -152,6 +152,8 @@ fn a_cut_journal_keeps_what_was_synced_before_the_cut() {
         journal.set_len(cut).unwrap();
         let store = FjallStore::open(copy.path()).unwrap();
         assert_eq!(messages(&store), [1], "cut at {cut} of {end}");
+        let counted = |event: &&Event| matches!(event, Event::QuotaCommitted(_));
+        assert_eq!(events(&store).iter().filter(counted).count(), 1, "as many as messages");
         assert_eq!(store.body(id(1)), Ok(Some(body(1))));
     }
 }

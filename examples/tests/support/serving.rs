@@ -200,6 +200,17 @@ impl Serve {
         Memory { resident: mib("VmRSS:"), peak: mib("VmHWM:") }
     }
 
+    /// The value of a metric, whose labels are a part of its name; the page is on `admin`.
+    pub(crate) fn metric(&self, name: &str) -> usize {
+        use std::io::{Read as _, Write as _};
+        let mut page = std::net::TcpStream::connect(self.address("admin")).unwrap();
+        page.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+        let mut text = String::new();
+        page.read_to_string(&mut text).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
+    }
+
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
         let done = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
