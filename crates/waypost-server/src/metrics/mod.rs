@@ -183,6 +183,8 @@ pub(crate) struct Metrics {
     quota: Family<LimitLabels, Counter>,
     handshakes: Family<HandshakeLabels, Counter>,
     notices: Family<ActionLabels, Counter>,
+    /// Messages held because their bytes were damaged or missing.
+    pub(crate) damaged: Counter,
     reloads: Family<ResultLabels, Counter>,
     /// Deliveries by route.
     pub(crate) routes: ByRoute,
@@ -207,6 +209,7 @@ struct Scraped {
     store_records: Counter,
     store_syncs: Counter,
     store_failures: Counter,
+    bodies_read: Counter,
     store_open: Gauge,
     resident: Gauge,
     descriptors: Gauge,
@@ -302,6 +305,12 @@ impl Metrics {
         for action in ["failed", "delayed", "relayed", "delivered"] {
             let _ = notices.get_or_create(&ActionLabels { action });
         }
+        let damaged = r.add(
+            "waypost_messages_damaged",
+            "",
+            "Messages held because their bytes in the spool were damaged or missing.",
+            Counter::default(),
+        );
         let handshakes = r.add(
             "waypost_tls_handshakes",
             "side, result, version",
@@ -344,6 +353,7 @@ impl Metrics {
             quota,
             handshakes,
             notices,
+            damaged,
             reloads,
             routes: ByRoute::new(deliveries),
             hosts: ByHost::new(hosts),
@@ -491,6 +501,7 @@ impl Metrics {
         follow(&shown.store_records, &mut last.store.records, store.records);
         follow(&shown.store_syncs, &mut last.store.syncs, store.syncs);
         follow(&shown.store_failures, &mut last.store.failures, store.failures);
+        follow(&shown.bodies_read, &mut last.store.bodies_read, store.bodies_read);
         shown.store_open.set(i64::from(*store_open));
         shown.resident.set(signed(process.resident_bytes));
         shown.descriptors.set(signed(process.open_descriptors));
@@ -567,6 +578,12 @@ impl Scraped {
                 "waypost_store_failures",
                 "",
                 "Times that the store failed and was closed to be opened anew.",
+                Counter::default(),
+            ),
+            bodies_read: r.add(
+                "waypost_store_bodies_read",
+                "",
+                "Bodies read from the store; mail that is delivered as it comes asks for none.",
                 Counter::default(),
             ),
             store_open: r.add(
