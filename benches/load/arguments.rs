@@ -37,7 +37,8 @@ pub(crate) struct Arguments {
     /// How long a measurement is to take, about.
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
     pub(crate) seconds: f64,
-    /// How many messages, recipients or connections a measurement has, instead of --seconds.
+    /// How many messages, recipients or connections a measurement has, instead of --seconds; for `queued`
+    /// 20000 by default.
     #[arg(long)]
     pub(crate) count: Option<u64>,
     /// Sessions at a time; by default 1,20,100, for `reject`, `connect` and `starttls` 20, for `idle` 10000.
@@ -85,6 +86,8 @@ pub(crate) enum What {
     Connect,
     /// The memory of sessions that do nothing.
     Idle,
+    /// The memory and the disk of messages that wait, since the next hop is down.
+    Queued,
     /// Nothing: makes a table of what `cargo bench` found last.
     Benches,
 }
@@ -98,6 +101,7 @@ impl What {
             Self::Reject => "reject",
             Self::Connect => "connect",
             Self::Idle => "idle",
+            Self::Queued => "queued",
             Self::Benches => "benches",
         }
     }

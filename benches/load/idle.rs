@@ -19,7 +19,7 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<(String, bool), Trouble> 
     let given = arguments.sessions.first().or(What::Idle.sessions().first());
     let sessions = given.copied().unwrap_or(1);
     files_for(sessions / 2)?;
-    let dir = disk(&arguments.dir)?;
+    let folder = disk(&arguments.dir)?;
     let sink = Sink::start().doing(|| "starting the sink".to_owned())?;
     let mut text = "| program | sessions | processes | MiB before | MiB with them | KiB a session | failed |\n\
                     | --- | --- | --- | --- | --- | --- | --- |\n"
@@ -31,8 +31,13 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<(String, bool), Trouble> 
             Program::Postfix(_) => sessions.min(arguments.idle_peer),
             Program::Serve(_) => sessions,
         };
-        let needs =
-            Needs { dir: dir.clone(), sink: sink.address, sessions, tls: None, strace: false };
+        let needs = Needs {
+            dir: folder.path().to_owned(),
+            sink: sink.address,
+            sessions,
+            tls: None,
+            strace: false,
+        };
         let running = Running::start(&program, &needs)?;
         let message = Message::new(0, "", "");
         let plan = Plan {

@@ -11,6 +11,7 @@ mod idle;
 mod message;
 mod postfix;
 mod program;
+mod queued;
 mod run;
 mod serve;
 mod sink;
@@ -22,13 +23,13 @@ mod usage;
 mod wire;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigSet, Signal};
+use tempfile::TempDir;
 
 use crate::arguments::{Arguments, What};
 use crate::program::{Needs, Program, Running};
@@ -41,9 +42,10 @@ use crate::trouble::{Doing, Trouble};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let outcome = end_with_signals().and_then(|()| match arguments.what {
+    let outcome = program::end_with_signals().and_then(|()| match arguments.what {
         What::Benches => table::benches(&arguments.results).map(|text| (text, true)),
         What::Idle => idle::measure(&arguments),
+        What::Queued => queued::measure(&arguments),
         _ => measure(&arguments),
     });
     let told = outcome.and_then(|(text, clean)| {
@@ -71,20 +73,6 @@ fn main() -> ExitCode {
     }
 }
 
-/// What was started is ended when this is interrupted.
-fn end_with_signals() -> Result<(), Trouble> {
-    let mut signals = SigSet::empty();
-    signals.extend([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-    // Before there is a second thread: all have it from here.
-    signals.thread_block().doing(|| "blocking signals".to_owned())?;
-    std::thread::spawn(move || {
-        let _ = signals.wait();
-        program::end_all();
-        std::process::exit(130);
-    });
-    Ok(())
-}
-
 /// Which programs are compared.
 fn programs(arguments: &Arguments) -> Result<Vec<Program>, Trouble> {
     let mut programs = Vec::new();
@@ -108,7 +96,7 @@ fn programs(arguments: &Arguments) -> Result<Vec<Program>, Trouble> {
 }
 
 /// A folder on a disk, for spools.
-fn disk(dir: &Path) -> Result<PathBuf, Trouble> {
+fn disk(dir: &Path) -> Result<TempDir, Trouble> {
     let dir = dir.canonicalize().doing(|| format!("looking for {}", dir.display()))?;
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
     let on = mounts.lines().filter_map(|line| {
@@ -121,7 +109,7 @@ fn disk(dir: &Path) -> Result<PathBuf, Trouble> {
         Some((_, kind @ ("tmpfs" | "ramfs"))) => {
             Err(Trouble::NoDisk { dir, kind: kind.to_owned() })
         }
-        _ => Ok(dir),
+        _ => program::folder_in(&dir),
     }
 }
 
@@ -177,9 +165,10 @@ fn measure(arguments: &Arguments) -> Result<(String, bool), Trouble> {
     let cases = cases(arguments);
     let sessions = cases.iter().map(|case| case.sessions).max().unwrap_or(1);
     files_for(sessions)?;
-    let dir = disk(&arguments.dir)?;
+    let folder = disk(&arguments.dir)?;
+    let dir = folder.path();
     let tls = match arguments.what {
-        What::Starttls => Some(Tls::make(&dir)?),
+        What::Starttls => Some(Tls::make(dir)?),
         _ => None,
     };
     let mut json = match &arguments.json {
@@ -196,7 +185,7 @@ fn measure(arguments: &Arguments) -> Result<(String, bool), Trouble> {
         }
         let sink = Sink::start().doing(|| "starting the sink".to_owned())?;
         let needs = Needs {
-            dir: dir.clone(),
+            dir: dir.to_owned(),
             sink: sink.address,
             sessions,
             tls: tls.as_ref().map(Tls::files),

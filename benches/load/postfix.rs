@@ -2,7 +2,7 @@
 //!
 //! Left as by default: what is synced and when, the checks of a transaction, and its caches. Changed: no name
 //! server is asked (there is none here), as many processes and deliveries at a time as there are sessions,
-//! and no pause on intake, so that nothing but its own work holds it back.
+//! no pause on intake nor after errors, so that nothing but its own work holds it back.
 
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
@@ -137,6 +137,7 @@ fn settings(root: &Path, folder: &Path, needs: &Needs) -> String {
          default_process_limit = {processes}\n\
          initial_destination_concurrency = {at_a_time}\n\
          default_destination_concurrency_limit = {at_a_time}\n\
+         smtpd_error_sleep_time = 0\n\
          in_flow_delay = 0\n"
     );
     if let Some((certificate, key)) = &needs.tls {

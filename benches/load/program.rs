@@ -3,12 +3,14 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigSet, Signal};
 use tempfile::TempDir;
 
 use crate::trouble::{Doing, Trouble};
@@ -70,18 +72,50 @@ pub(crate) struct Running {
     folder: Option<TempDir>,
 }
 
-/// Programs that are to be ended when this one is.
-static RUNNING: Mutex<Vec<Group>> = Mutex::new(Vec::new());
-
-fn running() -> std::sync::MutexGuard<'static, Vec<Group>> {
-    RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+/// What is to be ended and removed when this program is interrupted.
+struct Ours {
+    groups: Vec<Group>,
+    folder: Option<PathBuf>,
 }
 
-/// Ends whatever runs.
-pub(crate) fn end_all() {
-    for group in running().drain(..) {
-        group.end(Duration::ZERO);
-    }
+static OURS: Mutex<Ours> = Mutex::new(Ours { groups: Vec::new(), folder: None });
+
+fn ours() -> std::sync::MutexGuard<'static, Ours> {
+    OURS.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Signals that end this program.
+fn signals() -> SigSet {
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect()
+}
+
+/// From here on, what was started is ended when this program is interrupted. To be called before there
+/// is a second thread.
+pub(crate) fn end_with_signals() -> Result<(), Trouble> {
+    signals().thread_block().doing(|| "blocking signals".to_owned())?;
+    std::thread::spawn(|| {
+        let _ = signals().wait();
+        let mut ours = ours();
+        for group in ours.groups.drain(..) {
+            group.end(Duration::ZERO);
+        }
+        if let Some(folder) = &ours.folder {
+            let _ = fs::remove_dir_all(folder);
+        }
+        std::process::exit(130);
+    });
+    Ok(())
+}
+
+/// A folder for all that is made, which any user may enter.
+pub(crate) fn folder_in(dir: &Path) -> Result<TempDir, Trouble> {
+    let folder = tempfile::Builder::new()
+        .prefix("waypost-load-")
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir_in(dir)
+        .doing(|| format!("making a folder in {}", dir.display()))?;
+    ours().folder = Some(folder.path().to_owned());
+    Ok(folder)
 }
 
 impl Running {
@@ -107,9 +141,13 @@ impl Running {
         let log = log.doing(|| format!("making a log in {}", folder.path().display()))?;
         let second = log.try_clone().doing(|| "sharing the log".to_owned())?;
         command.stdin(Stdio::null()).stdout(log).stderr(second).process_group(0);
-        let child = command.spawn().doing(|| format!("starting {command:?}"))?;
+        // What is blocked here would be blocked there.
+        let _ = signals().thread_unblock();
+        let child = command.spawn();
+        let _ = signals().thread_block();
+        let child = child.doing(|| format!("starting {command:?}"))?;
         let group = Group(i32::try_from(child.id()).unwrap_or(i32::MAX));
-        running().push(group);
+        ours().groups.push(group);
         let mut running =
             Self { name, address, group: Some(group), child: Some(child), folder: Some(folder) };
         running.greeted()?;
@@ -172,7 +210,7 @@ impl Drop for Running {
         let reaped = std::thread::spawn(move || child.map(|mut child| child.wait()));
         group.end(END);
         let _ = reaped.join();
-        running().retain(|other| other.0 != group.0);
+        ours().groups.retain(|other| other.0 != group.0);
     }
 }
 
@@ -192,7 +230,8 @@ fn greets(address: SocketAddr) -> bool {
     greeted
 }
 
-fn free_address() -> std::io::Result<SocketAddr> {
+/// An address of loopback on which nothing listens.
+pub(crate) fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
