@@ -176,9 +176,8 @@ impl<'a> Source<'a> {
 
     fn run(mut self, idle: &mut dyn FnMut()) -> io::Result<Report> {
         self.report.began = Instant::now();
-        for slot in 0..self.sessions.len() {
-            self.connect(slot)?;
-        }
+        let mut opened = 0;
+        self.open_more(&mut opened)?;
         let mut events = Events::with_capacity(256);
         let (mut progress, mut seen) = (Instant::now(), 0);
         while self.open > 0 {
@@ -200,17 +199,33 @@ impl<'a> Source<'a> {
                 idle();
                 break;
             }
+            self.open_more(&mut opened)?;
         }
         self.report.waits.sort_unstable();
         Ok(self.report)
     }
 
+    /// Opens sessions that have not been, so many at a time that none falls out of the listener's backlog:
+    /// a client would take such a connection for open, and wait for its greeting for ever.
+    fn open_more(&mut self, opened: &mut usize) -> io::Result<()> {
+        while *opened < self.sessions.len() {
+            let answered = self.report.done + self.report.failed;
+            if self.plan.task == Task::Idle && *opened as u64 - answered >= AT_A_TIME {
+                break;
+            }
+            self.connect(*opened)?;
+            *opened += 1;
+        }
+        Ok(())
+    }
+
     fn give_up(&mut self) {
         let left = self.plan.count.saturating_sub(self.report.done + self.report.failed);
-        let of = self.sessions.iter().find(|session| session.wire.is_some());
+        let stuck = |session: &&Session| session.wire.is_some() && session.waits != Waits::Nothing;
+        let of = self.sessions.iter().find(stuck);
         let waits = of.map_or(Waits::Nothing, |session| session.waits);
         let text = format!(
-            "no progress for {} s with {} sessions open, the first of them waiting for {waits:?}",
+            "no progress for {} s with {} sessions open, the first that is stuck waiting for {waits:?}",
             self.plan.patience.as_secs(),
             self.open,
         );
@@ -433,6 +448,8 @@ impl<'a> Source<'a> {
     }
 }
 
+/// Idle sessions that are being opened.
+const AT_A_TIME: u64 = 200;
 const EHLO: &[u8] = b"EHLO client.source.example\r\n";
 
 impl Session {
