@@ -206,19 +206,17 @@ fn measure(arguments: &Arguments) -> Result<(String, bool), Trouble> {
                     patience: Duration::from_secs(arguments.patience),
                 };
                 let running = &contender.running;
-                let count = match *count {
-                    Some(count) => count,
-                    None => *count.insert(run::pilot(
-                        running,
-                        &bench,
-                        case,
-                        arguments.seconds,
-                        &mut number,
-                    )?),
+                let seconds = arguments.seconds;
+                let many = match *count {
+                    Some(many) => many,
+                    None => run::pilot(running, &bench, case, seconds, &mut number)?,
                 };
                 usage::wait_until_quiet(Duration::from_secs(arguments.wait_quiet));
                 number += 1;
-                let run = run::run(running, &bench, case, count, number)?;
+                let run = run::run(running, &bench, case, many, number)?;
+                // A pilot is short, and its program may have been cold: the next round makes good for it.
+                let longer = (run.rate * seconds) as u64;
+                *count = arguments.count.or(Some(many.max(longer)));
                 progress(&run, round);
                 if let Some(file) = &mut json {
                     let line = run.json(arguments.what.name(), round);

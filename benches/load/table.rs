@@ -150,15 +150,18 @@ pub(crate) fn conditions(arguments: &Arguments) -> String {
         Some(line.split_once(':')?.1.trim().to_owned())
     });
     let unknown = || "unknown".to_owned();
+    let rounds = match (arguments.what, arguments.count) {
+        (What::Idle | What::Queued | What::Benches, _) => "once".to_owned(),
+        (_, Some(count)) => format!("{} rounds of {count}", arguments.rounds),
+        (_, None) => format!("{} rounds of about {} s", arguments.rounds, arguments.seconds),
+    };
     format!(
-        "{}, commit {}, {} processors ({}), Linux {}; {} rounds of about {} s.",
+        "{}, commit {}, {} processors ({}), Linux {}; {rounds}.",
         said("date", &["-u", "+%F"]).unwrap_or_else(unknown),
         said("git", &["rev-parse", "--short", "HEAD"]).unwrap_or_else(unknown),
         std::thread::available_parallelism().map_or(1, usize::from),
         model.unwrap_or_else(unknown),
         said("uname", &["-r"]).unwrap_or_else(unknown),
-        arguments.rounds,
-        arguments.seconds,
     )
 }
 
