@@ -18,7 +18,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 pub(crate) fn measure(arguments: &Arguments) -> Result<(String, bool), Trouble> {
     let given = arguments.sessions.first().or(What::Idle.sessions().first());
     let sessions = given.copied().unwrap_or(1);
-    files_for(sessions / 2)?;
+    files_for(sessions, 1)?;
     let folder = disk(&arguments.dir)?;
     let sink = Sink::start().doing(|| "starting the sink".to_owned())?;
     let mut text = "| program | sessions | processes | MiB before | MiB with them | KiB a session | failed |\n\

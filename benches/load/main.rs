@@ -113,11 +113,11 @@ fn disk(dir: &Path) -> Result<TempDir, Trouble> {
     }
 }
 
-/// As many open files as may be; whether these sessions can be had.
-fn files_for(sessions: usize) -> Result<(), Trouble> {
+/// As many open files as may be; whether these sessions can be had, each with so many sockets in one process.
+fn files_for(sessions: usize, sockets: u64) -> Result<(), Trouble> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).doing(|| "reading limits".to_owned())?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).doing(|| "raising limits".to_owned())?;
-    let needed = 2 * sessions as u64 + 200;
+    let needed = sockets * sessions as u64 + 200;
     match needed <= hard {
         true => Ok(()),
         false => Err(Trouble::Files { sessions, needed, allowed: hard }),
@@ -164,7 +164,7 @@ struct Contender {
 fn measure(arguments: &Arguments) -> Result<(String, bool), Trouble> {
     let cases = cases(arguments);
     let sessions = cases.iter().map(|case| case.sessions).max().unwrap_or(1);
-    files_for(sessions)?;
+    files_for(sessions, 2)?;
     let folder = disk(&arguments.dir)?;
     let dir = folder.path();
     let tls = match arguments.what {

@@ -19,7 +19,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 
 /// Fills the queue of each program; the table, and whether all messages were taken.
 pub(crate) fn measure(arguments: &Arguments) -> Result<(String, bool), Trouble> {
-    files_for(SESSIONS)?;
+    files_for(SESSIONS, 1)?;
     let folder = disk(&arguments.dir)?;
     let count = arguments.count.unwrap_or(COUNT).max(1);
     let mut text =

@@ -152,8 +152,8 @@ pub(crate) fn conditions(arguments: &Arguments) -> String {
     let unknown = || "unknown".to_owned();
     let rounds = match (arguments.what, arguments.count) {
         (What::Idle | What::Queued | What::Benches, _) => "once".to_owned(),
-        (_, Some(count)) => format!("{} rounds of {count}", arguments.rounds),
-        (_, None) => format!("{} rounds of about {} s", arguments.rounds, arguments.seconds),
+        (_, Some(count)) => format!("rounds: {}, of {count} each", arguments.rounds),
+        (_, None) => format!("rounds: {}, of about {} s each", arguments.rounds, arguments.seconds),
     };
     format!(
         "{}, commit {}, {} processors ({}), Linux {}; {rounds}.",
