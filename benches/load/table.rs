@@ -191,10 +191,10 @@ pub(crate) fn benches(results: &Path) -> Result<String, Trouble> {
     }
     found.sort();
     let mut text =
-        "| bench | median | 95 % of the time between |\n| --- | --- | --- |\n".to_owned();
+        "| bench | median | 95 % confidence, from and to |\n| --- | --- | --- |\n".to_owned();
     for (name, [median, least, most]) in found {
         let _ =
-            writeln!(text, "| {name} | {} | {} and {} |", time(median), time(least), time(most));
+            writeln!(text, "| {name} | {} | {}, {} |", time(median), time(least), time(most));
     }
     Ok(text)
 }
