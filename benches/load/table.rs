@@ -193,8 +193,7 @@ pub(crate) fn benches(results: &Path) -> Result<String, Trouble> {
     let mut text =
         "| bench | median | 95 % confidence, from and to |\n| --- | --- | --- |\n".to_owned();
     for (name, [median, least, most]) in found {
-        let _ =
-            writeln!(text, "| {name} | {} | {}, {} |", time(median), time(least), time(most));
+        let _ = writeln!(text, "| {name} | {} | {}, {} |", time(median), time(least), time(most));
     }
     Ok(text)
 }
