@@ -1,12 +1,13 @@
 //! The queue: a value that the caller owns and feeds with the time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use waypost_types::{Failure, FailureScope, Outcome, QueueId, Reply, Timestamp};
 
-use crate::lanes::{Health, Lanes};
+use crate::lanes::{Health, Lanes, Site};
 use crate::message::{End, Group, Message, Phase, Progress};
 use crate::notice::Told;
 use crate::work::{Finished, Work};
@@ -352,7 +353,7 @@ impl Queue {
     pub fn release(&mut self, id: QueueId, by: &str, now: Timestamp) -> Result<Event, QueueError> {
         let message = self.messages.get_mut(&id).ok_or(QueueError::Unknown(id))?;
         let was_held = message.held_by.take().is_some();
-        let readied = self.make_ready(id, |phase| matches!(phase, Phase::Held(_)));
+        let readied = self.make_ready(id, |group| matches!(group.phase, Phase::Held(_)));
         if !was_held && readied == 0 {
             return Err(QueueError::NotHeld(id));
         }
@@ -364,10 +365,23 @@ impl Queue {
     /// # Errors
     /// [`QueueError::Unknown`].
     pub fn retry(&mut self, id: QueueId) -> Result<usize, QueueError> {
+        self.retry_if(id, |_| true)
+    }
+
+    /// As [`Queue::retry`], for the deliveries to certain sites alone.
+    ///
+    /// # Errors
+    /// [`QueueError::Unknown`].
+    pub fn retry_if(
+        &mut self,
+        id: QueueId,
+        which: impl Fn(&Site) -> bool,
+    ) -> Result<usize, QueueError> {
         if !self.messages.contains_key(&id) {
             return Err(QueueError::Unknown(id));
         }
-        Ok(self.make_ready(id, |phase| matches!(phase, Phase::Waiting(_))))
+        let waits = |group: &Group| matches!(group.phase, Phase::Waiting(_)) && which(&group.site);
+        Ok(self.make_ready(id, waits))
     }
 
     /// Throws a message away; nobody is told. What runs may still be delivered. Commit the event.
@@ -386,16 +400,22 @@ impl Queue {
         self.messages.values().map(Status::of)
     }
 
+    /// The messages behind an id, oldest id first: for lists that are made in pages.
+    pub fn list_after(&self, after: Option<QueueId>) -> impl Iterator<Item = Status> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.messages.range((from, Bound::Unbounded)).map(|(_, message)| Status::of(message))
+    }
+
     /// One message.
     #[must_use]
     pub fn show(&self, id: QueueId) -> Option<Status> {
         self.messages.get(&id).map(Status::of)
     }
 
-    fn make_ready(&mut self, id: QueueId, which: impl Fn(&Phase) -> bool) -> usize {
+    fn make_ready(&mut self, id: QueueId, which: impl Fn(&Group) -> bool) -> usize {
         let Some(message) = self.messages.get_mut(&id) else { return 0 };
         let chosen: Vec<u32> =
-            message.groups.iter().filter(|(_, g)| which(&g.phase)).map(|(n, _)| *n).collect();
+            message.groups.iter().filter(|(_, g)| which(g)).map(|(n, _)| *n).collect();
         for number in &chosen {
             let Some(mut group) = message.groups.remove(number) else { continue };
             if let Phase::Waiting(due) = group.phase {

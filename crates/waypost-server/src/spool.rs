@@ -2,17 +2,25 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use waypost_net::server::Clock;
 use waypost_queue::{
     Body, ConfigChange, Ended, Entry, Event, Finished, Limits, Queue, QueueError, QuotaCommit,
-    Record, Recovery, Schedule, SetAside, StoreError, Work,
+    Record, Recovery, Schedule, SetAside, Status, StoreError, Work,
 };
 use waypost_store::{CommitError, Committer, CommitterOptions, Counts, FjallStore, Handle};
 use waypost_types::{Destination, Domain, Mailbox, QueueId};
 
 use crate::queue_ids::QueueIds;
+
+/// Messages of a page of the queue.
+const PAGE_MESSAGES: usize = 256;
+/// Deliveries of a page; the last message may go beyond.
+const PAGE_DELIVERIES: usize = 1024;
+/// How long quota commits are kept: the longest window, a day, and time for clocks to differ.
+const QUOTA_KEPT: Duration = Duration::from_secs(25 * 3600);
 
 /// Queue and journal. Everything that changes the one is written to the other.
 #[derive(Debug)]
@@ -63,7 +71,6 @@ impl Spool {
         clock: Clock,
     ) -> Result<(Self, Committer, Recovered), SpoolError> {
         let directory = |source| SpoolError::Directory { path: path.to_owned(), source };
-        std::fs::create_dir_all(path).map_err(directory)?;
         let store = FjallStore::open(path)?;
         let mut recovery = Recovery::new();
         let mut highest = None;
@@ -166,6 +173,10 @@ impl Spool {
         let original = work.body.clone();
         let Finished { events, notice } =
             self.queue().finished(work, results, schedule, self.clock.now());
+        let (id, over) = match events.last() {
+            Some(last @ Event::Done { .. }) => (last.id(), true),
+            last => (last.and_then(Event::id), false),
+        };
         let mut record = Record::from(events);
         let mut accepted = None;
         if let Some(notice) = notice {
@@ -193,6 +204,11 @@ impl Spool {
         }
         if let Some((entry, body)) = accepted {
             self.enqueue(entry, body);
+        }
+        // A message that was removed while the end of its attempt was on the way to the disk: nothing
+        // of it may stay there.
+        if let Some(id) = id.filter(|id| !over && self.queue().show(*id).is_none()) {
+            self.commit_soon(vec![Event::Done { id, at: self.clock.now() }]);
         }
         self.wake.notify_one();
     }
@@ -234,6 +250,77 @@ impl Spool {
         self.committer.counts()
     }
 
+    /// Does something with the queue, quickly: sessions and deliveries wait meanwhile.
+    pub(crate) fn with_queue<T>(&self, work: impl FnOnce(&mut Queue) -> T) -> T {
+        work(&mut self.queue())
+    }
+
+    /// A page of the queue behind an id; empty at the end. Short, so that the lock is too.
+    pub(crate) fn page(&self, after: Option<QueueId>) -> Vec<Status> {
+        let mut deliveries = 0;
+        let mut page = Vec::new();
+        for status in self.queue().list_after(after) {
+            deliveries += status.deliveries.len();
+            page.push(status);
+            if page.len() >= PAGE_MESSAGES || deliveries >= PAGE_DELIVERIES {
+                break;
+            }
+        }
+        page
+    }
+
+    /// Something was made ready.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Writes a record; it is on disk when this returns `Ok`.
+    ///
+    /// # Errors
+    /// [`CommitError`].
+    pub(crate) async fn commit(&self, record: Record) -> Result<(), CommitError> {
+        self.committer.commit(record).await
+    }
+
+    /// Writes a record some time later; a store that fails keeps it for when it is open again.
+    ///
+    /// # Errors
+    /// [`CommitError::Closed`].
+    pub(crate) async fn commit_lazily(&self, record: Record) -> Result<(), CommitError> {
+        self.committer.commit_lazily(record).await
+    }
+
+    /// A message's entry, with its decision, from the disk.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn entry(&self, id: QueueId) -> Result<Option<Entry>, StoreError> {
+        let committer = self.committer.clone();
+        off_the_workers(move || committer.entry(id)).await
+    }
+
+    /// A page of the audit log ([`waypost_queue::Store::audit`]).
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn audit(
+        &self,
+        after: Option<u64>,
+        most: usize,
+    ) -> Result<Vec<(u64, Event)>, StoreError> {
+        let committer = self.committer.clone();
+        off_the_workers(move || committer.read(|store| store.audit(after, most))).await
+    }
+
+    /// Drops the quota commits that no window reaches back to (D13).
+    pub(crate) async fn forget_quota(&self) {
+        let (committer, before) = (self.committer.clone(), self.clock.now().before(QUOTA_KEPT));
+        let forget = move || committer.read(|store| store.forget_quota(before));
+        if let Err(error) = off_the_workers(forget).await {
+            tracing::warn!(%error, "old quota commits stay in the spool for now");
+        }
+    }
+
     fn commit_soon(&self, events: Vec<Event>) {
         if events.is_empty() {
             return;
@@ -254,6 +341,14 @@ impl Spool {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn off_the_workers<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| {
+        Err(StoreError::Failed { doing: "read", because: error.to_string() })
+    })
 }
 
 /// How notices to senders are made.
