@@ -358,3 +358,30 @@ pub(crate) struct Notices<'a> {
     /// The way to a recipient; `None` when there is none.
     pub(crate) destination: &'a (dyn Fn(&Mailbox) -> Option<Destination> + Sync),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn quota_commits_that_no_window_reaches_are_forgotten_d13() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::start();
+        let hours = |hours: u64| clock.now().before(Duration::from_secs(hours * 3600));
+        let commit = |at| {
+            Event::QuotaCommitted(QuotaCommit {
+                at,
+                organization: "Solarmora".into(),
+                user: None,
+                recipients: vec!["a@b.example".parse().unwrap()],
+            })
+        };
+        let (spool, committer, _) = Spool::open(folder.path(), clock).unwrap();
+        let all = vec![commit(hours(48)), commit(hours(26)), commit(hours(24)), commit(hours(1))];
+        spool.commit(Record::from(all)).await.unwrap();
+        spool.forget_quota().await;
+        committer.shutdown().unwrap();
+        let (_spool, _committer, recovered) = Spool::open(folder.path(), clock).unwrap();
+        assert_eq!(recovered.quota.len(), 2, "of the last 25 hours");
+    }
+}

@@ -20,6 +20,8 @@ mod quotas;
 mod reload;
 mod request;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 pub use answer::{
     Answer, AuditLine, Audited, Change, Changed, DeliveryLine, End, HoldLine, Message, QuotaLine,

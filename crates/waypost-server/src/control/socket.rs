@@ -32,11 +32,11 @@ const LONGEST_PATH: usize = 100;
 
 /// How long a client may take.
 #[derive(Clone, Copy, Debug)]
-struct Patience {
+pub(super) struct Patience {
     /// For its whole request.
-    request: Duration,
+    pub(super) request: Duration,
     /// To make room for the next answers.
-    answer: Duration,
+    pub(super) answer: Duration,
 }
 
 const PATIENCE: Patience =
@@ -75,7 +75,7 @@ impl Drop for Socket {
 }
 
 /// Binds under another name and renames, so that nobody sees the socket before its mode is set.
-fn bind(spool: &Path) -> io::Result<UnixListener> {
+pub(super) fn bind(spool: &Path) -> io::Result<UnixListener> {
     let (fresh, name) = (spool.join("control.sock.new"), spool.join(NAME));
     match fs::remove_file(&fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -102,7 +102,7 @@ pub(crate) fn at_short_path<T>(
     call(&PathBuf::from(format!("/proc/self/fd/{}/{name}", open.as_raw_fd())))
 }
 
-async fn serve(listener: UnixListener, desk: Arc<Desk>, patience: Patience) {
+pub(super) async fn serve(listener: UnixListener, desk: Arc<Desk>, patience: Patience) {
     let places = Arc::new(Semaphore::new(CLIENTS));
     let mut clients = JoinSet::new();
     loop {
