@@ -268,13 +268,6 @@ impl Message {
             deliveries: deliveries.collect(),
         }
     }
-
-    /// How many deliveries are in a state.
-    #[must_use]
-    pub fn count(&self, state: State) -> u32 {
-        let count = self.deliveries.iter().filter(|delivery| delivery.state == state).count();
-        u32::try_from(count).unwrap_or(u32::MAX)
-    }
 }
 
 impl HoldLine {

@@ -39,6 +39,25 @@ pub(crate) struct Desk {
 /// Who asked is gone.
 struct Gone;
 
+/// A command about one message.
+#[derive(Clone, Copy)]
+enum Command {
+    Hold,
+    Release,
+    Remove,
+}
+
+impl Command {
+    /// Whether it does something to a delivery in a state.
+    fn touches(self, state: State) -> bool {
+        match self {
+            Self::Hold => matches!(state, State::Waiting | State::Ready),
+            Self::Release => state == State::Held,
+            Self::Remove => state.is_open(),
+        }
+    }
+}
+
 /// Where answers go.
 type Out = mpsc::Sender<Answer>;
 
@@ -61,9 +80,9 @@ impl Desk {
         match request {
             Request::List { route, state } => done(self.list(route.as_ref(), state, out).await),
             Request::Show { id } => self.show(id, out).await,
-            Request::Hold { id } => self.change(Change::Held, id, who, out).await,
-            Request::Release { id } => self.change(Change::Released, id, who, out).await,
-            Request::Remove { id } => self.change(Change::Removed, id, who, out).await,
+            Request::Hold { id } => self.change(Command::Hold, id, who, out).await,
+            Request::Release { id } => self.change(Command::Release, id, who, out).await,
+            Request::Remove { id } => self.change(Command::Remove, id, who, out).await,
             Request::Retry { scope } => self.retry(scope, who, out).await,
             Request::Reload => self.reload(who, out).await,
             Request::Audit => self.audit(out).await,
@@ -142,35 +161,30 @@ impl Desk {
         End::Done { count: 1 }
     }
 
-    async fn change(&self, change: Change, id: QueueId, who: &str, out: &Out) -> End {
+    async fn change(&self, command: Command, id: QueueId, who: &str, out: &Out) -> End {
         let now = self.core.clock.now();
-        let (before, done) = self.core.spool.with_queue(|queue| {
+        let (before, event) = self.core.spool.with_queue(|queue| {
             let before = queue.show(id);
-            let done = match change {
-                Change::Held => queue.hold(id, who, now),
-                Change::Released => queue.release(id, who, now),
-                Change::Removed | Change::Retried => queue.remove(id, who, now),
+            let event = match command {
+                Command::Hold => queue.hold(id, who, now),
+                Command::Release => queue.release(id, who, now),
+                Command::Remove => queue.remove(id, who, now),
             };
-            (before, done)
+            (before, event)
         });
-        let (Some(before), event) = (before, done) else { return no(&QueueError::Unknown(id)) };
+        let Some(before) = before else { return no(&QueueError::Unknown(id)) };
         let event = match event {
             Ok(event) => event,
             Err(error) => return no(&error),
         };
-        let touches = |state: &DeliveryState| match (change, state) {
-            (Change::Held, DeliveryState::Ready | DeliveryState::Waiting { .. }) => true,
-            (Change::Released, DeliveryState::Held(_)) => true,
-            (Change::Removed, state) => State::of(state).is_open(),
-            _ => false,
-        };
-        let touched = count(&before, touches);
+        let deliveries = count(&before, |state| command.touches(State::of(state)));
         let running = count(&before, |state| *state == DeliveryState::Running);
-        let command = match change {
-            Change::Held => QueueCommand::Hold { id },
-            Change::Released => QueueCommand::Release { id },
-            Change::Removed | Change::Retried => {
-                QueueCommand::Remove { id, sender: before.entry.sender.clone(), owed: touched }
+        let (done, command) = match command {
+            Command::Hold => (Change::Held, QueueCommand::Hold { id }),
+            Command::Release => (Change::Released, QueueCommand::Release { id }),
+            Command::Remove => {
+                let sender = before.entry.sender.clone();
+                (Change::Removed, QueueCommand::Remove { id, sender, owed: deliveries })
             }
         };
         tracing::info!(who, ?command, running, "the queue was changed");
@@ -178,11 +192,9 @@ impl Desk {
         if let Err(end) = self.commit(vec![event, Event::QueueChanged(changed)]).await {
             return end;
         }
-        if change == Change::Released {
-            self.core.spool.wake();
-        }
+        self.core.spool.wake();
         let message = Message::of(&before);
-        let changed = Changed { done: change, deliveries: touched, running, message };
+        let changed = Changed { done, deliveries, running, message };
         let _ = tell(out, Answer::Changed(Box::new(changed))).await;
         End::Done { count: 1 }
     }
