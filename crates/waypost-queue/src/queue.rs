@@ -1,13 +1,14 @@
 //! The queue: a value that the caller owns and feeds with the time.
 
+mod pages;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use waypost_types::{Failure, FailureScope, Outcome, QueueId, Reply, Timestamp};
 
-use crate::lanes::{Health, Lanes, Site};
+use crate::lanes::{Health, Lanes};
 use crate::message::{End, Group, Message, Phase, Progress};
 use crate::notice::Told;
 use crate::work::{Finished, Work};
@@ -368,22 +369,6 @@ impl Queue {
         self.retry_if(id, |_| true)
     }
 
-    /// As [`Queue::retry`], for the deliveries to certain sites alone.
-    ///
-    /// # Errors
-    /// [`QueueError::Unknown`].
-    pub fn retry_if(
-        &mut self,
-        id: QueueId,
-        which: impl Fn(&Site) -> bool,
-    ) -> Result<usize, QueueError> {
-        if !self.messages.contains_key(&id) {
-            return Err(QueueError::Unknown(id));
-        }
-        let waits = |group: &Group| matches!(group.phase, Phase::Waiting(_)) && which(&group.site);
-        Ok(self.make_ready(id, waits))
-    }
-
     /// Throws a message away; nobody is told. What runs may still be delivered. Commit the event.
     ///
     /// # Errors
@@ -398,12 +383,6 @@ impl Queue {
     /// Every message, oldest id first.
     pub fn list(&self) -> impl Iterator<Item = Status> {
         self.messages.values().map(Status::of)
-    }
-
-    /// The messages behind an id, oldest id first: for lists that are made in pages.
-    pub fn list_after(&self, after: Option<QueueId>) -> impl Iterator<Item = Status> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.messages.range((from, Bound::Unbounded)).map(|(_, message)| Status::of(message))
     }
 
     /// One message.

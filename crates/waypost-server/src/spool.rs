@@ -1,26 +1,20 @@
 //! The spool: the queue in memory and its journal on disk, kept in step.
 
+mod commands;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::Notify;
 use waypost_net::server::Clock;
 use waypost_queue::{
     Body, ConfigChange, Ended, Entry, Event, Finished, Limits, Queue, QueueError, QuotaCommit,
-    Record, Recovery, Schedule, SetAside, Status, StoreError, Work,
+    Record, Recovery, Schedule, SetAside, StoreError, Work,
 };
 use waypost_store::{CommitError, Committer, CommitterOptions, Counts, FjallStore, Handle};
 use waypost_types::{Destination, Domain, Mailbox, QueueId};
 
 use crate::queue_ids::QueueIds;
-
-/// Messages of a page of the queue.
-const PAGE_MESSAGES: usize = 256;
-/// Deliveries of a page; the last message may go beyond.
-const PAGE_DELIVERIES: usize = 1024;
-/// How long quota commits are kept: the longest window, a day, and time for clocks to differ.
-const QUOTA_KEPT: Duration = Duration::from_secs(25 * 3600);
 
 /// Queue and journal. Everything that changes the one is written to the other.
 #[derive(Debug)]
@@ -250,77 +244,6 @@ impl Spool {
         self.committer.counts()
     }
 
-    /// Does something with the queue, quickly: sessions and deliveries wait meanwhile.
-    pub(crate) fn with_queue<T>(&self, work: impl FnOnce(&mut Queue) -> T) -> T {
-        work(&mut self.queue())
-    }
-
-    /// A page of the queue behind an id; empty at the end. Short, so that the lock is too.
-    pub(crate) fn page(&self, after: Option<QueueId>) -> Vec<Status> {
-        let mut deliveries = 0;
-        let mut page = Vec::new();
-        for status in self.queue().list_after(after) {
-            deliveries += status.deliveries.len();
-            page.push(status);
-            if page.len() >= PAGE_MESSAGES || deliveries >= PAGE_DELIVERIES {
-                break;
-            }
-        }
-        page
-    }
-
-    /// Something was made ready.
-    pub(crate) fn wake(&self) {
-        self.wake.notify_one();
-    }
-
-    /// Writes a record; it is on disk when this returns `Ok`.
-    ///
-    /// # Errors
-    /// [`CommitError`].
-    pub(crate) async fn commit(&self, record: Record) -> Result<(), CommitError> {
-        self.committer.commit(record).await
-    }
-
-    /// Writes a record some time later; a store that fails keeps it for when it is open again.
-    ///
-    /// # Errors
-    /// [`CommitError::Closed`].
-    pub(crate) async fn commit_lazily(&self, record: Record) -> Result<(), CommitError> {
-        self.committer.commit_lazily(record).await
-    }
-
-    /// A message's entry, with its decision, from the disk.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn entry(&self, id: QueueId) -> Result<Option<Entry>, StoreError> {
-        let committer = self.committer.clone();
-        off_the_workers(move || committer.entry(id)).await
-    }
-
-    /// A page of the audit log ([`waypost_queue::Store::audit`]).
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub(crate) async fn audit(
-        &self,
-        after: Option<u64>,
-        most: usize,
-    ) -> Result<Vec<(u64, Event)>, StoreError> {
-        let committer = self.committer.clone();
-        off_the_workers(move || committer.read(|store| store.audit(after, most))).await
-    }
-
-    /// Drops the quota commits that no window reaches back to (D13).
-    pub(crate) async fn forget_quota(&self) {
-        let (committer, before) = (self.committer.clone(), self.clock.now().before(QUOTA_KEPT));
-        let forget = move || committer.read(|store| store.forget_quota(before));
-        if let Err(error) = off_the_workers(forget).await {
-            tracing::warn!(%error, "old quota commits stay in the spool for now");
-        }
-    }
-
     fn commit_soon(&self, events: Vec<Event>) {
         if events.is_empty() {
             return;
@@ -343,45 +266,10 @@ impl Spool {
     }
 }
 
-async fn off_the_workers<T: Send + 'static>(
-    read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| {
-        Err(StoreError::Failed { doing: "read", because: error.to_string() })
-    })
-}
-
 /// How notices to senders are made.
 pub(crate) struct Notices<'a> {
     /// Our name.
     pub(crate) hostname: &'a Domain,
     /// The way to a recipient; `None` when there is none.
     pub(crate) destination: &'a (dyn Fn(&Mailbox) -> Option<Destination> + Sync),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn quota_commits_that_no_window_reaches_are_forgotten_d13() {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Clock::start();
-        let hours = |hours: u64| clock.now().before(Duration::from_secs(hours * 3600));
-        let commit = |at| {
-            Event::QuotaCommitted(QuotaCommit {
-                at,
-                organization: "Solarmora".into(),
-                user: None,
-                recipients: vec!["a@b.example".parse().unwrap()],
-            })
-        };
-        let (spool, committer, _) = Spool::open(folder.path(), clock).unwrap();
-        let all = vec![commit(hours(48)), commit(hours(26)), commit(hours(24)), commit(hours(1))];
-        spool.commit(Record::from(all)).await.unwrap();
-        spool.forget_quota().await;
-        committer.shutdown().unwrap();
-        let (_spool, _committer, recovered) = Spool::open(folder.path(), clock).unwrap();
-        assert_eq!(recovered.quota.len(), 2, "of the last 25 hours");
-    }
 }

@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use waypost_config::policy::Policy;
 use waypost_net::server::Clock;
+use waypost_queue::{Event, QuotaCommit, Record};
 use waypost_relay::{Ledger, QuotaSubject};
 use waypost_store::Committer;
 use waypost_types::Timestamp;
@@ -140,4 +141,26 @@ fn quotas_are_of_organizations_and_of_active_users_d13() {
     assert_eq!(read(&mut ledger, &organization("Solarmora")), [(1, 0, 130), (1, 0, 9)]);
     assert_eq!(read(&mut ledger, &organization("Lunamora")), [(0, 0, 260), (0, 0, 18)]);
     assert_eq!(ledger.size().organizations, 1, "asking leaves nothing behind");
+}
+
+#[tokio::test]
+async fn quota_commits_that_no_window_reaches_are_forgotten_d13() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::start();
+    let hours = |hours: u64| clock.now().before(Duration::from_secs(hours * 3600));
+    let commit = |at| {
+        Event::QuotaCommitted(QuotaCommit {
+            at,
+            organization: "Solarmora".into(),
+            user: None,
+            recipients: vec!["a@b.example".parse().unwrap()],
+        })
+    };
+    let (spool, committer, _) = Spool::open(folder.path(), clock).unwrap();
+    let all = vec![commit(hours(48)), commit(hours(26)), commit(hours(24)), commit(hours(1))];
+    spool.commit(Record::from(all)).await.unwrap();
+    spool.forget_quota().await;
+    committer.shutdown().unwrap();
+    let (_spool, _committer, recovered) = Spool::open(folder.path(), clock).unwrap();
+    assert_eq!(recovered.quota.len(), 2, "of the last 25 hours");
 }
