@@ -361,7 +361,8 @@ impl Queue {
         Ok(Event::Released { id, at: now, by: by.into() })
     }
 
-    /// Makes what waits for its time ready at once; says how many groups did. Nothing to commit.
+    /// Makes what waits for its time ready at once; says how many groups are ready now. Nothing to
+    /// commit.
     ///
     /// # Errors
     /// [`QueueError::Unknown`].

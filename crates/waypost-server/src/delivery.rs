@@ -78,14 +78,14 @@ impl Deliverer {
         self.pool.load().sweep();
     }
 
-    /// Forgets which hosts failed: an administrator wants them tried now.
-    pub(crate) fn forget_pauses(&self) {
-        *self.health() = Health::default();
-    }
-
     /// Closes all idle connections.
     pub(crate) async fn close(&self) {
         self.pool.load_full().close().await;
+    }
+
+    /// Forgets which hosts failed: an administrator wants them tried now.
+    pub(crate) fn forget_failures(&self) {
+        *self.health() = Health::default();
     }
 
     /// Does a work: one outcome a delivery, each logged with the reason of its route (O4).

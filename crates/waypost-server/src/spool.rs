@@ -167,10 +167,6 @@ impl Spool {
         let original = work.body.clone();
         let Finished { events, notice } =
             self.queue().finished(work, results, schedule, self.clock.now());
-        let (id, over) = match events.last() {
-            Some(last @ Event::Done { .. }) => (last.id(), true),
-            last => (last.and_then(Event::id), false),
-        };
         let mut record = Record::from(events);
         let mut accepted = None;
         if let Some(notice) = notice {
@@ -193,17 +189,14 @@ impl Spool {
                 ),
             }
         }
+        let unfinished = commands::unfinished(&record);
         if let Err(error) = self.committer.commit_lazily(record).await {
             tracing::error!(%error, "what became of an attempt could not be written down");
         }
         if let Some((entry, body)) = accepted {
             self.enqueue(entry, body);
         }
-        // A message that was removed while the end of its attempt was on the way to the disk: nothing
-        // of it may stay there.
-        if let Some(id) = id.filter(|id| !over && self.queue().show(*id).is_none()) {
-            self.commit_soon(vec![Event::Done { id, at: self.clock.now() }]);
-        }
+        self.leave_nothing_of_removed(unfinished);
         self.wake.notify_one();
     }
 

@@ -25,10 +25,9 @@ impl Queue {
         id: QueueId,
         which: impl Fn(&Site) -> bool,
     ) -> Result<usize, QueueError> {
-        if !self.messages.contains_key(&id) {
-            return Err(QueueError::Unknown(id));
-        }
-        let waits = |group: &Group| matches!(group.phase, Phase::Waiting(_)) && which(&group.site);
-        Ok(self.make_ready(id, waits))
+        self.make_ready(id, |group| matches!(group.phase, Phase::Waiting(_)) && which(&group.site));
+        let message = self.messages.get(&id).ok_or(QueueError::Unknown(id))?;
+        let ready = |group: &Group| group.phase == Phase::Ready && which(&group.site);
+        Ok(message.groups.iter().filter(|(_, group)| ready(group)).count())
     }
 }

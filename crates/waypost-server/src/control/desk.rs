@@ -4,8 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{mpsc, oneshot};
 use waypost_queue::{
-    DeliveryState, Event, Queue, QueueChange, QueueCommand, QueueError, Record, RetryScope, Site,
-    Status,
+    DeliveryState, DeliveryStatus, Event, Queue, QueueChange, QueueCommand, QueueError, Record,
+    RetryScope, Site, Status,
 };
 use waypost_types::{Destination, QueueId, RouteName};
 
@@ -211,7 +211,7 @@ impl Desk {
         };
         let spool = &self.core.spool;
         // First, or what is due at once would meet the old pauses.
-        deliverer.forget_pauses();
+        deliverer.forget_failures();
         let (messages, told) = match &scope {
             RetryScope::Message(id) => {
                 let (before, retried) =
@@ -256,7 +256,9 @@ impl Desk {
             return end;
         }
         if let Some(before) = told {
-            let waiting = |state: &DeliveryState| matches!(state, DeliveryState::Waiting { .. });
+            let waiting = |state: &DeliveryState| {
+                matches!(state, DeliveryState::Waiting { .. } | DeliveryState::Ready)
+            };
             let changed = Changed {
                 done: Change::Retried,
                 deliveries: count(&before, waiting),
@@ -365,13 +367,10 @@ fn no(error: &QueueError) -> End {
 
 /// Why a message has nothing to be tried again.
 fn nothing_waits(status: &Status) -> End {
-    let all: Vec<State> = status.deliveries.iter().map(|one| State::of(&one.state)).collect();
-    let because = if all.contains(&State::Running) {
-        "it is being delivered now"
-    } else if all.contains(&State::Held) {
-        "it is held; release it"
-    } else {
-        "its turn comes next"
+    let is_held = |one: &DeliveryStatus| matches!(one.state, DeliveryState::Held(_));
+    let because = match status.deliveries.iter().any(is_held) {
+        true => "it is held; release it",
+        false => "it is being delivered now",
     };
     End::No { because: format!("nothing of message {} waits: {because}", status.entry.id) }
 }
@@ -381,7 +380,7 @@ fn count(status: &Status, which: impl Fn(&DeliveryState) -> bool) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// Retries some messages; the last one looked at, and of how many something waited.
+/// Retries some messages; the last one looked at, and of how many something is tried now.
 fn retry_page(
     queue: &mut Queue,
     after: Option<QueueId>,

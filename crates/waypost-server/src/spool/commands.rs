@@ -40,6 +40,14 @@ impl Spool {
         self.wake.notify_one();
     }
 
+    /// A message that was removed while the end of its attempt was on the way to the disk: nothing of
+    /// it may stay there.
+    pub(super) fn leave_nothing_of_removed(&self, unfinished: Option<QueueId>) {
+        if let Some(id) = unfinished.filter(|id| self.queue().show(*id).is_none()) {
+            self.commit_soon(vec![Event::Done { id, at: self.clock.now() }]);
+        }
+    }
+
     /// Writes a record; it is on disk when this returns `Ok`.
     ///
     /// # Errors
@@ -86,6 +94,13 @@ impl Spool {
             tracing::warn!(%error, "old quota commits stay in the spool for now");
         }
     }
+}
+
+/// The message that a record writes an attempt of and that goes on.
+pub(super) fn unfinished(record: &Record) -> Option<QueueId> {
+    let attempt = record.events.iter().find(|event| matches!(event, Event::Attempted(_)))?;
+    let is_over = |event: &Event| matches!(event, Event::Done { .. }) && event.id() == attempt.id();
+    if record.events.iter().any(is_over) { None } else { attempt.id() }
 }
 
 async fn off_the_workers<T: Send + 'static>(
