@@ -18,7 +18,10 @@ pub struct CommitterOptions {
     pub waiting: usize,
     /// Records that may wait, at least 1.
     pub records: usize,
-    /// The longest time that a lazy record stays without a sync.
+    /// The longest time that a lazy record waits for company before it is written: each write wakes the
+    /// thread, and a synced record that comes meanwhile takes it along for nothing.
+    pub linger: Duration,
+    /// The longest time that a lazy record, once written, stays without a sync.
     pub lazy: Duration,
     /// The first pause before a failed store is opened anew; doubles up to `longest_pause`.
     pub first_pause: Duration,
@@ -31,6 +34,7 @@ impl Default for CommitterOptions {
         Self {
             waiting: 64 << 20,
             records: 10_000,
+            linger: Duration::from_millis(5),
             lazy: Duration::from_secs(1),
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(10),
@@ -85,6 +89,7 @@ struct Shared {
     room: Arc<Semaphore>,
     kib: u32,
     least_kib: u32,
+    linger: Duration,
     /// `None` while it is being opened anew, and at the end.
     store: RwLock<Option<Box<dyn Store>>>,
     /// Refuse at once rather than wait for room behind kept records.
@@ -97,6 +102,10 @@ struct Shared {
 #[derive(Default)]
 struct Pending {
     requests: VecDeque<Request>,
+    /// Someone waits for a request's answer, or a lazy one has waited long enough.
+    urgent: bool,
+    /// When the thread looks again without being woken; `None`: never.
+    looks_at: Option<Instant>,
     closing: bool,
 }
 
@@ -125,6 +134,7 @@ impl Committer {
             room: Arc::new(Semaphore::new(usize::try_from(kib).unwrap_or(usize::MAX))),
             kib,
             least_kib: (kib / records).max(1),
+            linger: options.linger,
             store: RwLock::new(Some(Box::new(store))),
             down: AtomicBool::new(false),
             records: AtomicU64::new(0),
@@ -193,8 +203,8 @@ impl Handle {
         answered.await.unwrap_or(Err(CommitError::Closed))
     }
 
-    /// Stores a record some time later, with a sync at the latest after [`CommitterOptions::lazy`]: for
-    /// outcomes and removals, whose loss means only that something is done twice. Waits for room only.
+    /// Stores a record some time later, written after [`CommitterOptions::linger`] and synced after
+    /// [`CommitterOptions::lazy`] at the latest: for outcomes and removals, whose loss means only that something is done twice. Waits for room only.
     /// A store that fails is no error: the record is kept for the one opened anew.
     ///
     /// # Errors
@@ -257,9 +267,17 @@ impl Handle {
         if pending.closing {
             return Err(CommitError::Closed);
         }
+        let wakes = if answer.is_some() {
+            !std::mem::replace(&mut pending.urgent, true)
+        } else {
+            let latest = Instant::now() + shared.linger;
+            pending.looks_at.is_none_or(|looks_at| looks_at > latest)
+        };
         pending.requests.push_back(Request { record, answer, _room: room });
         drop(pending);
-        shared.wake.notify_one();
+        if wakes {
+            shared.wake.notify_one();
+        }
         Ok(())
     }
 }
@@ -329,19 +347,43 @@ impl Worker {
     }
 
     fn wait(&self) -> Task {
+        let linger = self.options.linger;
         let mut pending = self.shared.pending();
+        let mut waited_since = None;
+        // What comes soon after a batch finds the thread looking again by itself: while mail flows it is
+        // woken only to sync.
+        let mut just_written = true;
         loop {
-            if !pending.requests.is_empty() {
+            let now = Instant::now();
+            let lingered = waited_since.is_some_and(|since| now.duration_since(since) >= linger);
+            if !pending.requests.is_empty() && (pending.urgent || pending.closing || lingered) {
+                pending.urgent = false;
+                pending.looks_at = None;
                 return Task::Batch(pending.requests.drain(..).collect());
             }
             if pending.closing {
                 return Task::End;
             }
-            pending = match self.unsynced_since.map(|since| since.elapsed()) {
+            let sync_at = self.unsynced_since.map(|since| since + self.options.lazy);
+            if pending.requests.is_empty() {
+                waited_since = None;
+                if sync_at.is_some_and(|at| at <= now) {
+                    return Task::Sync;
+                }
+            } else {
+                waited_since = waited_since.or(Some(now));
+            }
+            let looks_at = match waited_since {
+                Some(since) => Some(since + linger),
+                None if just_written => Some(now + linger),
+                None => sync_at,
+            };
+            just_written = false;
+            pending.looks_at = looks_at;
+            pending = match looks_at {
                 None => self.shared.wake.wait(pending).unwrap_or_else(PoisonError::into_inner),
-                Some(waited) if waited >= self.options.lazy => return Task::Sync,
-                Some(waited) => {
-                    let rest = self.options.lazy.saturating_sub(waited);
+                Some(at) => {
+                    let rest = at.saturating_duration_since(now);
                     let woken = self.shared.wake.wait_timeout(pending, rest);
                     woken.unwrap_or_else(PoisonError::into_inner).0
                 }

@@ -7,10 +7,11 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
+use byteview::ByteView;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Slice};
 use waypost_queue::{
-    Body, DecodeError, Durability, Entry, Event, FRAME_HEADER, Record, SetAside, Store, StoreError,
-    Timestamp, decode, encode, frame_header, unframe,
+    Body, DecodeError, Durability, Entry, Event, Record, SetAside, Store, StoreError, Timestamp,
+    decode, encode, frame_header, unframe,
 };
 use waypost_types::QueueId;
 
@@ -25,7 +26,7 @@ const JOURNALS: u64 = 256 << 20;
 ///
 /// The folder is created if missing, for its owner alone. In it: `lock`, held while the store is
 /// open; `db/`, the storage engine's; `corrupt/`, values that could not be read. A synced commit is one
-/// write and one fsync; a lazy one is one write, which outlives the process but not a power cut.
+/// write and one fdatasync; a lazy one is one write, which outlives the process but not a power cut.
 pub struct FjallStore {
     db: Database,
     entries: Keyspace,
@@ -157,10 +158,8 @@ impl FjallStore {
         for (id, body) in &record.bodies {
             if !ended.contains(id) {
                 let what = || format!("the body of {id}");
-                let mut value = Vec::with_capacity(FRAME_HEADER + body.len());
-                value.extend_from_slice(&frame_header(body).map_err(wrong(what()))?);
-                value.extend_from_slice(body);
-                batch.insert(&self.bodies, key(*id), value);
+                let header = frame_header(body).map_err(wrong(what()))?;
+                batch.insert(&self.bodies, key(*id), Slice::from(ByteView::fused(&header, body)));
             }
         }
         Ok(())
@@ -229,7 +228,7 @@ impl Store for FjallStore {
     fn commit(&self, records: &[Record], durability: Durability) -> Result<(), StoreError> {
         let mut live = self.live();
         let mut batch = self.db.batch().durability(Some(match durability {
-            Durability::Synced => PersistMode::SyncAll,
+            Durability::Synced => PersistMode::SyncData,
             Durability::Lazy => PersistMode::Buffer,
         }));
         for record in records {
@@ -239,7 +238,7 @@ impl Store for FjallStore {
             return batch.commit().map_err(failed("commit"));
         }
         match durability {
-            Durability::Synced => self.db.persist(PersistMode::SyncAll).map_err(failed("sync")),
+            Durability::Synced => self.db.persist(PersistMode::SyncData).map_err(failed("sync")),
             Durability::Lazy => Ok(()),
         }
     }
@@ -251,7 +250,7 @@ impl Store for FjallStore {
         self.scan("quota", &self.quota, visit, &mut aside)?;
         self.scan("audit", &self.audit, visit, &mut aside)?;
         if !aside.is_empty() {
-            self.db.persist(PersistMode::SyncAll).map_err(failed("sync"))?;
+            self.db.persist(PersistMode::SyncData).map_err(failed("sync"))?;
         }
         Ok(aside)
     }

@@ -14,7 +14,7 @@ use tokio::time::{sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
-use waypost_smtp::server::{Event, Server};
+use waypost_smtp::server::{CloseCause, Event, Server};
 use waypost_types::{Session, TlsState};
 
 use super::listener::{Configuration, Tls};
@@ -30,7 +30,7 @@ const MOST_LEFT_OVER: usize = 256 << 10;
 /// How a conversation came to its end.
 enum End {
     StartTls,
-    Closed,
+    Closed(CloseCause),
 }
 
 pub(super) struct Connection<H> {
@@ -44,13 +44,18 @@ pub(super) struct Connection<H> {
 
 impl<H: Handler> Connection<H> {
     pub(super) async fn run(mut self, mut stream: TcpStream) {
-        // Replies are small and complete: waiting to fill a segment only delays them.
-        let _ = stream.set_nodelay(true);
         let mut server = None;
         if !matches!(self.configuration.tls(), Tls::Implicit(_)) {
             let mut clear = self.new_server();
-            if let End::Closed = self.converse(&mut stream, &mut clear).await {
-                return self.goodbye(&mut stream).await;
+            match self.converse(&mut stream, &mut clear).await {
+                End::StartTls => {}
+                // Nothing more will come: closing is enough.
+                End::Closed(CloseCause::Quit | CloseCause::Disconnected)
+                    if !matches!(stream.try_read(&mut [0]), Ok(1..)) =>
+                {
+                    return;
+                }
+                End::Closed(_) => return self.goodbye(&mut stream).await,
             }
             server = Some(clear);
         }
@@ -141,11 +146,11 @@ impl<H: Handler> Connection<H> {
                         break;
                     }
                     Event::Connect => self.connect(stream, server).await,
-                    Event::Closed(_) => {
+                    Event::Closed(cause) => {
                         // The last words go out before the handler's last work.
                         self.send(stream, server).await;
                         self.handle(server, event).await;
-                        end = Some(End::Closed);
+                        end = Some(End::Closed(cause));
                         break;
                     }
                     event => self.handle(server, event).await,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -75,20 +76,40 @@ impl Configuration {
 
 /// A socket that clients can connect to; they wait until [`Listener::serve`] runs.
 #[derive(Debug)]
-pub struct Listener(TcpListener);
+pub struct Listener {
+    socket: TcpListener,
+    /// The address of ours in all connections; `None` where each may have another one.
+    local: Option<SocketAddr>,
+}
 
 /// Where connections come from; tests bring failures.
 trait Accept: Send {
-    fn accept(&mut self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
+    fn accept(&mut self) -> impl Future<Output = io::Result<(TcpStream, Peer)>> + Send;
 }
 
 impl Accept for Listener {
-    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
-        self.0.accept().await
+    async fn accept(&mut self) -> io::Result<(TcpStream, Peer)> {
+        let (stream, client) = self.socket.accept().await?;
+        if !cfg!(target_os = "linux") {
+            let _ = stream.set_nodelay(true);
+        }
+        let local = match self.local {
+            Some(local) => local,
+            None => stream.local_addr()?,
+        };
+        Ok((stream, Peer { client, local }))
     }
 }
 
 impl Listener {
+    fn new(socket: TcpListener) -> io::Result<Self> {
+        // Replies are small and complete: waiting to fill a segment only delays them. On Linux accepted
+        // sockets have it from the one that listens.
+        SockRef::from(&socket).set_tcp_nodelay(true)?;
+        let local = socket.local_addr().ok().filter(|local| !local.ip().is_unspecified());
+        Ok(Self { socket, local })
+    }
+
     /// Binds an address; port 0 takes a free one. Up to 1,024 clients wait in the queue.
     ///
     /// # Errors
@@ -102,7 +123,7 @@ impl Listener {
         #[cfg(unix)]
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        socket.listen(BACKLOG).map(Self)
+        socket.listen(BACKLOG).and_then(Self::new)
     }
 
     /// Takes a socket that listens already, as socket activation hands it over.
@@ -111,7 +132,7 @@ impl Listener {
     /// Those of the system. Needs a tokio runtime.
     pub fn from_std(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        TcpListener::from_std(listener).map(Self)
+        TcpListener::from_std(listener).and_then(Self::new)
     }
 
     /// The address in use.
@@ -119,7 +140,7 @@ impl Listener {
     /// # Errors
     /// Those of the system.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.socket.local_addr()
     }
 
     /// Serves clients, each in a task of its own with a handler of its own, until the stop; returns
@@ -160,7 +181,7 @@ async fn serve<A, H, F>(
                 continue;
             }
         };
-        let (stream, client) = match accepted {
+        let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(failure) => {
                 back_off(&failure, &mut stop).await;
@@ -168,18 +189,17 @@ async fn serve<A, H, F>(
             }
         };
         let configuration = Arc::clone(&configuration.borrow());
-        let client_ip = client.ip().to_canonical();
+        let client_ip = peer.client.ip().to_canonical();
         let slot = match limits.admit(clock.now(), client_ip) {
             Ok(slot) => slot,
             Err(refusal) => {
-                debug!(%client, %refusal, "connection refused");
+                debug!(client = %peer.client, %refusal, "connection refused");
                 turn_away(stream, &configuration, &refusal.reply());
                 continue;
             }
         };
-        let Ok(local) = stream.local_addr() else { continue };
         let connection = Connection {
-            peer: Peer { client, local },
+            peer,
             session: Session {
                 client_ip,
                 role: configuration.role(),
@@ -272,7 +292,7 @@ mod tests {
     }
 
     impl Accept for Failing {
-        async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        async fn accept(&mut self) -> io::Result<(TcpStream, Peer)> {
             match self.failures.pop() {
                 Some(failure) => Err(failure),
                 None => self.listener.accept().await,

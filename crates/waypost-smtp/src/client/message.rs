@@ -110,16 +110,18 @@ impl Facts {
         if !piece.is_empty() && !piece.ends_with(b"\r\n") {
             return Err(MessageError::Unended);
         }
-        let crs = memchr_iter(b'\r', piece);
-        if crs.into_iter().any(|at| piece.get(at + 1) != Some(&b'\n')) {
-            return Err(MessageError::BareLineEnd);
-        }
         let mut stuffed = u64::from(check_stuffing(piece)?);
+        let mut ends = 0;
         for at in memchr_iter(b'\n', piece) {
             if at.checked_sub(1).and_then(|before| piece.get(before)) != Some(&b'\r') {
                 return Err(MessageError::BareLineEnd);
             }
+            ends += 1;
             stuffed += u64::from(check_stuffing(piece.get(at + 1..).unwrap_or_default())?);
+        }
+        // Each LF follows a CR, so as many CRs as LFs leave none that stands alone.
+        if memchr_iter(b'\r', piece).count() != ends {
+            return Err(MessageError::BareLineEnd);
         }
         let eight_bit = !piece.is_ascii();
         let end = match piece {
