@@ -171,7 +171,7 @@ fn came(explanation: &Explanation) -> String {
 fn way(delivery: &ExplainedDelivery) -> String {
     let way = match &delivery.route {
         Some(route) => format!("{} \"{route}\"", delivery.via),
-        None => delivery.via.to_owned(),
+        None => delivery.via.to_string(),
     };
     if delivery.recipient == delivery.original_recipient {
         way

@@ -136,7 +136,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{entry, failed};
-    use crate::{Attempt, ConfigChange, Ended, QuotaCommit};
+    use crate::{Attempt, ConfigChange, Ended, QueueChange, QueueCommand, QuotaCommit};
     use waypost_types::{QueueId, Timestamp};
 
     fn events() -> Vec<Event> {
@@ -170,6 +170,15 @@ mod tests {
                 version: "3".into(),
                 who: "root".into(),
                 what: "retry.first: 5m -> 1m".into(),
+            }),
+            Event::QueueChanged(QueueChange {
+                at,
+                who: "root".into(),
+                command: QueueCommand::Remove {
+                    id,
+                    sender: "a@b.example".parse().unwrap(),
+                    owed: 2,
+                },
             }),
         ]
     }
@@ -208,6 +217,8 @@ mod tests {
             r#"{"Held":{"id":"0000000000007","at":5,"by":"root"}}"#,
             r#"{"QuotaCommitted":{"at":5,"organization":"S","user":null,"recipients":["c@d.example"]}}"#,
             r#"{"ConfigChanged":{"at":5,"version":"1","who":"root","what":"x"}}"#,
+            r#"{"QueueChanged":{"at":5,"who":"root","command":{"hold":{"id":"0000000000007"}}}}"#,
+            r#"{"QueueChanged":{"at":5,"who":"root","command":{"retry":{"scope":{"route":"edge"},"messages":3}}}}"#,
         ] {
             let framed =
                 [frame_header(json.as_bytes()).unwrap().as_slice(), json.as_bytes()].concat();

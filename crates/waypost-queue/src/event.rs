@@ -1,7 +1,7 @@
 //! What is written down, so that everything else can be computed again.
 
 use serde::{Deserialize, Serialize};
-use waypost_types::{Mailbox, Outcome, QueueId, Timestamp};
+use waypost_types::{Mailbox, Outcome, QueueId, ReversePath, RouteName, Timestamp};
 
 use crate::Entry;
 
@@ -54,10 +54,12 @@ pub enum Event {
     QuotaCommitted(QuotaCommit),
     /// A configuration took effect (A12).
     ConfigChanged(ConfigChange),
+    /// An administrator gave the queue a command: a line of the audit log, which outlives the message.
+    QueueChanged(QueueChange),
 }
 
 impl Event {
-    /// The message that the event is about; `None` for quota and configuration.
+    /// The message that the event is about; `None` for quota and the audit log.
     #[must_use]
     pub fn id(&self) -> Option<QueueId> {
         match self {
@@ -67,7 +69,7 @@ impl Event {
             | Event::Released { id, .. }
             | Event::Removed { id, .. }
             | Event::Done { id, .. } => Some(*id),
-            Event::QuotaCommitted(_) | Event::ConfigChanged(_) => None,
+            Event::QuotaCommitted(_) | Event::ConfigChanged(_) | Event::QueueChanged(_) => None,
         }
     }
 }
@@ -146,4 +148,60 @@ pub struct ConfigChange {
     pub who: Box<str>,
     /// What changed from what to what.
     pub what: Box<str>,
+}
+
+/// A command that an administrator gave the queue, for the audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueChange {
+    /// When.
+    pub at: Timestamp,
+    /// Who asked.
+    pub who: Box<str>,
+    /// For what.
+    pub command: QueueCommand,
+}
+
+/// A command that changes the queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum QueueCommand {
+    /// The message was held.
+    Hold {
+        /// The message.
+        id: QueueId,
+    },
+    /// What was held of the message was let go.
+    Release {
+        /// The message.
+        id: QueueId,
+    },
+    /// The message was thrown away.
+    Remove {
+        /// The message.
+        id: QueueId,
+        /// Its sender, since nothing else is left of it.
+        sender: ReversePath,
+        /// How many deliveries it still owed.
+        owed: u32,
+    },
+    /// What waited was made due at once.
+    Retry {
+        /// Of what.
+        scope: RetryScope,
+        /// Of how many messages something waited.
+        messages: u64,
+    },
+}
+
+/// Which deliveries are tried again at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RetryScope {
+    /// Those of one message.
+    Message(QueueId),
+    /// Those over the routes of this name.
+    Route(RouteName),
+    /// All.
+    All,
 }

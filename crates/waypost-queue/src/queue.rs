@@ -1,5 +1,7 @@
 //! The queue: a value that the caller owns and feeds with the time.
 
+mod pages;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -353,22 +355,20 @@ impl Queue {
     pub fn release(&mut self, id: QueueId, by: &str, now: Timestamp) -> Result<Event, QueueError> {
         let message = self.messages.get_mut(&id).ok_or(QueueError::Unknown(id))?;
         let was_held = message.held_by.take().is_some();
-        let readied = self.make_ready(id, |phase| matches!(phase, Phase::Held(_)));
+        let readied = self.make_ready(id, |group| matches!(group.phase, Phase::Held(_)));
         if !was_held && readied == 0 {
             return Err(QueueError::NotHeld(id));
         }
         Ok(Event::Released { id, at: now, by: by.into() })
     }
 
-    /// Makes what waits for its time ready at once; says how many groups did. Nothing to commit.
+    /// Makes what waits for its time ready at once; says how many groups are ready now. Nothing to
+    /// commit.
     ///
     /// # Errors
     /// [`QueueError::Unknown`].
     pub fn retry(&mut self, id: QueueId) -> Result<usize, QueueError> {
-        if !self.messages.contains_key(&id) {
-            return Err(QueueError::Unknown(id));
-        }
-        Ok(self.make_ready(id, |phase| matches!(phase, Phase::Waiting(_))))
+        self.retry_if(id, |_| true)
     }
 
     /// Throws a message away; nobody is told. What runs may still be delivered. Commit the event.
@@ -399,10 +399,10 @@ impl Queue {
         self.messages.range((from, Bound::Unbounded)).map(|(_, message)| message)
     }
 
-    fn make_ready(&mut self, id: QueueId, which: impl Fn(&Phase) -> bool) -> usize {
+    fn make_ready(&mut self, id: QueueId, which: impl Fn(&Group) -> bool) -> usize {
         let Some(message) = self.messages.get_mut(&id) else { return 0 };
         let chosen: Vec<u32> =
-            message.groups.iter().filter(|(_, g)| which(&g.phase)).map(|(n, _)| *n).collect();
+            message.groups.iter().filter(|(_, g)| which(g)).map(|(n, _)| *n).collect();
         for number in &chosen {
             let Some(mut group) = message.groups.remove(number) else { continue };
             if let Phase::Waiting(due) = group.phase {

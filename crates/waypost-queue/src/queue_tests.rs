@@ -386,3 +386,40 @@ fn hostile_texts_stay_in_their_lines() {
     assert!(text.contains("Final-Recipient: utf-8; \"\\x{E9}\\x{20}"), "{text}");
     assert!(text.contains(&format!("boundary=\"=_{id}__\"")));
 }
+
+#[test]
+fn retry_of_one_route_leaves_the_others_to_their_time_o2() {
+    let mut entry = entry(1, "s@f.example", &["a@x.example", "b@y.example"]);
+    let edge =
+        Destination::Route { organization: "Solarmora".into(), route: "edge".parse().unwrap() };
+    entry.deliveries[1].delivery.destination = edge.clone();
+    let (id, mut queue) = (entry.id, queue_of(entry));
+    for work in taken(&mut queue, 0) {
+        let results = all(&work, &deferred("later"));
+        let _ = queue.finished(work, results, &Schedule::default(), at(0));
+    }
+    assert!(taken(&mut queue, 1).is_empty());
+    assert_eq!(queue.retry_if(id, |site| site.destination == edge), Ok(1));
+    let works = taken(&mut queue, 1);
+    assert_eq!(works.iter().map(|work| work.deliveries.clone()).collect::<Vec<_>>(), [[1]]);
+    assert_eq!(queue.retry_if(id, |site| site.destination == edge), Ok(0), "it runs");
+    assert_eq!(
+        queue.retry_if(QueueId::new(9), |_| true),
+        Err(QueueError::Unknown(QueueId::new(9)))
+    );
+}
+
+#[test]
+fn a_list_goes_on_behind_an_id_that_may_be_gone() {
+    let mut queue = Queue::new(Limits::default());
+    for id in [1, 2, 4, 7] {
+        let entry = entry(id, "s@f.example", &["a@x.example"]);
+        assert_eq!(queue.accept(entry, None, at(0)), Ok(None));
+    }
+    for (after, want) in [(None, vec![1, 2, 4, 7]), (Some(2), vec![4, 7]), (Some(3), vec![4, 7])] {
+        let page = queue.list_after(after.map(QueueId::new));
+        let ids: Vec<_> = page.map(|status| status.entry.id.number()).collect();
+        assert_eq!(ids, want, "{after:?}");
+    }
+    assert_eq!(queue.list_after(Some(QueueId::new(u64::MAX))).count(), 0);
+}

@@ -74,6 +74,8 @@ impl Recovery {
             }
             Event::QuotaCommitted(commit) => self.quota.push(commit),
             Event::ConfigChanged(change) => self.audit.push(change),
+            // Said for the audit log alone: `Held`, `Released` and `Removed` are what changes the queue.
+            Event::QueueChanged(_) => {}
         }
     }
 

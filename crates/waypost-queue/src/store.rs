@@ -106,7 +106,7 @@ pub struct SetAside {
 /// Where events and bodies outlive the process. Blocking: never called on an async worker.
 ///
 /// Events of messages are kept until the message is done or removed; quota commits until
-/// [`Store::forget_quota`]; configuration changes for ever.
+/// [`Store::forget_quota`]; the audit log's lines for ever.
 pub trait Store: Send + Sync {
     /// Stores the records, all or none, in order. `Done` and `Removed` drop everything kept of their
     /// message. What was committed before is durable too when this one is.
@@ -141,6 +141,25 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError`].
     fn forget_quota(&self, before: Timestamp) -> Result<(), StoreError>;
+
+    /// A page of the audit log, oldest first: at most `most` of the [`Event::ConfigChanged`] and
+    /// [`Event::QueueChanged`] behind the place `after`, each with its place. Lines that are damaged
+    /// are left out. Unless a store knows better, everything that it holds is read for each page.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read at all.
+    fn audit(&self, after: Option<u64>, most: usize) -> Result<Vec<(u64, Event)>, StoreError> {
+        let (mut page, mut place) = (Vec::new(), 0);
+        self.recover(&mut |event| {
+            if matches!(event, Event::ConfigChanged(_) | Event::QueueChanged(_)) {
+                place += 1;
+                if page.len() < most && after.is_none_or(|after| place > after) {
+                    page.push((place, event));
+                }
+            }
+        })?;
+        Ok(page)
+    }
 }
 
 impl<T: Store + ?Sized> Store for std::sync::Arc<T> {
@@ -162,5 +181,9 @@ impl<T: Store + ?Sized> Store for std::sync::Arc<T> {
 
     fn forget_quota(&self, before: Timestamp) -> Result<(), StoreError> {
         (**self).forget_quota(before)
+    }
+
+    fn audit(&self, after: Option<u64>, most: usize) -> Result<Vec<(u64, Event)>, StoreError> {
+        (**self).audit(after, most)
     }
 }

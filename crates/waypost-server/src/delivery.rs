@@ -88,6 +88,11 @@ impl Deliverer {
         self.pool.load_full().close().await;
     }
 
+    /// Forgets which hosts failed: an administrator wants them tried now.
+    pub(crate) fn forget_failures(&self) {
+        *self.health() = Health::default();
+    }
+
     /// Does a work: one outcome a delivery, each logged with the reason of its route (O4).
     pub(crate) async fn deliver(&self, work: &Work) -> Vec<Ended> {
         let begun = Instant::now();

@@ -2,7 +2,7 @@
 //!
 //! **In:** a compiled [`Policy`](waypost_config::policy::Policy), the folder its paths begin in, and
 //! a resolver if the configuration's is not wanted. **Out:** mail, taken and delivered; health and
-//! metrics over HTTP; logs through `tracing`.
+//! metrics over HTTP; logs through `tracing`. **Commands** of administrators: [`control`].
 //!
 //! **Units:** those of the crates below. **Bounds:** connections, message size and queue as
 //! configured; 512 deliveries at a time. **Errors:** [`ServerError`] at start and reload; after that
@@ -32,6 +32,7 @@
 
 mod admin;
 mod changes;
+pub mod control;
 mod core;
 mod delivery;
 mod disk;
@@ -53,3 +54,4 @@ mod way;
 pub use files::{LoadError, Loaded, Stamps, load};
 pub use maildir::{Letter, Maildir};
 pub use server::{Options, Server, ServerError};
+pub use spool::SpoolError;

@@ -25,6 +25,7 @@ use waypost_types::{
     TlsState,
 };
 
+use crate::control::{Desk, ReloadRequests, Socket};
 use crate::core::Core;
 use crate::delivery::Deliverer;
 use crate::metrics::Metrics;
@@ -80,6 +81,14 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
+    /// The command socket cannot be made.
+    #[error("the command socket cannot be made in {spool}: {source}; check the folder's rights")]
+    Control {
+        /// The spool.
+        spool: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// No resolver can be made.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
@@ -100,6 +109,8 @@ pub struct Server {
     listeners: Vec<Running>,
     limits: SharedLimits,
     admin: Option<(SocketAddr, JoinHandle<()>)>,
+    desk: Arc<Desk>,
+    control: Option<Socket>,
     stopper: Stopper,
     dispatcher: JoinHandle<()>,
     dispatcher_stop: watch::Sender<bool>,
@@ -142,6 +153,9 @@ impl Server {
         let limits = SharedLimits::new(ClientLimits::new(connection_limits(&settings.limits)));
         let core = Arc::new(Core::new(Arc::clone(&policy), spool, ledger, clock));
         let deliverer = Arc::new(Deliverer::new(Arc::clone(&core), resolver, key, base.clone()));
+        let desk = Arc::new(Desk::new(Arc::clone(&core), Some(Arc::clone(&deliverer))));
+        let control = Socket::open(&spool_path, Arc::clone(&desk))
+            .map_err(|source| ServerError::Control { spool: spool_path, source })?;
         let (stopper, stop) = stop_signal();
         let listeners = bound
             .into_iter()
@@ -178,6 +192,8 @@ impl Server {
             listeners,
             limits,
             admin,
+            desk,
+            control: Some(control),
             stopper,
             dispatcher,
             dispatcher_stop,
@@ -199,6 +215,12 @@ impl Server {
     #[must_use]
     pub fn messages(&self) -> usize {
         self.core.spool.messages()
+    }
+
+    /// The requests for a reload that come over the command socket ([`crate::control`]), for the caller
+    /// to carry out; only the first call gets them. While nobody has called, they are refused.
+    pub fn reload_requests(&self) -> ReloadRequests {
+        self.desk.reload_requests()
     }
 
     /// Puts another policy in force, whole or not at all (A12). Transactions that are open end under
@@ -271,6 +293,10 @@ impl Server {
         self.deliverer.close().await;
         if let Some((_, task)) = self.admin.take() {
             task.abort();
+        }
+        // While the spool is locked: a successor makes its own socket.
+        if let Some(control) = self.control.take() {
+            control.close();
         }
         if let Some(committer) = self.committer.take() {
             let ended = tokio::task::spawn_blocking(move || committer.shutdown()).await;
@@ -393,7 +419,7 @@ fn draw_key(spool: &Path) -> Result<[u8; 16], ServerError> {
     Ok(key)
 }
 
-fn replayed(commit: &waypost_queue::QuotaCommit) -> QuotaCommit {
+pub(crate) fn replayed(commit: &waypost_queue::QuotaCommit) -> QuotaCommit {
     QuotaCommit {
         at: commit.at,
         organization: commit.organization.clone(),
@@ -406,6 +432,7 @@ fn replayed(commit: &waypost_queue::QuotaCommit) -> QuotaCommit {
 async fn dispatch(core: Arc<Core>, deliverer: Arc<Deliverer>, mut stop: watch::Receiver<bool>) {
     let mut running = JoinSet::new();
     let mut sweep = tokio::time::interval(Duration::from_secs(5));
+    let mut forget = tokio::time::interval(Duration::from_secs(3600));
     loop {
         while running.len() < DELIVERERS
             && !*stop.borrow()
@@ -430,6 +457,10 @@ async fn dispatch(core: Arc<Core>, deliverer: Arc<Deliverer>, mut stop: watch::R
                 if let Err(error) = ended {
                     tracing::error!(%error, "a delivery ended abnormally");
                 }
+            }
+            _ = forget.tick() => {
+                let core = Arc::clone(&core);
+                tokio::spawn(async move { core.spool.forget_quota().await });
             }
             _ = sweep.tick() => {
                 deliverer.sweep();

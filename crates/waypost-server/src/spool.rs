@@ -1,5 +1,7 @@
 //! The spool: the queue in memory and its journal on disk, kept in step.
 
+mod commands;
+
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -289,12 +291,14 @@ impl Spool {
                 ),
             }
         }
+        let unfinished = commands::unfinished(&record);
         if let Err(error) = self.committer.commit_lazily(record).await {
             tracing::error!(%error, "what became of an attempt could not be written down");
         }
         if let Some((entry, body)) = accepted {
             self.enqueue(entry, body);
         }
+        self.leave_nothing_of_removed(unfinished);
         self.wake.notify_one();
     }
 

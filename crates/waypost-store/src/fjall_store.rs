@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs::{File, OpenOptions, TryLockError};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -148,7 +149,7 @@ impl FjallStore {
                     let key = pair(commit.at.as_millis(), live.number());
                     batch.insert(&self.quota, key, value()?);
                 }
-                Event::ConfigChanged(_) => {
+                Event::ConfigChanged(_) | Event::QueueChanged(_) => {
                     batch.insert(&self.audit, live.number().to_be_bytes(), value()?);
                 }
                 other => {
@@ -335,6 +336,22 @@ impl Store for FjallStore {
             batch.commit().map_err(failed("forget quotas"))?;
         }
         Ok(())
+    }
+
+    fn audit(&self, after: Option<u64>, most: usize) -> Result<Vec<(u64, Event)>, StoreError> {
+        let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.to_be_bytes()));
+        let mut page = Vec::new();
+        for item in self.audit.range((from, Bound::Unbounded)) {
+            if page.len() >= most {
+                break;
+            }
+            let (key, value) = item.into_inner().map_err(failed("scan the audit log"))?;
+            // A damaged line is set aside when the spool is opened next.
+            if let (Some(place), Ok(event)) = (number(&key), decode(&value)) {
+                page.push((place, event));
+            }
+        }
+        Ok(page)
     }
 }
 

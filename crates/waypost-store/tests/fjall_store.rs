@@ -10,7 +10,8 @@ use std::path::Path;
 use common::{accepted, at, attempted, body, done, entry, events, id, messages};
 use fjall::{Database, KeyspaceCreateOptions};
 use waypost_queue::{
-    ConfigChange, DecodeError, Durability, Event, Limits, Recovery, Store, StoreError,
+    ConfigChange, DecodeError, Durability, Event, Limits, QueueChange, QueueCommand, Recovery,
+    Store, StoreError,
 };
 use waypost_store::FjallStore;
 
@@ -183,6 +184,38 @@ fn quotas_are_forgotten_and_the_audit_log_is_not_d13_a12() {
     assert_eq!(times, [at(8), at(9), at(10)]);
     let versions: Vec<_> = recovered.audit.iter().map(|change| &*change.version).collect();
     assert_eq!(versions, ["1", "2"]);
+}
+
+#[test]
+fn the_audit_log_is_read_in_pages_and_outlives_the_messages_a12() {
+    let folder = tempfile::tempdir().unwrap();
+    let line = |number: u64| {
+        Event::QueueChanged(QueueChange {
+            at: at(number),
+            who: "root".into(),
+            command: QueueCommand::Hold { id: id(number) },
+        })
+    };
+    let store = FjallStore::open(folder.path()).unwrap();
+    store.commit(&[accepted(1)], Durability::Synced).unwrap();
+    store.commit(&[vec![line(1), line(2)].into()], Durability::Synced).unwrap();
+    drop(store);
+    let store = FjallStore::open(folder.path()).unwrap();
+    let removed = Event::Removed { id: id(1), at: at(3), by: "root".into() };
+    store.commit(&[vec![removed, line(3)].into()], Durability::Synced).unwrap();
+    for most in [1, 2, 3, 4] {
+        let (mut after, mut read) = (None, Vec::new());
+        loop {
+            let page = store.audit(after, most).unwrap();
+            assert!(page.len() <= most, "{page:?}");
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            read.extend(page.into_iter().map(|(_, event)| event));
+        }
+        assert_eq!(read, [line(1), line(2), line(3)], "{most}");
+    }
+    drop(store);
+    assert_eq!(raw_keys(folder.path()), [("quota".to_owned(), 1), ("audit".to_owned(), 3)]);
 }
 
 #[cfg(unix)]

@@ -1,9 +1,10 @@
 //! A dry run of one transaction, and its answer for people and machines (C9).
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use waypost_relay::{ObservedRefusal, Refusal};
 use waypost_rules::Spam;
 use waypost_types::{
@@ -54,7 +55,7 @@ pub enum DryRunError {
 }
 
 /// The answer of a dry run, in the form of the contract of `explain --batch`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Explanation {
     /// The source IP as the first accepted recipient's organization sees it; null when internal.
     pub source_ip: Option<IpAddr>,
@@ -79,7 +80,7 @@ pub struct Explanation {
 }
 
 /// One rule looked at.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExplainedRule {
     /// Its description.
     pub rule: Box<str>,
@@ -92,7 +93,7 @@ pub struct ExplainedRule {
 }
 
 /// What the client would be told.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Replies {
     /// To MAIL.
     pub mail: String,
@@ -103,7 +104,7 @@ pub struct Replies {
 }
 
 /// One delivery.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExplainedDelivery {
     /// The recipient after all changes.
     pub recipient: String,
@@ -112,11 +113,11 @@ pub struct ExplainedDelivery {
     /// The sender after D8; empty for the null sender.
     pub sender: String,
     /// `mailbox`, `route`, `mx` or `gateway`.
-    pub via: &'static str,
+    pub via: Cow<'static, str>,
     /// The route.
     pub route: Option<String>,
     /// `required` or `opportunistic`.
-    pub tls: &'static str,
+    pub tls: Cow<'static, str>,
     /// Lines added on top.
     pub added_headers: Vec<(String, String)>,
     /// The subject's prefix.
@@ -132,7 +133,7 @@ pub struct ExplainedDelivery {
     /// What an administrator should know.
     pub warnings: Vec<String>,
     /// The direction.
-    pub direction: &'static str,
+    pub direction: Cow<'static, str>,
     /// The organization whose policy decided.
     pub organization: Box<str>,
     /// The source IP as that organization sees it.
@@ -142,18 +143,18 @@ pub struct ExplainedDelivery {
 }
 
 /// A part of a rule that lost.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExplainedOverride {
     /// The rule that lost.
     pub rule: Box<str>,
     /// The rule that won.
     pub by: Box<str>,
     /// The part.
-    pub what: &'static str,
+    pub what: Cow<'static, str>,
 }
 
 /// A refused recipient.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExplainedRefusal {
     /// The recipient.
     pub recipient: String,
@@ -164,7 +165,7 @@ pub struct ExplainedRefusal {
 }
 
 /// A kept recipient.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExplainedQuarantine {
     /// The recipient.
     pub recipient: String,
@@ -382,6 +383,13 @@ impl Explanation {
         }
     }
 
+    /// The explanation that [`Entry::decision`](waypost_queue::Entry::decision) holds: `serve` stores it
+    /// as JSON text. `None` for a text that is none, such as that of a notice of the server's own.
+    #[must_use]
+    pub fn stored(decision: &str) -> Option<Self> {
+        serde_json::from_str(decision).ok()
+    }
+
     /// Whether anything is accepted: deliveries or quarantine.
     #[must_use]
     pub fn accepts(&self) -> bool {
@@ -486,11 +494,11 @@ fn explained(policy: &Policy, decided: &DecidedDelivery) -> ExplainedDelivery {
         recipient: delivery.recipient.to_string(),
         original_recipient: delivery.original_recipient.to_string(),
         sender: delivery.sender.to_string(),
-        via,
+        via: via.into(),
         route,
         tls: match policy.effective_tls(delivery) {
-            TlsDemand::Required => "required",
-            TlsDemand::Opportunistic => "opportunistic",
+            TlsDemand::Required => "required".into(),
+            TlsDemand::Opportunistic => "opportunistic".into(),
         },
         added_headers: delivery
             .changes
@@ -508,11 +516,11 @@ fn explained(policy: &Policy, decided: &DecidedDelivery) -> ExplainedDelivery {
             .map(|lost| ExplainedOverride {
                 rule: lost.rule.clone(),
                 by: lost.by.clone(),
-                what: lost.what,
+                what: lost.what.into(),
             })
             .collect(),
         warnings: decided.warnings.clone(),
-        direction: decided.direction.as_str(),
+        direction: decided.direction.as_str().into(),
         organization: decided.organization.clone(),
         source_ip: decided.source_ip,
         spam: decided.spam != Spam::No,

@@ -60,7 +60,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     match load(Path::new(&arguments.config)) {
         Ok(loaded) => checked(arguments, &loaded),
         Err(LoadError::NotToml(not_toml)) if arguments.json => {
-            write_json(arguments, None, &not_toml.report, &[])?;
+            let reply = reply(&arguments.config, None, &not_toml.report, &[])?;
+            batch::write_line(&mut io::stdout().lock(), &reply)?;
             Ok(Answer::Unusable)
         }
         Err(error) => Err(Failure::Input(configuration::unusable(&error))),
@@ -70,23 +71,41 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
 fn checked(arguments: &Arguments, loaded: &Loaded) -> Result<Answer, Failure> {
     let policy = loaded.policy.as_deref();
     let tests = policy.map(|policy| run_expectations(policy, &loaded.raw)).unwrap_or_default();
+    let mut out = io::stdout().lock();
     if arguments.json {
-        write_json(arguments, policy.map(Policy::version), &loaded.report, &tests)?;
+        let version = policy.map(Policy::version);
+        batch::write_line(&mut out, &reply(&arguments.config, version, &loaded.report, &tests)?)?;
     } else {
-        write_text(&arguments.config, loaded, &tests)?;
+        let colour = out.is_terminal();
+        out.write_all(text(&arguments.config, loaded, &tests, colour)?.as_bytes())?;
     }
     let usable = policy.is_some() && tests.iter().all(|test| test.passed);
     Ok(if usable { Answer::Done } else { Answer::No })
 }
 
-fn write_json(
-    arguments: &Arguments,
-    version: Option<&str>,
-    report: &Report,
+/// What is wrong or doubtful, and which tests fail: the same that `--json` writes.
+///
+/// # Errors
+/// When it cannot be written as JSON.
+pub(crate) fn json(
+    path: &str,
+    loaded: &Loaded,
     tests: &[Tested],
-) -> Result<(), Failure> {
-    let reply = Reply {
-        file: &arguments.config,
+) -> Result<serde_json::Value, Failure> {
+    let version = loaded.policy.as_deref().map(Policy::version);
+    let reply = reply(path, version, &loaded.report, tests)?;
+    let text = serde_json::to_string(&reply).map_err(io::Error::from)?;
+    Ok(serde_json::from_str(&text).map_err(io::Error::from)?)
+}
+
+fn reply<'a>(
+    file: &'a str,
+    version: Option<&'a str>,
+    report: &Report,
+    tests: &'a [Tested],
+) -> Result<Reply<'a>, Failure> {
+    Ok(Reply {
+        file,
         usable: version.is_some() && tests.iter().all(|test| test.passed),
         version,
         diagnostics: RawValue::from_string(report.json()).map_err(io::Error::from)?,
@@ -100,22 +119,27 @@ fn write_json(
                 at: report.locate(test.place),
             })
             .collect(),
-    };
-    batch::write_line(&mut io::stdout().lock(), &reply)
+    })
 }
 
-fn write_text(path: &str, loaded: &Loaded, tests: &[Tested]) -> io::Result<()> {
-    let stdout = io::stdout();
-    let colour = stdout.is_terminal();
-    let mut out = io::BufWriter::new(stdout.lock());
-    write!(out, "{}", loaded.report.render(colour))?;
+/// What is wrong or doubtful, the tests as a table, and a line that sums it up.
+///
+/// # Errors
+/// None that happens: a text takes everything.
+pub(crate) fn text(
+    path: &str,
+    loaded: &Loaded,
+    tests: &[Tested],
+    colour: bool,
+) -> io::Result<String> {
+    let mut out = loaded.report.render(colour).into_bytes();
     if !tests.is_empty() {
         let rows: Vec<_> = tests.iter().map(|test| row(&loaded.report, test)).collect();
         table::write(&mut out, "", ["", "test", "expected", "came"], &rows)?;
         writeln!(out)?;
     }
     writeln!(out, "{path}: {}", summary(loaded, tests))?;
-    out.flush()
+    Ok(String::from_utf8_lossy(&out).into_owned())
 }
 
 fn row(report: &Report, test: &Tested) -> [String; 4] {

@@ -4,6 +4,8 @@
 //! is no, 2 unusable input.
 
 mod answer;
+mod ask;
+mod audit;
 mod batch;
 mod check;
 mod configuration;
@@ -11,8 +13,11 @@ mod demo;
 mod explain;
 mod hash_password;
 mod pick_host;
+mod queue;
 mod quota;
 mod received;
+mod reload;
+mod replay;
 mod serve;
 mod source_ip;
 mod table;
@@ -47,6 +52,9 @@ enum Command {
     Quota(quota::Arguments),
     HashPassword(hash_password::Arguments),
     Serve(serve::Arguments),
+    Queue(queue::Arguments),
+    Reload(reload::Arguments),
+    Audit(audit::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +68,9 @@ fn main() -> ExitCode {
         Command::Quota(arguments) => quota::run(&arguments),
         Command::HashPassword(arguments) => hash_password::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Queue(arguments) => queue::run(arguments),
+        Command::Reload(arguments) => reload::run(&arguments),
+        Command::Audit(arguments) => audit::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     };
     answer::exit(ended)

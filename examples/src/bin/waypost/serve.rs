@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use waypost_config::run_expectations;
+use waypost_config::{Tested, run_expectations};
+use waypost_server::control::{ReloadAnswer, ReloadRequests};
 use waypost_server::{Loaded, Options, Server, Stamps, load};
 
 use crate::answer::{Answer, Failure};
+use crate::check;
 use crate::configuration::unusable;
 
 /// How long transactions and deliveries in progress may take at the end.
@@ -56,8 +58,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         if let Some(address) = server.admin_address() {
             tracing::info!(name = "admin", %address, "listening");
         }
+        let asked = server.reload_requests();
         eprintln!("ready");
-        live(&server, &arguments.config, stamps, signals).await;
+        live(&server, &arguments.config, stamps, signals, asked).await;
         server.stop(GRACE).await;
         Ok(Answer::Done)
     })
@@ -81,7 +84,13 @@ impl Signals {
 }
 
 /// Until SIGTERM or SIGINT; reloads on the way.
-async fn live(server: &Server, config: &Path, mut stamps: Stamps, signals: Signals) {
+async fn live(
+    server: &Server,
+    config: &Path,
+    mut stamps: Stamps,
+    signals: Signals,
+    mut asked: ReloadRequests,
+) {
     let Signals { mut hangup, mut terminate, mut interrupt } = signals;
     let mut look = tokio::time::interval(LOOK);
     loop {
@@ -89,6 +98,11 @@ async fn live(server: &Server, config: &Path, mut stamps: Stamps, signals: Signa
             _ = terminate.recv() => return,
             _ = interrupt.recv() => return,
             _ = hangup.recv() => "SIGHUP".to_owned(),
+            Some(request) = asked.next() => {
+                let came = reload(server, config, &mut stamps, request.who()).await;
+                request.answer(came);
+                continue;
+            }
             _ = look.tick() => {
                 let before = stamps.clone();
                 let now = tokio::task::spawn_blocking(move || before.now()).await;
@@ -115,19 +129,20 @@ fn owner(config: &Path) -> String {
 }
 
 /// Whole or not at all: whatever is wrong leaves the running policy in place.
-async fn reload(server: &Server, config: &Path, stamps: &mut Stamps, who: &str) {
+async fn reload(server: &Server, config: &Path, stamps: &mut Stamps, who: &str) -> ReloadAnswer {
     let path = config.to_path_buf();
     let loaded = match tokio::task::spawn_blocking(move || load(&path)).await {
         Ok(Ok(loaded)) => loaded,
         Ok(Err(error)) => {
-            tracing::error!(error = %unusable(&error), "reload: the running configuration stays");
+            let error = unusable(&error);
+            tracing::error!(error, "reload: the running configuration stays");
             server.reload_failed();
-            return;
+            return refused(error);
         }
         Err(error) => {
             tracing::error!(%error, "reload failed; the running configuration stays");
             server.reload_failed();
-            return;
+            return refused(error.to_string());
         }
     };
     *stamps = loaded.stamps.clone();
@@ -135,7 +150,7 @@ async fn reload(server: &Server, config: &Path, stamps: &mut Stamps, who: &str) 
         eprint!("{}", loaded.report.render(false));
         tracing::error!("reload: the configuration has errors; the running one stays");
         server.reload_failed();
-        return;
+        return checked(config, &loaded, &[]);
     };
     let tests = run_expectations(&policy, &loaded.raw);
     for failed in tests.iter().filter(|test| !test.passed) {
@@ -146,12 +161,34 @@ async fn reload(server: &Server, config: &Path, stamps: &mut Stamps, who: &str) 
     }
     if tests.iter().any(|test| !test.passed) {
         server.reload_failed();
-        return;
+        return checked(config, &loaded, &tests);
     }
     let version = policy.version().to_owned();
     match server.reload(Arc::clone(&policy), who).await {
-        Ok(()) => tracing::info!(version, who, "reloaded"),
-        Err(error) => tracing::error!(%error, "reload: the running configuration stays"),
+        Ok(()) => {
+            tracing::info!(version, who, "reloaded");
+            ReloadAnswer::InForce { version }
+        }
+        Err(error) => {
+            tracing::error!(%error, "reload: the running configuration stays");
+            refused(error.to_string())
+        }
+    }
+}
+
+fn refused(error: String) -> ReloadAnswer {
+    let report = serde_json::json!({ "error": error });
+    ReloadAnswer::Refused { text: format!("{error}\n"), report }
+}
+
+/// What `check` says of it.
+fn checked(config: &Path, loaded: &Loaded, tests: &[Tested]) -> ReloadAnswer {
+    let path = config.display().to_string();
+    let report = check::json(&path, loaded, tests);
+    match (check::text(&path, loaded, tests, false), report) {
+        (Ok(text), Ok(report)) => ReloadAnswer::Refused { text, report },
+        (Err(error), _) => refused(error.to_string()),
+        (_, Err(error)) => refused(error.to_string()),
     }
 }
 

@@ -159,7 +159,7 @@ fn decision(explanation: &Explanation, refusal: Option<&str>) -> String {
     for delivery in &explanation.deliveries {
         let way = match &delivery.route {
             Some(route) => format!("route \"{route}\""),
-            None => delivery.via.to_owned(),
+            None => delivery.via.to_string(),
         };
         if !parts.contains(&way) {
             parts.push(way);

@@ -1,0 +1,282 @@
+//! What is answered.
+
+use serde::{Deserialize, Serialize};
+use waypost_queue::{Hold, QueueCommand, Status};
+use waypost_relay::{LimitMode, QuotaUse};
+use waypost_types::{
+    Delivery, Destination, MailParameters, Mailbox, QueueId, ReversePath, RouteName, Timestamp,
+};
+
+use super::request::State;
+
+/// One line of an answer, in JSON. Times are milliseconds since 1970, sizes octets.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Answer {
+    /// A message of a list.
+    Message(Box<Message>),
+    /// A message with all that is known of it.
+    Shown(Box<Shown>),
+    /// A command was carried out, and is on disk.
+    Changed(Box<Changed>),
+    /// A line of the audit log.
+    Audited(Box<AuditLine>),
+    /// How far a limit is used.
+    Quota(Box<QuotaLine>),
+    /// The configuration is in force.
+    Reloaded {
+        /// Its version.
+        version: String,
+    },
+    /// The last line.
+    End(End),
+}
+
+/// How an answer ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum End {
+    /// All was said and done.
+    Done {
+        /// How many messages, or lines.
+        count: u64,
+    },
+    /// The answer is no, and nothing was changed.
+    No {
+        /// Why.
+        because: String,
+    },
+    /// The request cannot be answered, and nothing was changed.
+    Unusable {
+        /// Why, and the cure.
+        because: String,
+    },
+    /// The configuration is not in force; the one before it is.
+    NotReloaded {
+        /// What is wrong with it, for people.
+        text: String,
+        /// The same for programs.
+        report: serde_json::Value,
+    },
+}
+
+/// A message of the queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Its id, as the 250 said it.
+    pub id: QueueId,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// Octets.
+    pub size: u64,
+    /// The sender as MAIL gave it; empty for the null sender.
+    pub sender: ReversePath,
+    /// The client.
+    pub client: Box<str>,
+    /// What it owes or owed.
+    pub deliveries: Vec<DeliveryLine>,
+}
+
+/// One delivery, and how far it has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryLine {
+    /// To whom, after all changes.
+    pub recipient: Mailbox,
+    /// Whereto.
+    pub via: Via,
+    /// The route, where it is one.
+    pub route: Option<RouteName>,
+    /// Whereto, in words.
+    pub next_hop: String,
+    /// What it waits for.
+    pub state: State,
+    /// Attempts that ended.
+    pub attempts: u32,
+    /// When it is tried again, if it waits.
+    pub due: Option<Timestamp>,
+    /// Why it is held, if it is.
+    pub hold: Option<HoldLine>,
+    /// What came of the last attempt, if that did not deliver.
+    pub last: Option<String>,
+}
+
+/// The kind of a next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Via {
+    /// The organization's mailbox system.
+    Mailbox,
+    /// A route.
+    Route,
+    /// The recipient's MX hosts.
+    Mx,
+    /// The outbound gateway.
+    Gateway,
+    /// None: the sender is only to be told of a refusal.
+    Nowhere,
+}
+
+/// Why a delivery is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum HoldLine {
+    /// It is in a quarantine.
+    Quarantine {
+        /// The quarantine's name.
+        name: Box<str>,
+        /// The rule or verdict.
+        because: Box<str>,
+    },
+    /// It is beyond a limit.
+    OverLimit {
+        /// Which.
+        because: Box<str>,
+    },
+    /// An administrator asked for it.
+    Operator {
+        /// Who.
+        by: Box<str>,
+    },
+    /// For a reason that this version has no word for.
+    Other,
+}
+
+/// A message with all that is known of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Shown {
+    /// What a list says.
+    #[serde(flatten)]
+    pub message: Message,
+    /// The parameters of MAIL.
+    pub parameters: MailParameters,
+    /// The envelope and the changes of each delivery, in the order of `deliveries`.
+    pub envelopes: Vec<Delivery>,
+    /// The trace lines that are put on top.
+    pub trace: Box<str>,
+    /// The decision with its explanation, as it was stored; null if it cannot be read.
+    pub decision: serde_json::Value,
+}
+
+/// What a command did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Change {
+    /// Deliveries were held.
+    Held,
+    /// Deliveries were let go.
+    Released,
+    /// The message was thrown away.
+    Removed,
+    /// Deliveries are tried at once.
+    Retried,
+}
+
+/// A command that was carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// What was done.
+    pub done: Change,
+    /// To how many deliveries.
+    pub deliveries: u32,
+    /// How many were under way, and go on.
+    pub running: u32,
+    /// The message as it was before.
+    pub message: Message,
+}
+
+/// A line of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditLine {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub who: Box<str>,
+    /// What.
+    #[serde(flatten)]
+    pub what: Audited,
+}
+
+/// What was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Audited {
+    /// The configuration.
+    Configuration {
+        /// The version that took effect.
+        version: Box<str>,
+        /// What changed from what to what.
+        change: Box<str>,
+    },
+    /// The queue.
+    Queue(QueueCommand),
+}
+
+/// How far one limit of an organization or user is used (D13).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaLine {
+    /// The organization.
+    pub organization: Box<str>,
+    /// The user, by primary address; `None`: a limit of the organization.
+    pub user: Option<Mailbox>,
+    /// Whether limits are in force.
+    pub mode: LimitMode,
+    /// The limit, what is used of it and held by messages under way, and when there is room again if
+    /// there is none now.
+    #[serde(flatten)]
+    pub quota: QuotaUse,
+}
+
+impl Message {
+    pub(crate) fn of(status: &Status) -> Self {
+        let entry = &status.entry;
+        let deliveries = entry.deliveries.iter().zip(&status.deliveries);
+        let deliveries = deliveries.map(|(owed, now)| {
+            let destination = &owed.delivery.destination;
+            let (via, route) = match destination {
+                Destination::Mailbox { .. } => (Via::Mailbox, None),
+                Destination::Route { route, .. } => (Via::Route, Some(route.clone())),
+                Destination::Gateway(_) => (Via::Gateway, None),
+                Destination::Refused { .. } => (Via::Nowhere, None),
+                _ => (Via::Mx, None),
+            };
+            let (due, hold) = match &now.state {
+                waypost_queue::DeliveryState::Waiting { due } => (Some(*due), None),
+                waypost_queue::DeliveryState::Held(hold) => (None, Some(HoldLine::of(hold))),
+                _ => (None, None),
+            };
+            DeliveryLine {
+                recipient: owed.delivery.recipient.clone(),
+                via,
+                route,
+                next_hop: destination.to_string(),
+                state: State::of(&now.state),
+                attempts: now.attempts,
+                due,
+                hold,
+                last: now.failure.as_ref().map(ToString::to_string),
+            }
+        });
+        Self {
+            id: entry.id,
+            accepted_at: entry.accepted_at,
+            size: entry.size,
+            sender: entry.sender.clone(),
+            client: entry.client.clone(),
+            deliveries: deliveries.collect(),
+        }
+    }
+}
+
+impl HoldLine {
+    fn of(hold: &Hold) -> Self {
+        match hold.clone() {
+            Hold::Quarantine { name, because } => Self::Quarantine { name, because },
+            Hold::OverLimit { because } => Self::OverLimit { because },
+            Hold::Operator { by } => Self::Operator { by },
+            _ => Self::Other,
+        }
+    }
+}
