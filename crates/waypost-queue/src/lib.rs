@@ -62,6 +62,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod backlog;
 mod body;
 mod codec;
 mod entry;
@@ -83,8 +84,10 @@ mod status;
 mod store;
 #[cfg(test)]
 mod testing;
+mod window;
 mod work;
 
+pub use backlog::Backlog;
 pub use body::Body;
 pub use codec::{DecodeError, FRAME_HEADER, LARGEST_EVENT, decode, encode, frame_header, unframe};
 pub use entry::{Entry, Hold, Owed};
@@ -100,4 +103,4 @@ pub use status::{DeliveryState, DeliveryStatus, Status};
 pub use store::{Durability, Record, SetAside, Store, StoreError};
 #[doc(no_inline)]
 pub use waypost_types::Timestamp;
-pub use work::{Finished, Work};
+pub use work::{Finished, Resting, Work};

@@ -61,16 +61,16 @@ impl Status {
                     None => DeliveryState::Ready,
                 },
                 attempts: 0,
-                failure: fate.failure.clone(),
+                failure: fate.failure.as_deref().cloned(),
             })
             .collect();
-        for group in message.groups.values() {
+        for (_, group) in message.groups.iter() {
             for place in &group.deliveries {
                 let status = usize::try_from(*place).ok().and_then(|at| deliveries.get_mut(at));
                 if let Some(status) = status {
                     status.attempts = group.attempts;
                     status.state = match &group.phase {
-                        Phase::Held(hold) => DeliveryState::Held(hold.clone()),
+                        Phase::Held(hold) => DeliveryState::Held((**hold).clone()),
                         Phase::Waiting(due) => DeliveryState::Waiting { due: *due },
                         Phase::Ready => DeliveryState::Ready,
                         Phase::Running => DeliveryState::Running,
