@@ -409,6 +409,31 @@ impl Lanes {
         }
     }
 
+    /// All keys of a lane, stale ones too.
+    #[cfg(test)]
+    pub(crate) fn keys(&self, site: &Site) -> impl Iterator<Item = Key> {
+        let urgent = self.lanes.get(site).into_iter().flat_map(|lane| &lane.urgent).copied();
+        self.ready(site).chain(urgent)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn audit(&self) {
+        let lanes = || self.lanes.values();
+        assert_eq!(self.running, lanes().map(|lane| lane.running).sum::<usize>());
+        assert_eq!(self.alarms.len(), lanes().filter(|lane| lane.rest.is_some()).count());
+        assert_eq!(self.turns.len(), lanes().filter(|lane| lane.in_turns).count());
+        assert_eq!(self.full_lanes, lanes().filter(|lane| lane.gauge.is_full).count());
+        for (site, lane) in &self.lanes {
+            assert!(!lane.is_idle(), "{site:?} is forgotten");
+            if let Some(rest) = lane.rest {
+                assert_eq!(self.alarms.get(&rest.alarm), Some(site));
+                assert!(rest.alarm.0 <= rest.until);
+            } else if !lane.ready.is_empty() && lane.running == 0 {
+                assert!(lane.in_turns, "{site:?} is never served");
+            }
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.lanes.len()

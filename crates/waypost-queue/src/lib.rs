@@ -72,6 +72,8 @@ mod message;
 #[cfg(any(test, feature = "test-kit"))]
 mod model_store;
 mod notice;
+#[cfg(test)]
+mod notice_tests;
 mod queue;
 #[cfg(test)]
 mod queue_model;
@@ -79,6 +81,8 @@ mod queue_model;
 mod queue_tests;
 mod recovery;
 mod report;
+#[cfg(test)]
+mod rest_tests;
 mod schedule;
 mod status;
 mod store;

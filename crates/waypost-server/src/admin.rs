@@ -77,6 +77,7 @@ fn metrics(core: &Core) -> String {
     let counts = core.spool.counts();
     let gauges = [
         ("waypost_queue_messages", "gauge", count(core.spool.messages())),
+        ("waypost_intake_waits_total", "counter", core.spool.waits()),
         ("waypost_store_records_total", "counter", counts.records),
         ("waypost_store_syncs_total", "counter", counts.syncs),
         ("waypost_store_failures_total", "counter", counts.failures),

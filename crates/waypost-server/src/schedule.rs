@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use waypost_config::policy::Policy;
 use waypost_config::settings::{Delays, Retry};
-use waypost_queue::{Schedule, Work};
+use waypost_queue::{Schedule, Site};
 use waypost_types::Destination;
 
-/// The schedule of a work: that of its route, or the server's (O2).
-pub(crate) fn schedule(policy: &Policy, work: &Work) -> Schedule {
-    let route = match &work.site.destination {
+/// The schedule of a site: that of its route, or the server's (O2).
+///
+/// What a route leaves out is the server's. Where only one end of a doubling is the route's own, the
+/// other one gives way: `longest = "1m"` alone begins at one minute too.
+pub(crate) fn schedule(policy: &Policy, site: &Site) -> Schedule {
+    let route = match &site.destination {
         Destination::Route { organization, route } => {
             policy.organization(organization).and_then(|owner| owner.routes.get(route))
         }
@@ -20,16 +23,17 @@ pub(crate) fn schedule(policy: &Policy, work: &Work) -> Schedule {
     };
     let server = &policy.server.retry;
     let Some(own) = route.and_then(|route| route.retry()) else { return to_schedule(server) };
-    let (first, longest) = match &server.delays {
-        Delays::Doubling { first, longest } => (*first, *longest),
-        Delays::Listed(_) => (Duration::from_secs(5 * 60), Duration::from_secs(4 * 3600)),
-    };
-    let delays = match &own.delays {
-        Some(delays) if !delays.is_empty() => Delays::Listed(delays.clone()),
-        _ => Delays::Doubling {
-            first: own.first.unwrap_or(first),
-            longest: own.longest.unwrap_or(longest),
-        },
+    let delays = match (&own.delays, own.first, own.longest) {
+        (Some(delays), ..) if !delays.is_empty() => Delays::Listed(delays.clone()),
+        (_, None, None) => server.delays.clone(),
+        (_, own_first, own_longest) => {
+            let (first, longest) = match &server.delays {
+                Delays::Doubling { first, longest } => (*first, *longest),
+                Delays::Listed(_) => (Duration::from_secs(5 * 60), Duration::from_secs(4 * 3600)),
+            };
+            let first = own_first.unwrap_or(first.min(own_longest.unwrap_or(first)));
+            Delays::Doubling { first, longest: own_longest.unwrap_or(longest).max(first) }
+        }
     };
     to_schedule(&Retry { delays, lifetime: own.lifetime.unwrap_or(server.lifetime) })
 }

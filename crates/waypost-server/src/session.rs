@@ -205,6 +205,7 @@ impl SmtpHandler {
         }
         let id = self.core.spool.next_id();
         let entry = self.entry(id, session, &open, &decision, &body);
+        self.core.spool.wait_for_room(&entry).await;
         let core = Arc::clone(&self.core);
         // A task of its own: a client that goes away must not leave a message half accepted.
         let stored = tokio::spawn(async move { core.store(entry, body, open.quota).await });

@@ -1,13 +1,18 @@
 //! The spool: the queue in memory and its journal on disk, kept in step.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 use waypost_net::server::Clock;
 use waypost_queue::{
     Body, ConfigChange, Ended, Entry, Event, Finished, Limits, Queue, QueueError, QuotaCommit,
-    Record, Recovery, Schedule, SetAside, StoreError, Work,
+    Record, Recovery, Resting, Schedule, SetAside, Site, StoreError, Work,
 };
 use waypost_store::{CommitError, Committer, CommitterOptions, Counts, FjallStore, Handle};
 use waypost_types::{Destination, Domain, Mailbox, QueueId};
@@ -23,7 +28,15 @@ pub(crate) struct Spool {
     queue: Mutex<Queue>,
     committer: Handle,
     wake: Notify,
+    /// Whether a message may have to wait before it is taken in.
+    full: AtomicBool,
+    eased: Notify,
+    waits: AtomicU64,
 }
+
+/// How long a message may wait before it is taken in. A client waits for the reply to its final dot for
+/// ten minutes (RFC 5321 section 4.5.3.2.6), impatient ones for half a minute.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a spool held when it was opened.
 #[derive(Debug)]
@@ -86,6 +99,9 @@ impl Spool {
             queue: Mutex::new(recovered.queue),
             committer: committer.handle(),
             wake: Notify::new(),
+            full: AtomicBool::new(false),
+            eased: Notify::new(),
+            waits: AtomicU64::new(0),
         };
         let left_over =
             Recovered { quota: recovered.quota, set_aside, messages: spool.queue().len() };
@@ -112,6 +128,50 @@ impl Spool {
         self.queue().room()
     }
 
+    /// Waits, not for long, while more mail is ready for a site of the message than can be delivered.
+    ///
+    /// Intake is so slowed to the pace of the next hop, and bodies stay in memory for their first
+    /// attempt. Where the wait is in vain the site is slow, and waited for no more
+    /// ([`Queue::stalled`]).
+    pub(crate) async fn wait_for_room(&self, entry: &Entry) {
+        if !self.full.load(Ordering::Relaxed) {
+            return;
+        }
+        let due = entry.deliveries.iter().filter(|owed| owed.hold.is_none());
+        let sites: HashSet<Site> = due.map(|owed| Site::of(&owed.delivery)).collect();
+        let until = Instant::now() + PATIENCE;
+        let mut waits = false;
+        loop {
+            let mut eased = pin!(self.eased.notified());
+            eased.as_mut().enable();
+            let full = {
+                let queue = self.queue();
+                sites.iter().find(|site| queue.is_full_for(site)).cloned()
+            };
+            let Some(site) = full else { return };
+            if !waits {
+                waits = true;
+                self.waits.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(id = %entry.id, destination = %site.destination, "waits for room");
+            }
+            if timeout_at(until, eased).await.is_err() {
+                tracing::warn!(
+                    destination = %site.destination,
+                    "mail comes faster than it is delivered; intake waits no more for the slowest \
+                     destination until half of its backlog is done"
+                );
+                self.change(|queue| queue.stalled(&site));
+                return;
+            }
+        }
+    }
+
+    /// Messages that had to wait before they were taken in.
+    #[must_use]
+    pub(crate) fn waits(&self) -> u64 {
+        self.waits.load(Ordering::Relaxed)
+    }
+
     /// Makes a message ours: returns when it is on disk, and then it is due. Runs to its end even if
     /// the caller is dropped, provided it is spawned.
     ///
@@ -130,7 +190,7 @@ impl Spool {
 
     fn enqueue(&self, entry: Entry, body: Body) {
         let id = entry.id;
-        match self.queue().accept(entry, Some(body), self.clock.now()) {
+        match self.change(|queue| queue.accept(entry, Some(body), self.clock.now())) {
             Ok(None) => {}
             Ok(Some(done)) => self.commit_soon(vec![done]),
             Err(error) => tracing::error!(%id, %error, "a committed message cannot be queued"),
@@ -140,7 +200,13 @@ impl Spool {
 
     /// The next work that may start now.
     pub(crate) fn take(&self) -> Option<Work> {
-        self.queue().take(self.clock.now())
+        self.change(|queue| queue.take(self.clock.now()))
+    }
+
+    /// A host that rested was found well: what waits for a rest to end is looked at again.
+    pub(crate) fn rouse(&self) {
+        self.change(|queue| queue.rouse(|_| true));
+        self.wake.notify_one();
     }
 
     /// Waits until [`Spool::take`] may have something: an event, or the next due time.
@@ -164,8 +230,30 @@ impl Spool {
         notices: &Notices<'_>,
     ) {
         let original = work.body.clone();
-        let Finished { events, notice } =
-            self.queue().finished(work, results, schedule, self.clock.now());
+        let finished =
+            self.change(|queue| queue.finished(work, results, schedule, self.clock.now()));
+        self.conclude(finished, original, notices).await;
+    }
+
+    /// A work was not tried. Writes what its age asks for, if it does.
+    pub(crate) async fn postponed(
+        &self,
+        work: Work,
+        resting: Resting,
+        schedule: &Schedule,
+        notices: &Notices<'_>,
+    ) {
+        let original = work.body.clone();
+        let finished =
+            self.change(|queue| queue.postponed(work, resting, schedule, self.clock.now()));
+        self.conclude(finished, original, notices).await;
+    }
+
+    async fn conclude(&self, finished: Finished, original: Option<Body>, notices: &Notices<'_>) {
+        let Finished { events, notice } = finished;
+        if events.is_empty() {
+            return self.wake.notify_one();
+        }
         let mut record = Record::from(events);
         let mut accepted = None;
         if let Some(notice) = notice {
@@ -248,6 +336,17 @@ impl Spool {
             Ok(runtime) => drop(runtime.spawn(task)),
             Err(error) => tracing::error!(%error, "the spool was opened outside a runtime"),
         }
+    }
+
+    /// Changes the queue, and tells those who wait for room what came of it.
+    fn change<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
+        let mut queue = self.queue();
+        let result = change(&mut queue);
+        self.full.store(queue.is_full(), Ordering::Relaxed);
+        if queue.take_eased() {
+            self.eased.notify_waiters();
+        }
+        result
     }
 
     /// A thread that panicked while it held the lock left a queue whose every step is complete.
