@@ -74,6 +74,7 @@ mod model_store;
 mod notice;
 #[cfg(test)]
 mod notice_tests;
+mod packed;
 mod queue;
 #[cfg(test)]
 mod queue_model;

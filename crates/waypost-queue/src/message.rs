@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use waypost_types::{Changes, Failure, ReversePath, Timestamp, TlsDemand};
+use waypost_types::{
+    Changes, Delivery, Failure, Notify, QueueId, ReversePath, Timestamp, TlsDemand,
+};
 
 use crate::lanes::Site;
+use crate::packed::Kept;
 use crate::{Body, Entry, Hold};
 
 /// How far one delivery has come: what a fold over its events yields.
@@ -29,7 +32,11 @@ pub(crate) enum End {
 
 #[derive(Debug)]
 pub(crate) struct Message {
-    pub(crate) entry: Arc<Entry>,
+    pub(crate) id: QueueId,
+    pub(crate) accepted_at: Timestamp,
+    /// Octets of its body.
+    pub(crate) size: u64,
+    pub(crate) entry: Kept,
     pub(crate) body: Option<Body>,
     /// One a delivery: its end and its last failure.
     pub(crate) fates: Box<[Fate]>,
@@ -41,7 +48,7 @@ pub(crate) struct Message {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fate {
     pub(crate) end: Option<End>,
-    pub(crate) failure: Option<Box<Failure>>,
+    pub(crate) failure: Option<Arc<Failure>>,
 }
 
 /// Groups by number, in rising order: nearly always one or two, so a vector takes the least memory.
@@ -115,6 +122,8 @@ pub(crate) struct Group {
     pub(crate) delay_told: bool,
     /// It waits for its first attempt, since it was accepted.
     pub(crate) fresh: bool,
+    /// The sender of one of them asked to be told of a delay.
+    pub(crate) tell_delay: bool,
     pub(crate) phase: Phase,
 }
 
@@ -170,7 +179,10 @@ impl Message {
             };
             let group = by_terms.get(&terms).and_then(|place| groups.get_mut(*place));
             match group.filter(|(_, places)| places.len() < largest.max(1)) {
-                Some((_, places)) => places.push(delivery),
+                Some((group, places)) => {
+                    group.tell_delay |= asks_for_delay(wanted);
+                    places.push(delivery);
+                }
                 None => {
                     let phase = match (&progress.hold, progress.due) {
                         (Some(hold), _) => Phase::Held(Box::new(hold.clone())),
@@ -183,6 +195,7 @@ impl Message {
                         attempts: progress.attempts,
                         delay_told: progress.delay_told,
                         fresh,
+                        tell_delay: asks_for_delay(wanted),
                         phase,
                     };
                     groups.push((group, vec![delivery]));
@@ -197,16 +210,40 @@ impl Message {
             _ => None,
         });
         drop(by_terms);
-        let fate = |p: Progress| Fate { end: p.end, failure: p.failure.map(Box::new) };
+        let fate = |p: Progress| Fate { end: p.end, failure: p.failure.map(Arc::new) };
         let fates = progress.into_iter().map(fate).collect();
         let whole =
             |(group, places): (Group, Vec<u32>)| Group { deliveries: places.into(), ..group };
         let groups = groups.into_iter().map(whole).collect();
-        Self { entry: Arc::new(entry), body, fates, groups, held_by }
+        Self {
+            id: entry.id,
+            accepted_at: entry.accepted_at,
+            size: entry.size,
+            entry: Kept::Whole(Arc::new(entry)),
+            body,
+            fates,
+            groups,
+            held_by,
+        }
+    }
+
+    /// Frees what nobody needs until its next attempt: the body, unless a worker has it or may soon
+    /// ask for it, and without it the entry as it is used. Octets of a body that is dropped.
+    pub(crate) fn settle(&mut self, keep_body: bool) -> u64 {
+        let dropped = if keep_body { None } else { self.body.take() };
+        let runs = self.groups.iter().any(|(_, group)| group.phase == Phase::Running);
+        if self.body.is_none() && !runs {
+            self.entry.pack();
+        }
+        dropped.map_or(0, |body| u64::try_from(body.len()).unwrap_or(u64::MAX))
     }
 
     /// Whether a worker has, or may soon ask for, the body.
     pub(crate) fn wants_body(&self) -> bool {
         self.groups.iter().any(|(_, group)| matches!(group.phase, Phase::Ready | Phase::Running))
     }
+}
+
+fn asks_for_delay(delivery: &Delivery) -> bool {
+    matches!(delivery.notify, Notify::On { delay: true, .. })
 }

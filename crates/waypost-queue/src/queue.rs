@@ -1,12 +1,10 @@
 //! The queue: a value that the caller owns and feeds with the time.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use waypost_types::{
-    EnhancedCode, Failure, FailureScope, Notify, Outcome, QueueId, Reply, Timestamp,
-};
+use waypost_types::{EnhancedCode, Failure, FailureScope, Outcome, QueueId, Reply, Timestamp};
 
 use crate::lanes::{Bounds, Lanes, Ready};
 use crate::message::{End, Group, Message, Phase, Progress};
@@ -18,7 +16,7 @@ use crate::{Attempt, Backlog, Body, Ended, Entry, Event, Hold, Schedule, Site, S
 /// What bounds a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Messages; intake stops there ([`Queue::room`]). A message takes about 1 KiB of memory and 0.5 KiB
+    /// Messages; intake stops there ([`Queue::room`]). A message takes about 1 KiB of memory and 0.3 KiB
     /// for each delivery.
     pub messages: usize,
     /// Octets of all bodies, which is what the spool holds; intake stops there.
@@ -81,6 +79,9 @@ pub enum QueueError {
     TooManyOctets(u64),
 }
 
+/// Sites that somebody has, each with its last failure.
+type Sites = HashMap<Arc<Site>, Option<Arc<Failure>>>;
+
 /// What is owed to whom, and when.
 ///
 /// The circle is: [`Queue::accept`] after the commit, [`Queue::take`] while a worker is free,
@@ -93,7 +94,7 @@ pub enum QueueError {
 pub struct Queue {
     limits: Limits,
     messages: BTreeMap<QueueId, Box<Message>>,
-    sites: HashSet<Arc<Site>>,
+    sites: Sites,
     timers: BTreeSet<(Timestamp, QueueId, u32)>,
     lanes: Lanes,
     octets: u64,
@@ -113,7 +114,7 @@ impl Queue {
             }),
             limits,
             messages: BTreeMap::new(),
-            sites: HashSet::new(),
+            sites: HashMap::new(),
             timers: BTreeSet::new(),
             octets: 0,
             octets_in_memory: 0,
@@ -254,7 +255,10 @@ impl Queue {
                 Phase::Held(_) | Phase::Running => {}
             }
         }
-        self.octets = self.octets.saturating_add(message.entry.size);
+        if message.body.is_none() {
+            message.settle(false);
+        }
+        self.octets = self.octets.saturating_add(message.size);
         self.messages.insert(id, Box::new(message));
         Ok(None)
     }
@@ -281,13 +285,14 @@ impl Queue {
         let (id, number) = self.lanes.pop(|(id, number)| {
             let message = messages.get(&id)?;
             let group = message.groups.get(number)?;
-            (group.phase == Phase::Ready).then(|| group.fresh.then_some(message.entry.size))
+            (group.phase == Phase::Ready).then(|| group.fresh.then_some(message.size))
         })?;
         let message = self.messages.get_mut(&id)?;
+        let entry = message.entry.unpack()?;
         let group = message.groups.get_mut(number)?;
         group.phase = Phase::Running;
         Some(Work {
-            entry: Arc::clone(&message.entry),
+            entry,
             body: message.body.clone(),
             site: Arc::clone(&group.site),
             deliveries: group.deliveries.to_vec(),
@@ -407,11 +412,11 @@ impl Queue {
                 }
                 Outcome::Failed(failure) => {
                     fate.end = Some(End::Failed);
-                    fate.failure = Some(Box::new(failure.clone()));
+                    fate.failure = Some(Arc::new(failure.clone()));
                     told.failed(*delivery, failure);
                 }
                 Outcome::Deferred(failure) => {
-                    fate.failure = Some(Box::new(failure.clone()));
+                    fate.failure = Some(shared_failure(&mut self.sites, &group.site, failure));
                     if next.is_none() {
                         fate.end = Some(End::Failed);
                         told.expired(*delivery, failure);
@@ -444,7 +449,7 @@ impl Queue {
             self.forget(id);
             events.push(Event::Done { id, at: now });
         } else {
-            self.drop_idle_body(id);
+            self.settle(id);
         }
         Finished { events, notice: told.into_notice() }
     }
@@ -468,11 +473,10 @@ impl Queue {
         group.phase = held_by.map_or(Phase::Ready, hold);
         let number = message.groups.insert(group);
         let group = message.groups.get(number)?;
-        if group.phase == Phase::Ready {
-            return Some(self.limits.ready(message, group, number));
-        }
-        self.drop_idle_body(id);
-        None
+        let ready = group.phase == Phase::Ready;
+        let back = ready.then(|| self.limits.ready(message, group, number));
+        self.settle(id);
+        back
     }
 
     /// Holds every unfinished delivery of a message; those that run are held when they come back
@@ -483,7 +487,7 @@ impl Queue {
     pub fn hold(&mut self, id: QueueId, by: &str, now: Timestamp) -> Result<Event, QueueError> {
         let message = self.messages.get_mut(&id).ok_or(QueueError::Unknown(id))?;
         message.held_by = Some(by.into());
-        let size = message.entry.size;
+        let size = message.size;
         let idle = |group: &Group| matches!(group.phase, Phase::Waiting(_) | Phase::Ready);
         for number in message.groups.numbers(idle) {
             let Some(mut group) = message.groups.remove(number) else { continue };
@@ -497,7 +501,7 @@ impl Queue {
             group.fresh = false;
             message.groups.insert(group);
         }
-        self.drop_idle_body(id);
+        self.settle(id);
         Ok(Event::Held { id, at: now, by: by.into() })
     }
 
@@ -537,7 +541,7 @@ impl Queue {
     /// route. O(n) in the messages.
     pub fn retry_sites(&mut self, mut which: impl FnMut(&Site) -> bool) -> usize {
         let chosen: HashSet<Arc<Site>> =
-            self.sites.iter().filter(|site| which(site)).cloned().collect();
+            self.sites.keys().filter(|site| which(site)).cloned().collect();
         let is_chosen = |group: &Group| {
             matches!(group.phase, Phase::Waiting(_)) && chosen.contains(&group.site)
         };
@@ -569,13 +573,13 @@ impl Queue {
 
     /// Every message, oldest id first.
     pub fn list(&self) -> impl Iterator<Item = Status> {
-        self.messages.values().map(|message| Status::of(message))
+        self.messages.values().filter_map(|message| Status::of(message))
     }
 
     /// One message.
     #[must_use]
     pub fn show(&self, id: QueueId) -> Option<Status> {
-        self.messages.get(&id).map(|message| Status::of(message))
+        self.messages.get(&id).and_then(|message| Status::of(message))
     }
 
     fn make_ready(&mut self, id: QueueId, which: impl Fn(&Group) -> bool) -> usize {
@@ -611,23 +615,21 @@ impl Queue {
                     Phase::Waiting(_) | Phase::Held(_) => false,
                 })
             });
-            if let Some(body) = message.and_then(|message| message.body.take()) {
-                self.octets_in_memory = self.octets_in_memory.saturating_sub(octets(&body));
-            }
+            let freed = message.map_or(0, |message| message.settle(false));
+            self.octets_in_memory = self.octets_in_memory.saturating_sub(freed);
         }
     }
 
-    fn drop_idle_body(&mut self, id: QueueId) {
-        let message = self.messages.get_mut(&id).filter(|message| !message.wants_body());
-        if let Some(body) = message.and_then(|message| message.body.take()) {
-            self.octets_in_memory = self.octets_in_memory.saturating_sub(octets(&body));
-        }
+    fn settle(&mut self, id: QueueId) {
+        let Some(message) = self.messages.get_mut(&id) else { return };
+        let keep_body = message.wants_body();
+        self.octets_in_memory = self.octets_in_memory.saturating_sub(message.settle(keep_body));
     }
 
     /// Drops a message; keys in lanes become stale.
     fn forget(&mut self, id: QueueId) -> bool {
         let Some(message) = self.messages.remove(&id) else { return false };
-        let size = message.entry.size;
+        let size = message.size;
         for (number, group) in message.groups.iter() {
             match group.phase {
                 Phase::Waiting(due) => {
@@ -639,7 +641,7 @@ impl Queue {
         }
         let in_memory = message.body.as_ref().map_or(0, octets);
         self.octets_in_memory = self.octets_in_memory.saturating_sub(in_memory);
-        self.octets = self.octets.saturating_sub(message.entry.size);
+        self.octets = self.octets.saturating_sub(message.size);
         true
     }
 
@@ -660,7 +662,7 @@ impl Queue {
         let (mut in_memory, mut size, mut fresh) = (0, 0, Backlog::default());
         for (id, message) in &self.messages {
             in_memory += message.body.as_ref().map_or(0, octets);
-            size += message.entry.size;
+            size += message.size;
             assert!(message.body.is_none() || message.wants_body());
             for (number, group) in message.groups.iter() {
                 match group.phase {
@@ -670,7 +672,7 @@ impl Queue {
                             self.lanes.keys(&group.site).filter(|key| *key == (*id, number));
                         assert_eq!(count.count(), 1, "{id} {number} stands in its lane once");
                         if group.fresh && self.lanes.flows(&group.site) {
-                            fresh += Backlog { works: 1, octets: message.entry.size };
+                            fresh += Backlog { works: 1, octets: message.size };
                         }
                     }
                     Phase::Running | Phase::Held(_) => {}
@@ -689,17 +691,26 @@ fn octets(body: &Body) -> u64 {
 }
 
 /// The one value for equal sites; those that nobody has any more are dropped now and then.
-fn shared(sites: &mut HashSet<Arc<Site>>, site: &Arc<Site>) -> Arc<Site> {
-    if let Some(shared) = sites.get(site) {
+fn shared(sites: &mut Sites, site: &Arc<Site>) -> Arc<Site> {
+    if let Some((shared, _)) = sites.get_key_value(site) {
         return Arc::clone(shared);
     }
     if sites.len() == sites.capacity() {
-        sites.retain(|site| Arc::strong_count(site) > 1);
+        sites.retain(|site, _| Arc::strong_count(site) > 1);
         // At least half of it is free then, so the next sweep is as far off as this one was dear.
         sites.reserve(sites.len() + 16);
     }
-    sites.insert(Arc::clone(site));
+    sites.insert(Arc::clone(site), None);
     Arc::clone(site)
+}
+
+/// The one value for equal failures that follow one another at a site.
+fn shared_failure(sites: &mut Sites, site: &Site, failure: &Failure) -> Arc<Failure> {
+    let Some(last) = sites.get_mut(site) else { return Arc::new(failure.clone()) };
+    match last {
+        Some(last) if **last == *failure => Arc::clone(last),
+        _ => Arc::clone(last.insert(Arc::new(failure.clone()))),
+    }
 }
 
 /// How a work is written down.
@@ -755,14 +766,10 @@ fn verdict(results: &[Ended]) -> Verdict {
 impl Limits {
     /// What the lane of a ready group is told of it.
     fn ready(&self, message: &Message, group: &Group, number: u32) -> (Ready, Option<u64>) {
-        let accepted_at = message.entry.accepted_at;
-        let asked = |place: &u32| {
-            let owed = usize::try_from(*place).ok().and_then(|at| message.entry.deliveries.get(at));
-            owed.is_some_and(|owed| matches!(owed.delivery.notify, Notify::On { delay: true, .. }))
-        };
-        let tell = !group.delay_told && group.deliveries.iter().any(asked);
+        let accepted_at = message.accepted_at;
+        let tell = group.tell_delay && !group.delay_told;
         let tell_at = self.delay_notice.filter(|_| tell).map(|after| accepted_at + after);
-        let ready = Ready { key: (message.entry.id, number), accepted_at, tell_at };
-        (ready, group.fresh.then_some(message.entry.size))
+        let ready = Ready { key: (message.id, number), accepted_at, tell_at };
+        (ready, group.fresh.then_some(message.size))
     }
 }

@@ -50,7 +50,8 @@ pub enum DeliveryState {
 }
 
 impl Status {
-    pub(crate) fn of(message: &Message) -> Self {
+    pub(crate) fn of(message: &Message) -> Option<Self> {
+        let entry = message.entry.entry()?;
         let mut deliveries: Vec<_> = message
             .fates
             .iter()
@@ -78,6 +79,6 @@ impl Status {
                 }
             }
         }
-        Self { entry: Arc::clone(&message.entry), deliveries }
+        Some(Self { entry, deliveries })
     }
 }
