@@ -9,6 +9,8 @@ use waypost_types::{EnhancedCode, Failure, FailureScope, Outcome, QueueId, Reply
 use crate::lanes::{Bounds, Lanes, Ready};
 use crate::message::{End, Group, Message, Phase, Progress};
 use crate::notice::Told;
+#[cfg(test)]
+use crate::packed::Kept;
 use crate::window::Verdict;
 use crate::work::{Finished, Resting, Work};
 use crate::{Attempt, Backlog, Body, Ended, Entry, Event, Hold, Schedule, Site, Status};
@@ -664,6 +666,9 @@ impl Queue {
             in_memory += message.body.as_ref().map_or(0, octets);
             size += message.size;
             assert!(message.body.is_none() || message.wants_body());
+            let runs = message.groups.iter().any(|(_, group)| group.phase == Phase::Running);
+            let is_whole = matches!(message.entry, Kept::Whole(_));
+            assert_eq!(is_whole, runs || message.body.is_some(), "{id} is packed when it can be");
             for (number, group) in message.groups.iter() {
                 match group.phase {
                     Phase::Waiting(due) => assert!(timers.insert((due, *id, number))),
