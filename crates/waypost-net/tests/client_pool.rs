@@ -224,3 +224,30 @@ async fn a_report_says_what_the_peer_offers() {
     assert!(is_delivered(&report.outcomes));
     assert!(report.offered.pipelining && !report.offered.dsn);
 }
+
+#[tokio::test]
+async fn a_hop_has_as_many_waiting_as_connections_and_then_is_busy() {
+    use std::future::{Future, poll_fn};
+    use std::pin::pin;
+    use std::task::Poll;
+
+    let (address, peer) = peer(vec![vec![Step::Stall]]).await;
+    let limits = PoolLimits { connections_per_hop: 1, ..PoolLimits::default() };
+    let (pool, hop) = (Pool::new(settings(), limits), hop(address, TlsPolicy::opportunistic()));
+    let local = local();
+    {
+        let mut first = pin!(pool.deliver_unless_busy(&hop, &local, transaction(TEXT)));
+        let mut second = pin!(pool.deliver_unless_busy(&hop, &local, transaction(TEXT)));
+        poll_fn(|cx| {
+            assert!(first.as_mut().poll(cx).is_pending() && second.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert!(pool.deliver_unless_busy(&hop, &local, transaction(TEXT)).await.is_none());
+    }
+    // Whoever gives up gives his place back.
+    let mut third = pin!(pool.deliver_unless_busy(&hop, &local, transaction(TEXT)));
+    let waits = poll_fn(|cx| Poll::Ready(third.as_mut().poll(cx).is_pending())).await;
+    assert!(waits);
+    peer.abort();
+}

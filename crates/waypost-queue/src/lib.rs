@@ -62,6 +62,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod backlog;
 mod body;
 mod codec;
 mod entry;
@@ -71,6 +72,9 @@ mod message;
 #[cfg(any(test, feature = "test-kit"))]
 mod model_store;
 mod notice;
+#[cfg(test)]
+mod notice_tests;
+mod packed;
 mod queue;
 #[cfg(test)]
 mod queue_model;
@@ -78,14 +82,18 @@ mod queue_model;
 mod queue_tests;
 mod recovery;
 mod report;
+#[cfg(test)]
+mod rest_tests;
 mod schedule;
 mod status;
 mod store;
 mod tally;
 #[cfg(test)]
 mod testing;
+mod window;
 mod work;
 
+pub use backlog::Backlog;
 pub use body::Body;
 pub use codec::{DecodeError, FRAME_HEADER, LARGEST_EVENT, decode, encode, frame_header, unframe};
 pub use entry::{Entry, Hold, Owed};
@@ -105,4 +113,4 @@ pub use store::{Durability, Record, SetAside, Store, StoreError};
 pub use tally::{Share, Tally};
 #[doc(no_inline)]
 pub use waypost_types::Timestamp;
-pub use work::{Finished, Work};
+pub use work::{Finished, Resting, Work};

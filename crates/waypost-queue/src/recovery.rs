@@ -86,7 +86,7 @@ impl Recovery {
         let mut events = Vec::new();
         for (entry, progress) in self.messages.into_values() {
             // Ids are the map's keys, so none is known twice.
-            events.extend(queue.insert(entry, None, progress, now).ok().flatten());
+            events.extend(queue.insert(entry, None, progress, now, false).ok().flatten());
         }
         Recovered { queue, quota: self.quota, audit: self.audit, events }
     }

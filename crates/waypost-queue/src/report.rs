@@ -12,6 +12,7 @@ pub(crate) struct Report {
 
 pub(crate) fn report(notice: &Notice, id: QueueId, hostname: &Domain, original: &[u8]) -> Report {
     let whole = notice.returned() == Returned::Whole;
+    let global = is_global(notice);
     let header = usize::try_from(notice.entry.header_size).unwrap_or(usize::MAX);
     let returned = match original.get(..header) {
         Some(header) if !whole => header,
@@ -26,12 +27,22 @@ pub(crate) fn report(notice: &Notice, id: QueueId, hostname: &Domain, original: 
     parts.line("");
     explain(&mut parts, notice, hostname);
     parts.line(&format!("--{boundary}"));
-    parts.line("Content-Type: message/delivery-status");
+    let status = if global { "global-delivery-status" } else { "delivery-status" };
+    parts.line(&format!("Content-Type: message/{status}"));
+    if global {
+        parts.eight_bit();
+    }
     parts.line("");
+    parts.utf8 = global;
     delivery_status(&mut parts, notice, hostname);
     if !returned.is_empty() {
         parts.line(&format!("--{boundary}"));
-        let kind = if whole { "message/rfc822" } else { "text/rfc822-headers" };
+        let kind = match (whole, header_is_global(notice, returned)) {
+            (true, false) => "message/rfc822",
+            (true, true) => "message/global",
+            (false, false) => "text/rfc822-headers",
+            (false, true) => "message/global-headers",
+        };
         parts.line(&format!("Content-Type: {kind}"));
         parts.eight_bit();
         parts.line("");
@@ -56,7 +67,7 @@ pub(crate) fn report(notice: &Notice, id: QueueId, hostname: &Domain, original: 
     message.line(&format!("Message-ID: <{id}@{hostname}>"));
     message.line("Auto-Submitted: auto-replied");
     message.line("MIME-Version: 1.0");
-    message.line("Content-Type: multipart/report; report-type=delivery-status;");
+    message.line(&format!("Content-Type: multipart/report; report-type={status};"));
     message.line(&format!("\tboundary=\"{boundary}\""));
     message.eight_bit();
     message.line("");
@@ -64,6 +75,19 @@ pub(crate) fn report(notice: &Notice, id: QueueId, hostname: &Domain, original: 
     message.bytes.extend_from_slice(&parts.bytes);
     let body = if message.bytes.is_ascii() { Body::SevenBit } else { Body::EightBitMime };
     Report { bytes: message.bytes, header_size, body }
+}
+
+/// Whether an address in the report is not ASCII: then it takes the forms of RFC 6533.
+fn is_global(notice: &Notice) -> bool {
+    let deliveries = notice.lines.iter().filter_map(|line| delivery(notice, line));
+    deliveries.into_iter().any(|delivery| delivery.recipient.needs_smtputf8())
+}
+
+/// Whether what is returned begins with a header that only SMTPUTF8 may carry.
+fn header_is_global(notice: &Notice, returned: &[u8]) -> bool {
+    let size = usize::try_from(notice.entry.header_size).unwrap_or(usize::MAX);
+    let header = returned.get(..size).unwrap_or(returned);
+    notice.entry.parameters.smtputf8 && !header.is_ascii()
 }
 
 /// A boundary that stands nowhere in what is returned.
@@ -129,7 +153,7 @@ fn delivery_status(out: &mut Lines, notice: &Notice, hostname: &Domain) {
             let (kind, address) = orcpt.split_once(';').unwrap_or(("rfc822", orcpt));
             out.field("Original-Recipient", &format!("{kind}; {}", decoded_xtext(address)));
         }
-        out.field("Final-Recipient", &recipient(&delivery.recipient));
+        out.field("Final-Recipient", &recipient(&delivery.recipient, out.utf8));
         out.field("Action", line.kind.action().as_str());
         out.field("Status", &line.status().to_string());
         if let Some(host) = &line.host {
@@ -152,8 +176,9 @@ fn delivery<'a>(notice: &'a Notice, line: &Line) -> Option<&'a Delivery> {
     notice.entry.deliveries.get(line.place).map(|owed| &owed.delivery)
 }
 
-/// An address with its type; one that is not ASCII in the 7-bit form of RFC 6533 section 3.
-fn recipient(mailbox: &Mailbox) -> String {
+/// An address with its type (RFC 6533 section 3): one that is not ASCII as it is where the report may
+/// hold UTF-8, else in its 7-bit form.
+fn recipient(mailbox: &Mailbox, utf8: bool) -> String {
     let text = mailbox.to_string();
     if text.is_ascii() {
         return format!("rfc822; {text}");
@@ -162,6 +187,7 @@ fn recipient(mailbox: &Mailbox) -> String {
     for c in text.chars() {
         match c {
             '!'..='~' if c != '\\' && c != '+' && c != '=' => out.push(c),
+            c if utf8 && !c.is_ascii() && !c.is_control() && !c.is_whitespace() => out.push(c),
             c => out.push_str(&format!("\\x{{{:X}}}", u32::from(c))),
         }
     }
@@ -192,6 +218,8 @@ fn decoded_xtext(text: &str) -> String {
 #[derive(Default)]
 struct Lines {
     bytes: Vec<u8>,
+    /// Fields may hold UTF-8.
+    utf8: bool,
 }
 
 const WIDTH: usize = 76;
@@ -216,13 +244,14 @@ impl Lines {
         }
     }
 
-    /// A header field in ASCII, folded at blanks.
+    /// A header field, in ASCII unless UTF-8 is allowed, folded at blanks.
     fn field(&mut self, name: &str, value: &str) {
         let ascii: String = value
             .chars()
             .map(|c| match c {
                 ' '..='~' => c,
                 c if c.is_whitespace() => ' ',
+                c if self.utf8 && !c.is_ascii() && !c.is_control() => c,
                 _ => '?',
             })
             .collect();

@@ -50,7 +50,8 @@ pub enum DeliveryState {
 }
 
 impl Status {
-    pub(crate) fn of(message: &Message) -> Self {
+    pub(crate) fn of(message: &Message) -> Option<Self> {
+        let entry = message.entry.entry()?;
         let mut deliveries: Vec<_> = message
             .fates
             .iter()
@@ -61,16 +62,16 @@ impl Status {
                     None => DeliveryState::Ready,
                 },
                 attempts: 0,
-                failure: fate.failure.clone(),
+                failure: fate.failure.as_deref().cloned(),
             })
             .collect();
-        for group in message.groups.values() {
+        for (_, group) in message.groups.iter() {
             for place in &group.deliveries {
                 let status = usize::try_from(*place).ok().and_then(|at| deliveries.get_mut(at));
                 if let Some(status) = status {
                     status.attempts = group.attempts;
                     status.state = match &group.phase {
-                        Phase::Held(hold) => DeliveryState::Held(hold.clone()),
+                        Phase::Held(hold) => DeliveryState::Held((**hold).clone()),
                         Phase::Waiting(due) => DeliveryState::Waiting { due: *due },
                         Phase::Ready => DeliveryState::Ready,
                         Phase::Running => DeliveryState::Running,
@@ -78,6 +79,6 @@ impl Status {
                 }
             }
         }
-        Self { entry: Arc::clone(&message.entry), deliveries }
+        Some(Self { entry, deliveries })
     }
 }

@@ -37,12 +37,12 @@ impl Queue {
     pub fn tally(&self, after: Option<QueueId>, most: usize, tally: &mut Tally) -> Option<QueueId> {
         let mut last = None;
         let mut left = most.max(1);
-        for message in self.messages_after(after) {
+        for (id, message) in self.messages_after(after) {
             if left == 0 {
                 return last;
             }
             left -= 1;
-            last = Some(message.entry.id);
+            last = Some(id);
             tally.count(message);
         }
         None
@@ -51,7 +51,7 @@ impl Queue {
 
 impl Tally {
     fn count(&mut self, message: &Message) {
-        let phases = || message.groups.values().map(|group| &group.phase);
+        let phases = || message.groups.iter().map(|(_, group)| &group.phase);
         let share = if phases().any(|phase| *phase == Phase::Running) {
             &mut self.running
         } else if phases().any(|phase| *phase == Phase::Ready) {
@@ -62,8 +62,8 @@ impl Tally {
             &mut self.held
         };
         share.messages += 1;
-        share.octets = share.octets.saturating_add(message.entry.size);
-        let accepted_at = message.entry.accepted_at;
+        share.octets = share.octets.saturating_add(message.size);
+        let accepted_at = message.accepted_at;
         self.oldest = Some(self.oldest.map_or(accepted_at, |oldest| oldest.min(accepted_at)));
     }
 }

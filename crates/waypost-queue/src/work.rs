@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use waypost_types::Delivery;
+use waypost_types::{Delivery, Failure, Timestamp};
 
 use crate::lanes::Site;
 use crate::{Body, Entry, Event, Notice};
 
 /// One transaction to be done now: one message, one site, one sender, the same changes.
 ///
-/// Give it back with [`crate::Queue::finished`] or [`crate::Queue::abandoned`]: until then its
-/// deliveries are running and one place of its site is taken.
+/// Give it back with [`crate::Queue::finished`], [`crate::Queue::postponed`] or
+/// [`crate::Queue::abandoned`]: until then its deliveries are running and one place of its site is
+/// taken.
 #[derive(Debug)]
-#[must_use = "give it back with `finished` or `abandoned`"]
+#[must_use = "give it back with `finished`, `postponed` or `abandoned`"]
 pub struct Work {
     /// The message, without its decision text.
     pub entry: Arc<Entry>,
@@ -35,6 +36,23 @@ impl Work {
             Some((*place, &owed.delivery))
         })
     }
+}
+
+/// Why a work was not tried: its site is to be left alone for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resting {
+    /// Every host of the site rests after failures of its own.
+    Down {
+        /// When the first of them may be tried again.
+        until: Timestamp,
+        /// What the sender is told if the message's time is up and it was never tried.
+        because: Failure,
+    },
+    /// The hosts are well, and have as many connections as they may.
+    Busy {
+        /// When to look again.
+        until: Timestamp,
+    },
 }
 
 /// What is to be written down, and said, after a work.

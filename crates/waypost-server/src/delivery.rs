@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use waypost_config::policy::Policy;
 use waypost_net::client::{ConnectSettings, Hop, Over, Pool, PoolLimits};
 use waypost_net::dns::{Resolver, resolve_next_hops};
 use waypost_net::tls;
-use waypost_queue::{Ended, Handover, Work};
-use waypost_route::{Check, Draw, Health, Route, TlsPolicy, TlsStart};
+use waypost_queue::{Ended, Handover, Resting, Work};
+use waypost_route::{Check, Draw, FIRST_PAUSE, Health, HostState, Route, TlsPolicy, TlsStart};
 use waypost_smtp::client::{Message, Protocol, SharedBytes, Timeouts, TlsUse, Transaction};
 use waypost_types::{
     Account, Delivery, Destination, Directory, Failure, FailureScope, Host, HostPort, Outcome,
@@ -51,6 +51,45 @@ impl From<Outcome> for Tried {
     }
 }
 
+/// What a target gave.
+enum Found {
+    /// One outcome a recipient.
+    Tried(Vec<Tried>),
+    /// Each of its hosts rests.
+    Resting,
+    /// A host has no connection to spare, and others wait for one.
+    Busy,
+}
+
+/// When a host with no connection to spare is asked again.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// The earliest moment at which a host that was passed over may be tried.
+#[derive(Default)]
+struct Rests {
+    until: Option<Timestamp>,
+}
+
+impl Rests {
+    fn note(&mut self, state: HostState, now: Timestamp) {
+        let until = match state {
+            // Most probes bring their verdict long before they are given up.
+            HostState::Probing { until, .. } => Some(until.min(now + FIRST_PAUSE)),
+            other => other.until(),
+        };
+        self.until = self.until.into_iter().chain(until).min();
+    }
+
+    /// `None` when none rests: then it is not for that reason that none was tried.
+    fn into_resting(self, way: &Way<'_>) -> Option<Resting> {
+        let until = self.until?;
+        match way.outcome(&[]) {
+            Outcome::Deferred(because) => Some(Resting::Down { until, because }),
+            Outcome::Failed(_) | Outcome::Delivered { .. } => None,
+        }
+    }
+}
+
 impl Deliverer {
     pub(crate) fn new(
         core: Arc<Core>,
@@ -76,6 +115,7 @@ impl Deliverer {
         let policy = self.core.policy();
         let old = self.pool.swap(Arc::new(pool(&policy)));
         tokio::spawn(async move { old.close().await });
+        self.forget_failures();
     }
 
     /// Closes connections that have been idle for too long.
@@ -88,19 +128,23 @@ impl Deliverer {
         self.pool.load_full().close().await;
     }
 
-    /// Forgets which hosts failed: an administrator wants them tried now.
+    /// Forgets which hosts have failed: they, or what is asked of them, may have been mended.
     pub(crate) fn forget_failures(&self) {
         *self.health() = Health::default();
+        self.core.spool.rouse();
     }
 
     /// Does a work: one outcome a delivery, each logged with the reason of its route (O4).
-    pub(crate) async fn deliver(&self, work: &Work) -> Vec<Ended> {
+    ///
+    /// # Errors
+    /// Nothing was tried, since every host of the way rests or has no connection to spare.
+    pub(crate) async fn deliver(&self, work: &Work) -> Result<Vec<Ended>, Resting> {
         let begun = Instant::now();
         let policy = self.core.policy();
         let deliveries: Vec<&Delivery> = work.iter().map(|(_, delivery)| delivery).collect();
         let tried = match deliveries.first() {
             None => Vec::new(),
-            Some(first) => self.outcomes(&policy, work, first, &deliveries).await,
+            Some(first) => self.outcomes(&policy, work, first, &deliveries).await?,
         };
         let (now, took) = (self.core.clock.now(), begun.elapsed());
         let route = self.core.metrics.routes.of(&work.site.destination);
@@ -110,7 +154,7 @@ impl Deliverer {
             Attempt { work, place, delivery, over, took }.write(&outcome);
             Ended { delivery: place, outcome, handover }
         });
-        ended.collect()
+        Ok(ended.collect())
     }
 
     fn count(&self, work: &Work, route: &Outcomes, outcome: &Outcome, now: Timestamp) {
@@ -134,28 +178,49 @@ impl Deliverer {
         work: &Work,
         first: &Delivery,
         deliveries: &[&Delivery],
-    ) -> Vec<Tried> {
+    ) -> Result<Vec<Tried>, Resting> {
         if let Destination::Refused { reply } = &first.destination {
             let failure =
                 Failure { scope: FailureScope::Message, host: None, reply: reply.clone() };
-            return vec![Tried::from(Outcome::Failed(failure)); deliveries.len()];
+            return Ok(vec![Tried::from(Outcome::Failed(failure)); deliveries.len()]);
+        }
+        let is_local = match &first.destination {
+            Destination::Mailbox { organization } => {
+                policy.organization(organization).is_some_and(|owner| owner.has_maildir())
+            }
+            _ => false,
+        };
+        let order = |route| {
+            let draw = Draw::new(self.draw_key, work.entry.id, Route::name(route));
+            route.attempts(draw, &self.health(), self.core.clock.now())
+        };
+        let way = match Way::of(first, policy, &self.base, order) {
+            _ if is_local => None,
+            Ok(way) => Some(way),
+            Err(failure) => return Ok(all_deferred(deliveries, failure)),
+        };
+        if let Some(way) = way.as_ref().filter(|way| way.targets.is_empty()) {
+            // Before the body is read: there may be thousands for a host that rests.
+            let mut rests = Rests::default();
+            way.skipped().for_each(|state| rests.note(state, self.core.clock.now()));
+            if let Some(resting) = rests.into_resting(way) {
+                return Err(resting);
+            }
         }
         let body = match &work.body {
             Some(body) => Some(Loaded::from(body.clone())),
             None => self.core.spool.body(work.entry.id, work.entry.size).await,
         };
         let Some(body) = body else {
-            return all_deferred(deliveries, local("the stored message cannot be read"));
+            return Ok(all_deferred(deliveries, local("the stored message cannot be read")));
         };
         let pieces = pieces(&work.entry.trace, &body, &first.changes);
-        if let Destination::Mailbox { organization } = &first.destination
-            && policy.organization(organization).is_some_and(|owner| owner.has_maildir())
-        {
-            return self.file_locally(policy, work, deliveries, pieces).await;
-        }
+        let Some(way) = way else {
+            return Ok(self.file_locally(policy, work, deliveries, pieces).await);
+        };
         let message = match Message::new(pieces) {
             Ok(message) => message,
-            Err(error) => return all_deferred(deliveries, local(&error.to_string())),
+            Err(error) => return Ok(all_deferred(deliveries, local(&error.to_string()))),
         };
         let transaction = Transaction {
             sender: first.sender.clone(),
@@ -163,14 +228,7 @@ impl Deliverer {
             recipients: deliveries.iter().map(|delivery| recipient(delivery)).collect(),
             message,
         };
-        let order = |route| {
-            let draw = Draw::new(self.draw_key, work.entry.id, Route::name(route));
-            route.attempts(draw, &self.health(), self.core.clock.now())
-        };
-        match Way::of(first, policy, &self.base, order) {
-            Ok(way) => self.by_smtp(policy, work, &way, transaction).await,
-            Err(failure) => all_deferred(deliveries, failure),
-        }
+        self.by_smtp(policy, work, &way, transaction).await
     }
 
     /// Tries host after host until each recipient has an outcome that is not the host's fault.
@@ -180,21 +238,37 @@ impl Deliverer {
         work: &Work,
         way: &Way<'_>,
         mut transaction: Transaction,
-    ) -> Vec<Tried> {
+    ) -> Result<Vec<Tried>, Resting> {
         let count = transaction.recipients.len();
         let mut settled: Vec<Option<Tried>> = vec![None; count];
         let mut failures: Vec<Vec<Failure>> = vec![Vec::new(); count];
         let mut last_over = Over::default();
         let mut open: Vec<usize> = (0..count).collect();
+        let mut rests = Rests::default();
+        way.skipped().for_each(|state| rests.note(state, self.core.clock.now()));
         for target in &way.targets {
             if open.is_empty() {
                 break;
             }
-            if !self.health().claim(&target.at, self.core.clock.now()).may_try() {
+            if !self.claim(&target.at, &mut rests) {
                 continue;
             }
-            let tried = self.try_host(policy, work, way, target, transaction.clone()).await;
-            self.note_health(&target.at, &tried);
+            let found = self.try_host(policy, work, way, target, &transaction, &mut rests).await;
+            let tried = match found {
+                Found::Tried(tried) => tried,
+                Found::Resting => {
+                    self.health().released(&target.at);
+                    continue;
+                }
+                Found::Busy => {
+                    self.health().released(&target.at);
+                    if open.len() == count {
+                        return Err(Resting::Busy { until: self.core.clock.now() + BUSY });
+                    }
+                    break;
+                }
+            };
+            self.note_health(target, &target.at, &tried);
             last_over = tried.first().map_or(last_over, |tried| tried.over);
             let mut left = Vec::new();
             let mut recipients = Vec::new();
@@ -218,6 +292,10 @@ impl Deliverer {
             transaction.recipients = recipients;
             open = left;
         }
+        let was_tried = open.len() < count || failures.iter().any(|failures| !failures.is_empty());
+        if !was_tried && let Some(resting) = rests.into_resting(way) {
+            return Err(resting);
+        }
         let both = settled.into_iter().zip(failures);
         let failed = |failures: &[Failure]| {
             let outcome = way.outcome(failures);
@@ -230,17 +308,19 @@ impl Deliverer {
             let over = if is_last { last_over } else { Over::default() };
             Tried { outcome, handover: Handover::default(), over }
         };
-        both.map(|(tried, failures)| tried.unwrap_or_else(|| failed(&failures))).collect()
+        Ok(both.map(|(tried, failures)| tried.unwrap_or_else(|| failed(&failures))).collect())
     }
 
+    /// Tries the hosts that a target stands for, each if it does not rest.
     async fn try_host(
         &self,
         policy: &Policy,
         work: &Work,
         way: &Way<'_>,
         target: &Target,
-        transaction: Transaction,
-    ) -> Vec<Tried> {
+        transaction: &Transaction,
+        rests: &mut Rests,
+    ) -> Found {
         let count = transaction.recipients.len();
         let own_names = [policy.server.hostname.clone()];
         let draw = match &target.at.host {
@@ -256,12 +336,17 @@ impl Deliverer {
                     failure.scope == FailureScope::Message && failure.reply.code() >= 500;
                 let outcome =
                     if permanent { Outcome::Failed(failure) } else { Outcome::Deferred(failure) };
-                return vec![outcome.into(); count];
+                return Found::Tried(vec![outcome.into(); count]);
             }
         };
         let pool = self.pool.load_full();
         let mut last: Vec<Tried> = Vec::new();
         for found in hops {
+            // An MX host has a health of its own, shared by all domains that it serves.
+            let is_own = found.host != target.at;
+            if is_own && !self.claim(&found.host, rests) {
+                continue;
+            }
             let hop = Hop {
                 alias: found.tls_names.get(1).cloned(),
                 protocol: way.protocol,
@@ -270,7 +355,13 @@ impl Deliverer {
                 host: found.host,
             };
             let addresses: Vec<_> = found.addresses.iter().map(std::net::SocketAddr::ip).collect();
-            let (report, over) = pool.deliver_over(&hop, &addresses, transaction.clone()).await;
+            let report = pool.deliver_unless_busy(&hop, &addresses, transaction.clone()).await;
+            let Some((report, over)) = report else {
+                if is_own {
+                    self.health().released(&hop.host);
+                }
+                return Found::Busy;
+            };
             self.count_handshakes(over);
             let handover = match way.protocol {
                 Protocol::Lmtp => Handover::Final,
@@ -279,15 +370,18 @@ impl Deliverer {
             };
             let tried = |outcome| Tried { outcome, handover, over };
             let tried: Vec<Tried> = report.outcomes.into_iter().map(tried).collect();
+            if is_own {
+                self.note_health(target, &hop.host, &tried);
+            }
             if !tried.iter().all(|tried| host_failure(tried).is_some()) {
-                return tried;
+                return Found::Tried(tried);
             }
             // It is a failure of TLS only if TLS failed at each host (A10).
             if last.is_empty() || scope(&last) == Some(FailureScope::Tls) {
                 last = tried;
             }
         }
-        last
+        if last.is_empty() { Found::Resting } else { Found::Tried(last) }
     }
 
     fn count_handshakes(&self, over: Over) {
@@ -299,13 +393,33 @@ impl Deliverer {
         }
     }
 
-    fn note_health(&self, host: &HostPort, tried: &[Tried]) {
+    /// Whether a host may be tried now; a rest is noted.
+    fn claim(&self, host: &HostPort, rests: &mut Rests) -> bool {
         let now = self.core.clock.now();
-        match (tried.iter().all(|tried| host_failure(tried).is_some()), scope(tried)) {
-            (true, Some(scope)) => {
-                self.health().failed(host, scope, now);
+        let state = self.health().claim(host, now);
+        rests.note(state, now);
+        state.may_try()
+    }
+
+    fn note_health(&self, target: &Target, host: &HostPort, tried: &[Tried]) {
+        let now = self.core.clock.now();
+        let all_failed = tried.iter().all(|tried| host_failure(tried).is_some());
+        let failed = scope(tried).filter(|scope| {
+            all_failed && !(target.only_this_demands_tls && *scope == FailureScope::Tls)
+        });
+        let mut health = self.health();
+        match failed {
+            Some(scope) => {
+                health.failed(host, scope, now);
             }
-            _ => self.health().succeeded(host),
+            None => {
+                let was_up = health.state(host, now) == HostState::Up;
+                health.succeeded(host);
+                drop(health);
+                if !was_up {
+                    self.core.spool.rouse();
+                }
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use waypost_net::server::{
     stop_signal,
 };
 use waypost_net::tls::{PemError, server_config};
-use waypost_queue::{ConfigChange, Entry};
+use waypost_queue::{ConfigChange, Entry, Work};
 use waypost_relay::{Ledger, QuotaCommit};
 use waypost_smtp::server::{AuthOffer, Settings};
 use waypost_store::{CommitError, Committer};
@@ -32,9 +32,6 @@ use crate::metrics::Metrics;
 use crate::schedule::schedule;
 use crate::session::{OnListener, SmtpHandler};
 use crate::spool::{Notices, Spool, SpoolError};
-
-/// Deliveries under way at one time; more than one site may take, so that a slow site leaves room.
-const DELIVERERS: usize = 512;
 
 /// What a server is started with.
 pub struct Options {
@@ -428,31 +425,20 @@ pub(crate) fn replayed(commit: &waypost_queue::QuotaCommit) -> QuotaCommit {
     }
 }
 
-/// Hands due works to deliverers, as many at a time as there are, until it is told to stop.
+/// Hands due works to deliverers, as many at a time as the queue gives, until it is told to stop.
 async fn dispatch(core: Arc<Core>, deliverer: Arc<Deliverer>, mut stop: watch::Receiver<bool>) {
     let mut running = JoinSet::new();
     let mut sweep = tokio::time::interval(Duration::from_secs(5));
     let mut forget = tokio::time::interval(Duration::from_secs(3600));
     loop {
-        while running.len() < DELIVERERS
-            && !*stop.borrow()
+        while !*stop.borrow()
             && let Some(work) = core.spool.take()
         {
-            let (core, deliverer) = (Arc::clone(&core), Arc::clone(&deliverer));
-            running.spawn(async move {
-                let results = deliverer.deliver(&work).await;
-                let policy = core.policy();
-                let entry = Arc::clone(&work.entry);
-                let destination = |to: &Mailbox| notice_destination(&policy, &entry, to);
-                let notices =
-                    Notices { hostname: &policy.server.hostname, destination: &destination };
-                let schedule = schedule(&policy, &work);
-                core.spool.finished(work, results, &schedule, &notices).await;
-            });
+            running.spawn(deliver(Arc::clone(&core), Arc::clone(&deliverer), work));
         }
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
-            () = core.spool.ready(), if running.len() < DELIVERERS => {}
+            () = core.spool.ready() => {}
             Some(ended) = running.join_next() => {
                 if let Err(error) = ended {
                     tracing::error!(%error, "a delivery ended abnormally");
@@ -469,6 +455,20 @@ async fn dispatch(core: Arc<Core>, deliverer: Arc<Deliverer>, mut stop: watch::R
         }
     }
     while running.join_next().await.is_some() {}
+}
+
+/// Does one work, and writes down what came of it.
+async fn deliver(core: Arc<Core>, deliverer: Arc<Deliverer>, work: Work) {
+    let done = deliverer.deliver(&work).await;
+    let policy = core.policy();
+    let entry = Arc::clone(&work.entry);
+    let destination = |to: &Mailbox| notice_destination(&policy, &entry, to);
+    let notices = Notices { hostname: &policy.server.hostname, destination: &destination };
+    let schedule = schedule(&policy, &work.site);
+    match done {
+        Ok(results) => core.spool.finished(work, results, &schedule, &notices).await,
+        Err(resting) => core.spool.postponed(work, resting, &schedule, &notices).await,
+    }
 }
 
 /// Where a notice to a sender goes: for one of ours where the policy sends mail for it, so that a

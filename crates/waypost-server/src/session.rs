@@ -359,6 +359,7 @@ impl SmtpHandler {
         }
         let id = self.core.spool.next_id();
         let entry = self.entry(id, session, &open, &decision, &body);
+        self.core.spool.wait_for_room(&entry).await;
         let (size, deliveries) = (body.len(), entry.deliveries.len());
         let sender = open.transaction.sender.clone();
         let recipients = open.recipients.len();

@@ -2,16 +2,20 @@
 
 mod commands;
 
+use std::collections::HashSet;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 use waypost_net::server::Clock;
 use waypost_queue::{
     Body, ConfigChange, Ended, Entry, Event, Finished, Limits, Queue, QueueError, QuotaCommit,
-    Record, Recovery, Schedule, SetAside, Store, StoreError, Tally, Work,
+    Record, Recovery, Resting, Schedule, SetAside, Site, Store, StoreError, Tally, Work,
 };
 use waypost_store::{
     CommitError, Committer, CommitterOptions, Counts, FjallStore, Handle, free_octets,
@@ -39,6 +43,9 @@ pub(crate) struct Spool {
     disk: Disk,
     intake: Room,
     reading: Room,
+    /// Whether a message may have to wait before it is taken in.
+    full: AtomicBool,
+    eased: Notify,
 }
 
 /// Why no message may come in now.
@@ -79,6 +86,23 @@ impl Deref for Loaded {
 
     fn deref(&self) -> &Body {
         &self.body
+    }
+}
+
+/// How long a message may wait before it is taken in. A client waits for the reply to its final dot for
+/// ten minutes (RFC 5321 section 4.5.3.2.6), impatient ones for half a minute.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What of a work is asked for when it is over.
+struct Original {
+    site: Arc<Site>,
+    body: Option<Body>,
+    size: u64,
+}
+
+impl Original {
+    fn of(work: &Work) -> Self {
+        Self { site: Arc::clone(&work.site), body: work.body.clone(), size: work.entry.size }
     }
 }
 
@@ -160,6 +184,8 @@ impl Spool {
             disk: Disk::new(path.to_owned(), clock.now()),
             intake: Room::new(),
             reading: Room::new(),
+            full: AtomicBool::new(false),
+            eased: Notify::new(),
         };
         let left_over =
             Recovered { quota: recovered.quota, set_aside, messages: spool.queue().len() };
@@ -211,6 +237,44 @@ impl Spool {
         &self.intake
     }
 
+    /// Waits, not for long, while more mail is ready for a site of the message than can be delivered.
+    ///
+    /// Intake is so slowed to the pace of the next hop, and bodies stay in memory for their first
+    /// attempt. Where the wait is in vain the site is slow, and waited for no more
+    /// ([`Queue::stalled`]).
+    pub(crate) async fn wait_for_room(&self, entry: &Entry) {
+        if !self.full.load(Ordering::Relaxed) {
+            return;
+        }
+        let due = entry.deliveries.iter().filter(|owed| owed.hold.is_none());
+        let sites: HashSet<Site> = due.map(|owed| Site::of(&owed.delivery)).collect();
+        let until = Instant::now() + PATIENCE;
+        let mut waits = false;
+        loop {
+            let mut eased = pin!(self.eased.notified());
+            eased.as_mut().enable();
+            let full = {
+                let queue = self.queue();
+                sites.iter().find(|site| queue.is_full_for(site)).cloned()
+            };
+            let Some(site) = full else { return };
+            if !waits {
+                waits = true;
+                self.metrics.intake_waits.inc();
+                tracing::debug!(id = %entry.id, destination = %site.destination, "waits for room");
+            }
+            if timeout_at(until, eased).await.is_err() {
+                tracing::warn!(
+                    destination = %site.destination,
+                    "mail comes faster than it is delivered; intake waits no more for the slowest \
+                     destination until half of its backlog is done"
+                );
+                self.change(|queue| queue.stalled(&site));
+                return;
+            }
+        }
+    }
+
     /// Makes a message ours: returns when it is on disk, and then it is due. Runs to its end even if
     /// the caller is dropped, provided it is spawned.
     ///
@@ -229,7 +293,7 @@ impl Spool {
 
     fn enqueue(&self, entry: Entry, body: Body) {
         let id = entry.id;
-        match self.queue().accept(entry, Some(body), self.clock.now()) {
+        match self.change(|queue| queue.accept(entry, Some(body), self.clock.now())) {
             Ok(None) => {}
             Ok(Some(done)) => self.commit_soon(vec![done]),
             Err(error) => tracing::error!(%id, %error, "a committed message cannot be queued"),
@@ -239,7 +303,13 @@ impl Spool {
 
     /// The next work that may start now.
     pub(crate) fn take(&self) -> Option<Work> {
-        self.queue().take(self.clock.now())
+        self.change(|queue| queue.take(self.clock.now()))
+    }
+
+    /// A host that rested was found well: what waits for a rest to end is looked at again.
+    pub(crate) fn rouse(&self) {
+        self.change(|queue| queue.rouse(|_| true));
+        self.wake.notify_one();
     }
 
     /// Waits until [`Spool::take`] may have something: an event, or the next due time.
@@ -262,20 +332,40 @@ impl Spool {
         schedule: &Schedule,
         notices: &Notices<'_>,
     ) {
-        let original = work.body.clone();
-        let destination = work.site.destination.clone();
-        let size = work.entry.size;
-        let Finished { events, notice } =
-            self.queue().finished(work, results, schedule, self.clock.now());
-        self.metrics.routes.of(&destination).count_expired(expired(&events));
+        let of = Original::of(&work);
+        let finished =
+            self.change(|queue| queue.finished(work, results, schedule, self.clock.now()));
+        self.conclude(of, finished, notices).await;
+    }
+
+    /// A work was not tried. Writes what its age asks for, if it does.
+    pub(crate) async fn postponed(
+        &self,
+        work: Work,
+        resting: Resting,
+        schedule: &Schedule,
+        notices: &Notices<'_>,
+    ) {
+        let of = Original::of(&work);
+        let finished =
+            self.change(|queue| queue.postponed(work, resting, schedule, self.clock.now()));
+        self.conclude(of, finished, notices).await;
+    }
+
+    async fn conclude(&self, of: Original, finished: Finished, notices: &Notices<'_>) {
+        let Finished { events, notice } = finished;
+        if events.is_empty() {
+            return self.wake.notify_one();
+        }
+        self.metrics.routes.of(&of.site.destination).count_expired(expired(&events));
         let mut record = Record::from(events);
         let mut accepted = None;
         if let Some(notice) = notice {
             match (notices.destination)(notice.recipient()) {
                 Some(destination) => {
-                    let body = match original {
+                    let body = match of.body {
                         Some(body) => Some(Loaded::from(body)),
-                        None => self.body(notice.about(), size).await,
+                        None => self.body(notice.about(), of.size).await,
                     };
                     let original = body.as_ref().map_or(&[][..], |body| body);
                     let (entry, body) =
@@ -337,7 +427,7 @@ impl Spool {
 
     fn hold_damaged(&self, id: QueueId, because: &str) {
         let by = format!("the spool: {because}");
-        let held = self.queue().hold(id, &by, self.clock.now());
+        let held = self.change(|queue| queue.hold(id, &by, self.clock.now()));
         // Of a message that is over, only a notice's copy is missing.
         let Ok(held) = held else { return tracing::error!(%id, because, "no copy for a notice") };
         self.metrics.damaged.inc();
@@ -397,6 +487,17 @@ impl Spool {
             Ok(runtime) => drop(runtime.spawn(task)),
             Err(error) => tracing::error!(%error, "the spool was opened outside a runtime"),
         }
+    }
+
+    /// Changes the queue, and tells those who wait for room what came of it.
+    fn change<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
+        let mut queue = self.queue();
+        let result = change(&mut queue);
+        self.full.store(queue.is_full(), Ordering::Relaxed);
+        if queue.take_eased() {
+            self.eased.notify_waiters();
+        }
+        result
     }
 
     /// A thread that panicked while it held the lock left a queue whose every step is complete.

@@ -5,7 +5,7 @@ use std::path::Path;
 use waypost_config::policy::Policy;
 use waypost_net::dns::Lookup;
 use waypost_net::tls::Roots;
-use waypost_route::{Attempts, OnTlsFailure, Route, TlsPolicy};
+use waypost_route::{Attempts, HostState, OnTlsFailure, Route, TlsPolicy};
 use waypost_smtp::client::Protocol;
 use waypost_types::{
     Delivery, Destination, Failure, FailureScope, Host, HostPort, Outcome, Reply, TlsDemand,
@@ -16,6 +16,16 @@ pub(crate) struct Target {
     pub(crate) at: HostPort,
     pub(crate) lookup: Lookup,
     pub(crate) tls: TlsPolicy,
+    /// TLS is demanded by the delivery alone: that it fails says nothing about other mail.
+    pub(crate) only_this_demands_tls: bool,
+}
+
+impl Target {
+    fn new(at: HostPort, lookup: Lookup, own: TlsPolicy, demand: TlsDemand) -> Self {
+        let tls = own.with_demand(demand);
+        let only_this_demands_tls = tls.requirement != own.requirement;
+        Self { at, lookup, tls, only_this_demands_tls }
+    }
 }
 
 /// The hosts of a destination, in order, and what holds for all of them.
@@ -69,9 +79,8 @@ impl<'p> Way<'p> {
     }
 
     fn single(at: HostPort, lookup: Lookup, demand: TlsDemand) -> Self {
-        let tls = TlsPolicy::OPPORTUNISTIC.with_demand(demand);
         Self {
-            targets: vec![Target { at, lookup, tls }],
+            targets: vec![Target::new(at, lookup, TlsPolicy::OPPORTUNISTIC, demand)],
             protocol: Protocol::Smtp,
             roots: Roots::System,
             on_tls_failure: OnTlsFailure::Bounce,
@@ -81,10 +90,8 @@ impl<'p> Way<'p> {
 
     fn by_route(route: &Route, attempts: Attempts<'p>, demand: TlsDemand, base: &Path) -> Self {
         let lookup = if route.mx_lookup() { Lookup::HostMx } else { Lookup::Host };
-        let target = |host: &&waypost_route::RouteHost| Target {
-            at: host.at().clone(),
-            lookup,
-            tls: host.tls().with_demand(demand),
+        let target = |host: &&waypost_route::RouteHost| {
+            Target::new(host.at().clone(), lookup, host.tls(), demand)
         };
         Self {
             targets: attempts.order.iter().map(target).collect(),
@@ -99,6 +106,12 @@ impl<'p> Way<'p> {
             on_tls_failure: route.on_tls_failure(),
             attempts: Some(attempts),
         }
+    }
+
+    /// The hosts of the route that are not to be tried now.
+    pub(crate) fn skipped(&self) -> impl Iterator<Item = HostState> {
+        let skipped = self.attempts.iter().flat_map(|attempts| &attempts.skipped);
+        skipped.map(|skipped| skipped.why)
     }
 
     /// What becomes of a recipient that no host took (A9, A10).

@@ -65,6 +65,8 @@ pub struct Over {
 
 struct Kept {
     slots: Arc<Semaphore>,
+    /// Whoever has a slot or waits for one.
+    places: Arc<Semaphore>,
     /// The one used last is at the end, and is used first.
     idle: Vec<Idle>,
 }
@@ -115,7 +117,30 @@ impl Pool {
         addresses: &[IpAddr],
         transaction: Transaction,
     ) -> (Report, Over) {
-        let slots = self.slots(hop);
+        let (slots, _) = self.slots(hop);
+        self.over_a_slot(&slots, hop, addresses, transaction).await
+    }
+
+    /// As [`Pool::deliver_over`], but `None` at once when as many already wait for a connection to the
+    /// hop as it may have connections: then waiting would only keep the caller's hands from other hops.
+    pub async fn deliver_unless_busy(
+        &self,
+        hop: &Hop,
+        addresses: &[IpAddr],
+        transaction: Transaction,
+    ) -> Option<(Report, Over)> {
+        let (slots, places) = self.slots(hop);
+        let _place = places.try_acquire().ok()?;
+        Some(self.over_a_slot(&slots, hop, addresses, transaction).await)
+    }
+
+    async fn over_a_slot(
+        &self,
+        slots: &Semaphore,
+        hop: &Hop,
+        addresses: &[IpAddr],
+        transaction: Transaction,
+    ) -> (Report, Over) {
         let _slot = slots.acquire().await; // Never closed; an error would mean no limit.
         let mut over = Over::default();
         if let Some((connection, ip)) = self.take_idle(hop, addresses) {
@@ -196,14 +221,18 @@ impl Pool {
         self.hops().values().map(|kept| kept.idle.len()).sum()
     }
 
-    fn slots(&self, hop: &Hop) -> Arc<Semaphore> {
+    /// The slots of a hop's connections, and the places of those who have or want one.
+    fn slots(&self, hop: &Hop) -> (Arc<Semaphore>, Arc<Semaphore>) {
         let mut hops = self.hops();
         if let Some(kept) = hops.get(hop) {
-            return kept.slots.clone();
+            return (kept.slots.clone(), kept.places.clone());
         }
-        let slots = Arc::new(Semaphore::new(self.limits.connections_per_hop.max(1)));
-        hops.insert(hop.clone(), Kept { slots: slots.clone(), idle: Vec::new() });
-        slots
+        let count = self.limits.connections_per_hop.max(1);
+        let slots = Arc::new(Semaphore::new(count));
+        let places = Arc::new(Semaphore::new(count.saturating_mul(2)));
+        let kept = Kept { slots: slots.clone(), places: places.clone(), idle: Vec::new() };
+        hops.insert(hop.clone(), kept);
+        (slots, places)
     }
 
     fn take_idle(&self, hop: &Hop, addresses: &[IpAddr]) -> Option<(Connection, IpAddr)> {

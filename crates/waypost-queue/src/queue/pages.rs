@@ -1,6 +1,7 @@
 //! What a long queue is asked for piece by piece.
 
-use std::ops::Bound;
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use waypost_types::QueueId;
 
@@ -12,8 +13,7 @@ use crate::message::{Group, Phase};
 impl Queue {
     /// The messages behind an id, oldest id first: for lists that are made in pages.
     pub fn list_after(&self, after: Option<QueueId>) -> impl Iterator<Item = Status> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.messages.range((from, Bound::Unbounded)).map(|(_, message)| Status::of(message))
+        self.messages_after(after).filter_map(|(_, message)| Status::of(message))
     }
 
     /// As [`Queue::retry`], for the deliveries to certain sites alone.
@@ -25,9 +25,15 @@ impl Queue {
         id: QueueId,
         which: impl Fn(&Site) -> bool,
     ) -> Result<usize, QueueError> {
-        self.make_ready(id, |group| matches!(group.phase, Phase::Waiting(_)) && which(&group.site));
         let message = self.messages.get(&id).ok_or(QueueError::Unknown(id))?;
-        let ready = |group: &Group| group.phase == Phase::Ready && which(&group.site);
+        let sites = message.groups.iter().map(|(_, group)| &group.site).filter(|site| which(site));
+        let sites: HashSet<Arc<Site>> = sites.cloned().collect();
+        self.make_ready(id, |group| {
+            matches!(group.phase, Phase::Waiting(_)) && sites.contains(&group.site)
+        });
+        self.lanes.rouse(|site| sites.contains(site));
+        let message = self.messages.get(&id).ok_or(QueueError::Unknown(id))?;
+        let ready = |group: &Group| group.phase == Phase::Ready && sites.contains(&group.site);
         Ok(message.groups.iter().filter(|(_, group)| ready(group)).count())
     }
 }

@@ -183,6 +183,8 @@ pub(crate) struct Metrics {
     quota: Family<LimitLabels, Counter>,
     handshakes: Family<HandshakeLabels, Counter>,
     notices: Family<ActionLabels, Counter>,
+    /// Messages that had to wait before they were taken in, since a next hop is slow.
+    pub(crate) intake_waits: Counter,
     /// Messages held because their bytes were damaged or missing.
     pub(crate) damaged: Counter,
     reloads: Family<ResultLabels, Counter>,
@@ -305,6 +307,12 @@ impl Metrics {
         for action in ["failed", "delayed", "relayed", "delivered"] {
             let _ = notices.get_or_create(&ActionLabels { action });
         }
+        let intake_waits = r.add(
+            "waypost_intake_waits",
+            "",
+            "Messages whose 250 waited because their next hop takes less than comes in.",
+            Counter::default(),
+        );
         let damaged = r.add(
             "waypost_messages_damaged",
             "",
@@ -353,6 +361,7 @@ impl Metrics {
             quota,
             handshakes,
             notices,
+            intake_waits,
             damaged,
             reloads,
             routes: ByRoute::new(deliveries),

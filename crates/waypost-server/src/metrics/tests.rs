@@ -37,6 +37,7 @@ fn names_and_types_stay_o4() {
     counter waypost_host_deliveries_total (host, outcome)
     histogram waypost_delivery_latency_seconds
     counter waypost_notices_total (action)
+    counter waypost_intake_waits_total
     counter waypost_messages_damaged_total
     counter waypost_tls_handshakes_total (side, result, version)
     histogram waypost_store_sync_seconds

@@ -18,7 +18,7 @@ const QUOTA_KEPT: Duration = Duration::from_secs(25 * 3600);
 impl Spool {
     /// Does something with the queue, quickly: sessions and deliveries wait meanwhile.
     pub(crate) fn with_queue<T>(&self, work: impl FnOnce(&mut Queue) -> T) -> T {
-        work(&mut self.queue())
+        self.change(work)
     }
 
     /// A page of the queue behind an id; empty at the end. Short, so that the lock is too.
