@@ -208,7 +208,10 @@ impl Admin {
 
     /// As text, or as JSON for whom accepts that.
     fn readiness(&self, request: &Request<'_>) -> Answer {
-        let reasons = self.core.health.not_ready(&self.core.spool);
+        let reasons = self
+            .core
+            .health
+            .not_ready(&self.core.spool, self.core.policy().server.limits.message_size);
         let status = if reasons.is_empty() { 200 } else { 503 };
         if request.accept.is_some_and(|accept| accept.contains(JSON)) {
             let reasons: Vec<_> = reasons

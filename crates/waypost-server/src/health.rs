@@ -4,9 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use waypost_queue::QueueError;
-
-use crate::spool::Spool;
+use crate::spool::{NoRoom, Spool};
 
 /// What the parts of the server tell of themselves.
 #[derive(Clone, Debug, Default)]
@@ -28,8 +26,7 @@ pub(crate) struct Serving(Health);
 pub(crate) enum NotReady {
     Stopping,
     ListenersEnded { ended: usize, of: usize },
-    StoreClosed,
-    QueueFull(QueueError),
+    NoRoom(NoRoom),
 }
 
 impl Health {
@@ -45,12 +42,12 @@ impl Health {
         self.0.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// All that stands in the way; empty: mail can be taken.
-    pub(crate) fn not_ready(&self, spool: &Spool) -> Vec<NotReady> {
-        self.judge(spool.is_open(), spool.room())
+    /// All that stands in the way; empty: mail can be taken, of up to `largest` octets.
+    pub(crate) fn not_ready(&self, spool: &Spool, largest: u64) -> Vec<NotReady> {
+        self.judge(spool.room(largest))
     }
 
-    fn judge(&self, store_open: bool, room: Result<(), QueueError>) -> Vec<NotReady> {
+    fn judge(&self, room: Result<(), NoRoom>) -> Vec<NotReady> {
         let mut reasons = Vec::new();
         if self.0.stopping.load(Ordering::Relaxed) {
             reasons.push(NotReady::Stopping);
@@ -61,10 +58,7 @@ impl Health {
                 reasons.push(NotReady::ListenersEnded { ended, of });
             }
         }
-        if !store_open {
-            reasons.push(NotReady::StoreClosed);
-        }
-        reasons.extend(room.err().map(NotReady::QueueFull));
+        reasons.extend(room.err().map(NotReady::NoRoom));
         reasons
     }
 }
@@ -81,8 +75,9 @@ impl NotReady {
         match self {
             Self::Stopping => "stopping",
             Self::ListenersEnded { .. } => "listeners-ended",
-            Self::StoreClosed => "store-closed",
-            Self::QueueFull(_) => "queue-full",
+            Self::NoRoom(NoRoom::Store) => "store-closed",
+            Self::NoRoom(NoRoom::Queue(_)) => "queue-full",
+            Self::NoRoom(NoRoom::Disk { .. }) => "disk-full",
         }
     }
 }
@@ -94,37 +89,34 @@ impl fmt::Display for NotReady {
             Self::ListenersEnded { ended, of } => {
                 write!(f, "{ended} of {of} listeners no longer accept; see the log and restart")
             }
-            Self::StoreClosed => {
-                f.write_str("the store failed and is being opened anew; see the log and the disk")
-            }
-            Self::QueueFull(error) => error.fmt(f),
+            Self::NoRoom(error) => error.fmt(f),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use waypost_queue::QueueError;
+
     use super::*;
 
     #[test]
     fn every_reason_is_told_o4() {
-        let names = |health: &Health, open, room| -> Vec<&str> {
-            health.judge(open, room).iter().map(NotReady::as_str).collect()
+        let names = |health: &Health, room| -> Vec<&str> {
+            health.judge(room).iter().map(NotReady::as_str).collect()
         };
-        let full = || Err(QueueError::TooManyMessages(5));
+        let full = || Err(QueueError::TooManyMessages(5).into());
         let health = Health::default();
         let (first, second) = (health.serving(), health.serving());
-        assert_eq!(names(&health, true, Ok(())), [""; 0]);
-        assert_eq!(names(&health, false, Ok(())), ["store-closed"]);
-        assert_eq!(names(&health, true, full()), ["queue-full"]);
+        assert_eq!(names(&health, Ok(())), [""; 0]);
+        assert_eq!(names(&health, Err(NoRoom::Store)), ["store-closed"]);
+        assert_eq!(names(&health, Err(NoRoom::Disk { free: 1, needed: 2 })), ["disk-full"]);
+        assert_eq!(names(&health, full()), ["queue-full"]);
         drop(first);
-        assert_eq!(
-            names(&health, false, full()),
-            ["listeners-ended", "store-closed", "queue-full"]
-        );
-        assert!(health.judge(true, Ok(()))[0].to_string().starts_with("1 of 2 listeners"));
+        assert_eq!(names(&health, full()), ["listeners-ended", "queue-full"]);
+        assert!(health.judge(Ok(()))[0].to_string().starts_with("1 of 2 listeners"));
         health.stop();
         drop(second);
-        assert_eq!(names(&health, true, Ok(())), ["stopping"]);
+        assert_eq!(names(&health, Ok(())), ["stopping"]);
     }
 }

@@ -37,7 +37,7 @@ impl Default for CommitterOptions {
             linger: Duration::from_millis(5),
             lazy: Duration::from_secs(1),
             first_pause: Duration::from_millis(100),
-            longest_pause: Duration::from_secs(10),
+            longest_pause: Duration::from_secs(2),
         }
     }
 }
@@ -63,6 +63,8 @@ pub struct Counts {
     pub syncs: u64,
     /// Times that the store failed and was closed.
     pub failures: u64,
+    /// Bodies asked for with [`Handle::body`]; mail that is delivered as it comes asks for none.
+    pub bodies_read: u64,
 }
 
 /// One batch that was written, told to the observer of [`Committer::start_observed`].
@@ -108,6 +110,7 @@ struct Shared {
     records: AtomicU64,
     syncs: AtomicU64,
     failures: AtomicU64,
+    bodies_read: AtomicU64,
 }
 
 #[derive(Default)]
@@ -165,6 +168,7 @@ impl Committer {
             records: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            bodies_read: AtomicU64::new(0),
         });
         let mut worker = Worker {
             shared: Arc::clone(&shared),
@@ -244,6 +248,7 @@ impl Handle {
     /// # Errors
     /// As [`Store::body`]; [`StoreError::Closed`] while the store is being opened anew.
     pub fn body(&self, id: QueueId) -> Result<Option<Body>, StoreError> {
+        self.shared.bodies_read.fetch_add(1, Ordering::Relaxed);
         self.read(|store| store.body(id))
     }
 
@@ -274,6 +279,7 @@ impl Handle {
             records: self.shared.records.load(Ordering::Relaxed),
             syncs: self.shared.syncs.load(Ordering::Relaxed),
             failures: self.shared.failures.load(Ordering::Relaxed),
+            bodies_read: self.shared.bodies_read.load(Ordering::Relaxed),
         }
     }
 
@@ -281,6 +287,12 @@ impl Handle {
     #[must_use]
     pub fn is_open(&self) -> bool {
         !self.shared.down.load(Ordering::Relaxed) && !self.shared.room.is_closed()
+    }
+
+    /// Whether the end was asked for: what is refused now is refused for good.
+    #[must_use]
+    pub fn is_shut_down(&self) -> bool {
+        self.shared.room.is_closed()
     }
 
     async fn send(
@@ -443,6 +455,7 @@ impl Worker {
                 let mut rest = requests.into_iter().zip(records);
                 while let Some((request, record)) = rest.next() {
                     if let Err(error) = self.batch(vec![Request { record, ..request }]) {
+                        self.shared.down.store(true, Ordering::Relaxed);
                         rest.for_each(|(request, record)| self.put_off(request, record, &error));
                         return Err(error);
                     }
@@ -457,6 +470,8 @@ impl Worker {
                 Ok(())
             }
             Err(error) => {
+                // Before anyone is told, so that who asks then hears the same.
+                self.shared.down.store(true, Ordering::Relaxed);
                 for (request, record) in requests.into_iter().zip(records) {
                     self.put_off(request, record, &error);
                 }

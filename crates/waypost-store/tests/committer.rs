@@ -4,10 +4,12 @@
 
 mod common;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use common::{accepted, body, done, id, messages};
@@ -206,6 +208,10 @@ fn a_closed_store_refuses_at_once_though_kept_records_fill_the_room() {
         }
         let error = handle.commit(accepted(4)).await.unwrap_err();
         assert_eq!(error, CommitError::Store(StoreError::Closed));
+        // What is kept is bounded: whoever brings more waits.
+        let mut more = pin!(handle.commit_lazily(vec![done(5)].into()));
+        let waits = poll_fn(|context| Poll::Ready(more.as_mut().poll(context).is_pending())).await;
+        assert!(waits);
     });
     assert!(committer.shutdown().is_err(), "what was kept could not be written, and that is said");
 }

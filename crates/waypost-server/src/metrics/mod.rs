@@ -168,6 +168,8 @@ pub(crate) struct Metrics {
     quota: Family<LimitLabels, Counter>,
     handshakes: Family<HandshakeLabels, Counter>,
     notices: Family<ActionLabels, Counter>,
+    /// Messages held because their bytes were damaged or missing.
+    pub(crate) damaged: Counter,
     reloads: Family<ResultLabels, Counter>,
     /// Deliveries by route.
     pub(crate) routes: ByRoute,
@@ -248,6 +250,12 @@ impl Metrics {
         for action in ["failed", "delayed", "relayed", "delivered"] {
             let _ = notices.get_or_create(&ActionLabels { action });
         }
+        let damaged = r.add(
+            "waypost_messages_damaged",
+            "",
+            "Messages held because their bytes in the spool were damaged or missing.",
+            Counter::default(),
+        );
         let handshakes = r.add(
             "waypost_tls_handshakes",
             "side, result, version",
@@ -290,6 +298,7 @@ impl Metrics {
             quota,
             handshakes,
             notices,
+            damaged,
             reloads,
             routes: ByRoute::new(deliveries),
             hosts: ByHost::new(hosts),

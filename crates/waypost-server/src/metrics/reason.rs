@@ -41,6 +41,8 @@ impl At {
 pub(crate) enum Reason {
     // The state of the server.
     QueueFull,
+    DiskFull,
+    MemoryFull,
     StoreFailed,
     ShuttingDown,
     DirectoryUnavailable,
@@ -100,6 +102,8 @@ impl Reason {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::QueueFull => "queue-full",
+            Self::DiskFull => "disk-full",
+            Self::MemoryFull => "memory-full",
             Self::StoreFailed => "store-failed",
             Self::ShuttingDown => "shutting-down",
             Self::DirectoryUnavailable => "directory-unavailable",

@@ -42,6 +42,7 @@ pub(super) struct Scraped {
     store_records: Counter,
     store_syncs: Counter,
     store_failures: Counter,
+    bodies_read: Counter,
     store_open: Gauge,
     resident: Gauge,
     descriptors: Gauge,
@@ -140,6 +141,12 @@ impl Scraped {
                 "Times that the store failed and was closed to be opened anew.",
                 Counter::default(),
             ),
+            bodies_read: r.add(
+                "waypost_store_bodies_read",
+                "",
+                "Bodies read from the store; mail that is delivered as it comes asks for none.",
+                Counter::default(),
+            ),
             store_open: r.add(
                 "waypost_store_open",
                 "",
@@ -228,6 +235,7 @@ impl Metrics {
         follow(&shown.store_records, &mut last.store.records, store.records);
         follow(&shown.store_syncs, &mut last.store.syncs, store.syncs);
         follow(&shown.store_failures, &mut last.store.failures, store.failures);
+        follow(&shown.bodies_read, &mut last.store.bodies_read, store.bodies_read);
         shown.store_open.set(i64::from(*store_open));
         shown.resident.set(signed(process.resident_bytes));
         shown.descriptors.set(signed(process.open_descriptors));

@@ -39,6 +39,7 @@ fn names_and_types_stay_o4() {
     counter waypost_host_deliveries_total (host, outcome)
     histogram waypost_delivery_latency_seconds
     counter waypost_notices_total (action)
+    counter waypost_messages_damaged_total
     counter waypost_tls_handshakes_total (side, result, version)
     histogram waypost_store_sync_seconds
     histogram waypost_store_batch_records
@@ -54,6 +55,7 @@ fn names_and_types_stay_o4() {
     counter waypost_store_records_total
     counter waypost_store_syncs_total
     counter waypost_store_failures_total
+    counter waypost_store_bodies_read_total
     gauge waypost_store_open
     gauge process_resident_memory_bytes
     gauge process_open_fds
