@@ -69,7 +69,7 @@ impl Outcomes {
 #[derive(Debug)]
 pub(crate) struct ByRoute {
     family: Family<RouteLabels, Counter>,
-    named: RwLock<HashMap<Destination, Arc<Outcomes>>>,
+    organizations: RwLock<HashMap<Box<str>, OfOrganization>>,
     gateway: Arc<Outcomes>,
     mx: Arc<Outcomes>,
     refused: Arc<Outcomes>,
@@ -79,7 +79,7 @@ impl ByRoute {
     pub(crate) fn new(family: Family<RouteLabels, Counter>) -> Self {
         let outcomes = |via| Arc::new(outcomes_of(&family, via, "", ""));
         let (gateway, mx, refused) = (outcomes("gateway"), outcomes("mx"), outcomes("refused"));
-        Self { named: RwLock::default(), gateway, mx, refused, family }
+        Self { organizations: RwLock::default(), gateway, mx, refused, family }
     }
 
     /// Makes the series of all routes of a policy, so that they begin with 0.
@@ -95,28 +95,43 @@ impl ByRoute {
 
     /// The counters of a destination.
     pub(crate) fn of(&self, destination: &Destination) -> Arc<Outcomes> {
-        match destination {
-            Destination::Gateway(_) => Arc::clone(&self.gateway),
-            Destination::Mx => Arc::clone(&self.mx),
-            Destination::Refused { .. } => Arc::clone(&self.refused),
-            destination => {
-                let named = self.named.read().unwrap_or_else(PoisonError::into_inner);
-                if let Some(found) = named.get(destination) {
-                    return Arc::clone(found);
-                }
-                drop(named);
-                let made = Arc::new(match destination {
-                    Destination::Route { organization, route } => {
-                        outcomes_of(&self.family, "route", organization, route.as_str())
-                    }
-                    Destination::Mailbox { organization } => {
-                        outcomes_of(&self.family, "mailbox", organization, "")
-                    }
-                    _ => return Arc::clone(&self.mx),
-                });
-                let mut named = self.named.write().unwrap_or_else(PoisonError::into_inner);
-                Arc::clone(named.entry(destination.clone()).or_insert(made))
-            }
+        let (organization, route) = match destination {
+            Destination::Gateway(_) => return Arc::clone(&self.gateway),
+            Destination::Refused { .. } => return Arc::clone(&self.refused),
+            Destination::Mailbox { organization } => (organization, None),
+            Destination::Route { organization, route } => (organization, Some(route.as_str())),
+            _ => return Arc::clone(&self.mx),
+        };
+        let organizations = self.organizations.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = organizations.get(organization).and_then(|one| one.of(route)) {
+            return Arc::clone(found);
+        }
+        drop(organizations);
+        let made = Arc::new(match route {
+            Some(route) => outcomes_of(&self.family, "route", organization, route),
+            None => outcomes_of(&self.family, "mailbox", organization, ""),
+        });
+        let mut organizations = self.organizations.write().unwrap_or_else(PoisonError::into_inner);
+        let found = organizations.entry(organization.clone()).or_default();
+        match route {
+            Some(route) => Arc::clone(found.routes.entry(route.into()).or_insert(made)),
+            None => Arc::clone(found.mailbox.get_or_insert(made)),
+        }
+    }
+}
+
+/// By the names as they are written: comparing them without case, as routes do, is dear.
+#[derive(Debug, Default)]
+struct OfOrganization {
+    mailbox: Option<Arc<Outcomes>>,
+    routes: HashMap<Box<str>, Arc<Outcomes>>,
+}
+
+impl OfOrganization {
+    fn of(&self, route: Option<&str>) -> Option<&Arc<Outcomes>> {
+        match route {
+            Some(route) => self.routes.get(route),
+            None => self.mailbox.as_ref(),
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use waypost_net::server::ConnectionTotals;
+use waypost_store::Counts;
 use waypost_types::{Destination, Outcome};
 
 use super::*;
