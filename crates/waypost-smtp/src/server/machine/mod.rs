@@ -2,6 +2,7 @@
 
 mod answers;
 mod commands;
+mod receiving;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,6 +13,7 @@ use waypost_types::{Mailbox, Reply, Timestamp, TlsState};
 use super::command::{self, LONGEST_LINE, Script};
 use super::sasl::{Exchange, wipe};
 use super::{CloseCause, Event, HelloKind, ResetCause, Settings, TlsOffer};
+use crate::chunked::ChunkedReader;
 use crate::end_of_data::{DataFault, DataReader};
 use crate::line::{LineError, LineReader};
 
@@ -19,8 +21,6 @@ use crate::line::{LineError, LineReader};
 const MOST_OUTPUT: usize = 16 << 10;
 /// Octets waiting behind a question, beyond which nothing is to be read.
 const MOST_PENDING: usize = 64 << 10;
-/// Octets of a message that earn another `Timeouts::data`.
-const DATA_STEP: u64 = 16 << 10;
 
 /// What the next octets of the client are.
 #[derive(Debug)]
@@ -31,8 +31,16 @@ enum Phase {
     Auth(Exchange),
     Data {
         reader: DataReader,
-        /// Octets read when the deadline was last moved.
-        mark: u64,
+    },
+    /// Those of a chunk (BDAT) of so many octets; the transaction has its reader.
+    Chunk {
+        octets: u64,
+        last: bool,
+    },
+    /// Those of a chunk that is refused, with the reply that comes behind them.
+    Discard {
+        left: u64,
+        reply: Reply,
     },
     /// Those of a TLS handshake, which are not for us.
     Handshake,
@@ -48,6 +56,8 @@ enum Question {
     Mail(Transaction),
     Rcpt,
     Data,
+    /// The first BDAT.
+    Chunk,
     Message,
 }
 
@@ -69,12 +79,17 @@ struct Client {
 struct Transaction {
     script: Script,
     recipients: usize,
+    /// The message so far, once BDAT was said.
+    chunks: Option<ChunkedReader>,
 }
 
 #[derive(Debug, Default)]
 struct Tally {
     errors: u32,
     idle_commands: u32,
+    fruitless: u32,
+    /// Octets of refused chunks.
+    discarded: u64,
 }
 
 /// Octets that wait behind a question.
@@ -87,7 +102,7 @@ struct Pending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Running {
     On,
-    /// The connection ends when the transaction does.
+    /// The connection ends when no message is on its way.
     Stopping,
 }
 
@@ -223,7 +238,11 @@ impl Server {
                 self.close(CloseCause::EarlyTalker, Some(&Reply::new(554, (5, 5, 1), text)));
                 return;
             }
-            Phase::Command | Phase::Auth(_) | Phase::Data { .. } => {}
+            Phase::Command
+            | Phase::Auth(_)
+            | Phase::Data { .. }
+            | Phase::Chunk { .. }
+            | Phase::Discard { .. } => {}
         }
         if self.pending.len() > 0 {
             self.pending.push(bytes);
@@ -285,8 +304,8 @@ impl Server {
         self.rearm(now);
     }
 
-    /// The server is going down: an idle connection gets `421 4.3.2` now, one in a transaction when
-    /// that is over.
+    /// The server is going down: the connection gets `421 4.3.2` now, or when the message that is
+    /// being received has its reply. Between MAIL and DATA none is.
     pub fn handle_shutdown(&mut self) {
         self.running = Running::Stopping;
         self.stop_if_idle();
@@ -327,30 +346,9 @@ impl Server {
                     taken
                 }
                 Phase::Data { .. } => self.data(now, rest),
+                Phase::Chunk { .. } => self.chunk(now, rest),
+                Phase::Discard { .. } => self.discarded(now, rest),
             };
-        }
-        used
-    }
-
-    fn data(&mut self, now: Timestamp, rest: &[u8]) -> usize {
-        let Phase::Data { reader, mark } = &mut self.phase else { return 0 };
-        let used = reader.read(rest);
-        if !reader.is_complete() {
-            if reader.octets_read() - *mark >= DATA_STEP {
-                *mark = reader.octets_read();
-                self.rearm(now);
-            }
-            return used;
-        }
-        if let Phase::Data { reader, .. } = std::mem::replace(&mut self.phase, Phase::Command) {
-            match reader.finish() {
-                Ok(data) => self.ask(Question::Message, Event::Message(data)),
-                Err(fault) => {
-                    self.end_transaction(ResetCause::Message(fault));
-                    self.say(now, &refusal_of(fault));
-                    self.stop_if_idle();
-                }
-            }
         }
         used
     }
@@ -385,7 +383,7 @@ impl Server {
                 wipe(&mut line);
             }
         }
-        self.stop_if_idle();
+        self.after_reply();
     }
 
     // ---- replies -------------------------------------------------------------------------------
@@ -409,13 +407,11 @@ impl Server {
         }
     }
 
-    /// Counts a command that begins no transaction; `false` if it was one too many.
+    /// Counts a command that carries nothing forward; `false` if it was one too many.
     fn idle(&mut self) -> bool {
-        if self.transaction.is_none() {
-            self.tally.idle_commands += 1;
-        }
+        self.tally.idle_commands += 1;
         let (count, limit) = (self.tally.idle_commands, self.settings.limits.idle_commands);
-        !self.close_if_too_many(count, limit, "commands without a transaction")
+        !self.close_if_too_many(count, limit, "commands without a message")
     }
 
     fn idle_say(&mut self, now: Timestamp, reply: &Reply) {
@@ -436,25 +432,37 @@ impl Server {
     fn rearm(&mut self, now: Timestamp) {
         let timeouts = &self.settings.timeouts;
         self.timer = Timer::Client(match self.phase {
-            Phase::Data { .. } => now + timeouts.data,
+            Phase::Data { .. } | Phase::Chunk { .. } | Phase::Discard { .. } => now + timeouts.data,
             Phase::Handshake => now + timeouts.handshake,
             _ => now + timeouts.command,
         });
     }
 
-    /// What may follow any reply to an answered question.
+    /// What may follow any command and any answer.
     fn after_reply(&mut self) {
-        let (count, limit) = (self.tally.errors, self.settings.limits.errors);
-        if !self.is_closed() && !matches!(self.timer, Timer::Held(..)) {
-            self.close_if_too_many(count, limit, "errors");
+        let (tally, limits) = (&self.tally, &self.settings.limits);
+        let counts = [
+            (tally.errors, limits.errors, "errors"),
+            (tally.fruitless, limits.fruitless, "commands without a message"),
+        ];
+        if self.question.is_none() && !matches!(self.timer, Timer::Held(..)) {
+            for (count, limit, what) in counts {
+                if !self.is_closed() {
+                    self.close_if_too_many(count, limit, what);
+                }
+            }
         }
         self.stop_if_idle();
     }
 
+    /// Once the server goes down, only a message that is on its way keeps a connection open.
     fn stop_if_idle(&mut self) {
         let held = matches!(self.timer, Timer::Held(..)) && !matches!(self.phase, Phase::Greeting);
-        let asking = self.question.is_some() || held;
-        let busy = self.transaction.is_some() || asking || self.is_closed();
+        let receiving = match self.phase {
+            Phase::Data { .. } | Phase::Chunk { .. } => true,
+            _ => self.transaction.as_ref().is_some_and(|open| open.chunks.is_some()),
+        };
+        let busy = receiving || held || self.question.is_some() || self.is_closed();
         if self.running == Running::On || (busy && !matches!(self.phase, Phase::Handshake)) {
             return;
         }
@@ -466,6 +474,7 @@ impl Server {
 
     fn end_transaction(&mut self, cause: ResetCause) {
         if self.transaction.take().is_some() {
+            self.tally.fruitless += 1;
             self.events.push_back(Event::Reset(cause));
         }
     }
@@ -494,6 +503,7 @@ impl fmt::Debug for Server {
             Phase::Command => "command",
             Phase::Auth(_) => "auth",
             Phase::Data { .. } => "data",
+            Phase::Chunk { .. } | Phase::Discard { .. } => "chunk",
             Phase::Handshake => "handshake",
             Phase::Closed => "closed",
         };
