@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout};
@@ -48,22 +49,22 @@ impl<H: Handler> Connection<H> {
         let _ = stream.set_nodelay(true);
         let mut server = None;
         if !matches!(self.configuration.tls(), Tls::Implicit(_)) {
-            let mut clear = self.new_server();
-            if let End::Closed = self.converse(&mut stream, &mut clear).await {
+            let clear = server.insert(self.new_server());
+            if let End::Closed = self.converse(&mut stream, clear).await {
                 return self.goodbye(&mut stream).await;
             }
-            server = Some(clear);
         }
         // In a box, so that a session in clear text does not carry the room for TLS.
         Box::pin(self.run_inside_tls(stream, server)).await;
     }
 
-    fn new_server(&self) -> Server {
-        Server::new(Arc::clone(self.configuration.settings()), self.clock.now())
+    /// In a box, since it goes from one future to the next.
+    fn new_server(&self) -> Box<Server> {
+        Box::new(Server::new(Arc::clone(self.configuration.settings()), self.clock.now()))
     }
 
     /// Goes on with the server of the clear part, or a new one where TLS is implicit.
-    async fn run_inside_tls(mut self, stream: TcpStream, clear: Option<Server>) {
+    async fn run_inside_tls(mut self, stream: TcpStream, clear: Option<Box<Server>>) {
         let patience = self.configuration.settings().timeouts.handshake;
         let handshake = timeout(patience, self.handshake(stream)).await;
         match (self.handshaken(handshake).await, clear) {
@@ -129,7 +130,7 @@ impl<H: Handler> Connection<H> {
     /// Moves octets and events until the connection, or its clear part, ends.
     async fn converse<S>(&mut self, stream: &mut S, server: &mut Server) -> End
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send,
+        S: Early + AsyncRead + AsyncWrite + Unpin + Send,
     {
         let mut stopping = false;
         loop {
@@ -216,18 +217,12 @@ impl<H: Handler> Connection<H> {
         let _ = timeout(FAREWELL, farewell).await;
     }
 
-    async fn connect<S>(&mut self, stream: &mut S, server: &mut Server)
-    where
-        S: AsyncRead + Unpin + Send,
-    {
+    async fn connect<S: Early>(&mut self, stream: &mut S, server: &mut Server) {
         let answer = self.handler.connected(&self.session, self.peer).await;
         // Who has already said something has not waited for the greeting.
-        let clock = self.clock;
-        poll_fn(|cx| {
-            let _ = poll_chunk(stream, cx, server, &clock);
-            Poll::Ready(())
-        })
-        .await;
+        if stream.has_spoken() {
+            server.handle_bytes(self.clock.now(), b"?");
+        }
         match answer {
             Ok(()) => server.accept(self.clock.now()),
             Err(reply) => server.answer(self.clock.now(), reply),
@@ -244,7 +239,9 @@ impl<H: Handler> Connection<H> {
                 }
                 answer
             }
-            Event::Auth(credentials) => match handler.auth(session, credentials).await {
+            // What an application does here is large and not done often: in boxes of their own, it
+            // takes no room in a connection that waits.
+            Event::Auth(credentials) => match Box::pin(handler.auth(session, credentials)).await {
                 Ok(user) => {
                     session.auth = Some(user.clone());
                     return server.accept_auth(self.clock.now(), user);
@@ -257,7 +254,7 @@ impl<H: Handler> Connection<H> {
             Event::Rcpt(recipient) => handler.rcpt(session, recipient).await,
             Event::Data => handler.data(session).await,
             Event::Message(data) => {
-                let reply = handler.message(session, data).await;
+                let reply = Box::pin(handler.message(session, data)).await;
                 return server.answer(self.clock.now(), reply);
             }
             Event::Reset(cause) => return handler.reset(session, cause).await,
@@ -268,6 +265,27 @@ impl<H: Handler> Connection<H> {
             Ok(()) => server.accept(self.clock.now()),
             Err(reply) => server.answer(self.clock.now(), reply),
         }
+    }
+}
+
+/// A stream that can tell whether the client has said something before it was greeted.
+trait Early {
+    fn has_spoken(&mut self) -> bool;
+}
+
+impl Early for TcpStream {
+    /// Asks the system: the runtime knows only of octets that came after it began to watch.
+    fn has_spoken(&mut self) -> bool {
+        let mut octet = [MaybeUninit::uninit()];
+        matches!(SockRef::from(&*self).peek(&mut octet), Ok(1..))
+    }
+}
+
+impl Early for TlsStream<TcpStream> {
+    /// What came with the end of the handshake; records that are still in the socket may be its own.
+    fn has_spoken(&mut self) -> bool {
+        let (_, tls) = self.get_mut();
+        tls.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() > 0)
     }
 }
 

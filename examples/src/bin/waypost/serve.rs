@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use waypost_config::run_expectations;
 use waypost_server::{Loaded, Options, Server, Stamps, load};
@@ -37,6 +38,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     let Loaded { policy: Some(policy), base, stamps, .. } = loaded else {
         return Ok(Answer::No);
     };
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| Failure::Input(format!("the system gives no threads: {error}")))?;
@@ -144,6 +146,15 @@ async fn reload(server: &Server, config: &Path, stamps: &mut Stamps, who: &str) 
     match server.reload(Arc::clone(&policy), who).await {
         Ok(()) => tracing::info!(version, who, "reloaded"),
         Err(error) => tracing::error!(%error, "reload: the running configuration stays"),
+    }
+}
+
+/// As many open files as the system allows: each connection is one, and the usual soft limit is 1,024.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 

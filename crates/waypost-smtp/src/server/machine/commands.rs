@@ -116,7 +116,7 @@ impl Server {
                 self.end_transaction(ResetCause::StartTls);
                 self.phase = Phase::Handshake;
                 self.say(now, &Reply::new(220, (2, 0, 0), "Begin TLS"));
-                self.events.push_back(Event::StartTls);
+                self.events.push(Event::StartTls);
             }
         }
     }

@@ -80,7 +80,7 @@ struct Transaction {
     script: Script,
     recipients: usize,
     /// The message so far, once BDAT was said.
-    chunks: Option<ChunkedReader>,
+    chunks: Option<Box<ChunkedReader>>,
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +99,13 @@ struct Pending {
     used: usize,
 }
 
+/// What is to be told. Nearly always it is one event, and then it needs no memory of its own.
+#[derive(Debug, Default)]
+struct Events {
+    next: Option<Event>,
+    more: VecDeque<Event>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Running {
     On,
@@ -111,7 +118,7 @@ pub struct Server {
     settings: Arc<Settings>,
     phase: Phase,
     question: Option<Question>,
-    events: VecDeque<Event>,
+    events: Events,
     client: Client,
     transaction: Option<Transaction>,
     tally: Tally,
@@ -145,7 +152,7 @@ impl Server {
             settings,
             phase: Phase::Greeting,
             question: Some(Question::Connect),
-            events: VecDeque::from([Event::Connect]),
+            events: Events { next: Some(Event::Connect), more: VecDeque::new() },
             client: Client::unheard(tls),
             transaction: None,
             tally: Tally::default(),
@@ -205,7 +212,7 @@ impl Server {
         if self.events.is_empty() {
             self.resume(now);
         }
-        self.events.pop_front()
+        self.events.pop()
     }
 
     /// Octets for the client: the replies to all commands that were looked at, for one write.
@@ -233,7 +240,7 @@ impl Server {
             _ if bytes.is_empty() => return,
             Phase::Closed | Phase::Handshake => return,
             Phase::Greeting => {
-                self.events.clear();
+                self.events = Events::default();
                 let text = "Wait for the greeting before you talk (RFC 5321 section 4.3.1)";
                 self.close(CloseCause::EarlyTalker, Some(&Reply::new(554, (5, 5, 1), text)));
                 return;
@@ -390,7 +397,7 @@ impl Server {
 
     fn ask(&mut self, question: Question, event: Event) {
         self.question = Some(question);
-        self.events.push_back(event);
+        self.events.push(event);
     }
 
     /// Sends a reply; the client's time begins anew.
@@ -475,7 +482,7 @@ impl Server {
     fn end_transaction(&mut self, cause: ResetCause) {
         if self.transaction.take().is_some() {
             self.tally.fruitless += 1;
-            self.events.push_back(Event::Reset(cause));
+            self.events.push(Event::Reset(cause));
         }
     }
 
@@ -491,7 +498,7 @@ impl Server {
         self.transaction = None;
         self.pending = Pending::default();
         self.lines.clear();
-        self.events.push_back(Event::Closed(cause));
+        self.events.push(Event::Closed(cause));
     }
 }
 
@@ -519,6 +526,28 @@ impl Client {
     /// A client that has said nothing yet.
     fn unheard(tls: TlsState) -> Self {
         Self { tls, hello: None, user: None }
+    }
+}
+
+impl Events {
+    fn push(&mut self, event: Event) {
+        match self.next {
+            None => self.next = Some(event),
+            Some(_) => self.more.push_back(event),
+        }
+    }
+
+    fn pop(&mut self) -> Option<Event> {
+        let next = self.next.take()?;
+        self.next = self.more.pop_front();
+        if self.next.is_none() {
+            self.more = VecDeque::new();
+        }
+        Some(next)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.next.is_none()
     }
 }
 

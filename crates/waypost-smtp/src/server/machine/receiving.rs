@@ -66,7 +66,7 @@ impl Server {
             Some(transaction) => transaction,
         };
         let first = transaction.chunks.is_none();
-        let reader = transaction.chunks.get_or_insert_with(|| ChunkedReader::new(limit));
+        let reader = transaction.chunks.get_or_insert_with(|| Box::new(ChunkedReader::new(limit)));
         reader.begin(octets);
         if let Some(fault) = reader.fault() {
             self.end_transaction(ResetCause::Message(fault));
@@ -118,14 +118,14 @@ impl Server {
         let Phase::Chunk { octets, last } = self.phase else { return };
         self.phase = Phase::Command;
         let Some(transaction) = &mut self.transaction else { return };
-        let fault = transaction.chunks.as_ref().and_then(ChunkedReader::fault);
+        let fault = transaction.chunks.as_ref().and_then(|reader| reader.fault());
         match (fault, last) {
             (Some(fault), _) => self.refuse_message(now, fault),
             (None, false) => {
                 let reply = Reply::new(250, (2, 0, 0), &format!("{octets} octets taken"));
                 self.say(now, &reply);
             }
-            (None, true) => match transaction.chunks.take().map(ChunkedReader::finish) {
+            (None, true) => match transaction.chunks.take().map(|reader| reader.finish()) {
                 Some(Ok(data)) => self.ask(Question::Message, Event::Message(data)),
                 Some(Err(fault)) => self.refuse_message(now, fault),
                 None => {}
