@@ -26,7 +26,7 @@ const RECIPIENTS: [&str; 6] = [
     "\"a b\\\"c\"@solarmora.com",
     "\u{e9}l\u{e9}onore@solarmora.com",
     "x@[192.0.2.1]",
-    "..a@solarmora.com",
+    "\"..a\"@solarmora.com",
     "m+tag=x@xn--e1afmkfd.example",
 ];
 
@@ -115,7 +115,10 @@ fn delivery(steer: &mut Steer<'_>, sender: &ReversePath) -> Delivery {
         original_recipient: recipient.clone(),
         recipient,
         sender: sender.clone(),
-        destination: Destination::Route { organization: "Solarmora".into(), route: "edge".into() },
+        destination: Destination::Route {
+            organization: "Solarmora".into(),
+            route: "edge".parse().unwrap(),
+        },
         tls: TlsDemand::default(),
         changes: Changes::default(),
         suppress_bounces: on(7),
