@@ -317,3 +317,107 @@ fn poll_read<S: AsyncRead + Unpin>(
     take(chunk.filled());
     Poll::Ready(Ok(chunk.filled().len()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, DuplexStream};
+    use waypost_smtp::end_of_data::Data;
+    use waypost_smtp::server::Settings;
+    use waypost_types::{ListenerRole, Reply};
+
+    use super::*;
+
+    struct Yes;
+
+    impl Handler for Yes {
+        async fn message(&mut self, _session: &Session, _data: Data) -> Reply {
+            Reply::new(250, (2, 0, 0), "Taken")
+        }
+    }
+
+    /// Counts writes.
+    struct Counting(DuplexStream, Arc<AtomicUsize>);
+
+    impl Early for Counting {
+        fn has_spoken(&mut self) -> bool {
+            false
+        }
+    }
+
+    impl AsyncRead for Counting {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Counting {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            octets: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Pin::new(&mut self.0).poll_write(cx, octets)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    #[tokio::test]
+    async fn replies_to_pipelined_commands_go_out_in_one_write() {
+        let settings = Settings::new("mx.solarmora.com".parse().unwrap());
+        let local = "127.0.0.1:25".parse().unwrap();
+        let (_stopper, stop) = crate::server::stop_signal();
+        let mut connection = Connection {
+            peer: Peer { client: local, local },
+            configuration: Arc::new(Configuration::new(settings, Tls::Off, ListenerRole::Mx)),
+            handler: Yes,
+            clock: Clock::start(),
+            stop,
+            session: Session {
+                client_ip: local.ip(),
+                role: ListenerRole::Mx,
+                helo: None,
+                auth: None,
+                tls: TlsState::Clear,
+            },
+        };
+        let writes = Arc::new(AtomicUsize::new(0));
+        let (mut client, stream) = tokio::io::duplex(1 << 16);
+        let mut stream = Counting(stream, Arc::clone(&writes));
+        let mut server = connection.new_server();
+        let serve = connection.converse(&mut stream, &mut server);
+        let talk = async {
+            let mut said = [0; 4096];
+            for (group, replies) in [
+                ("", 1),
+                ("EHLO client.example\r\n", 1),
+                ("MAIL FROM:<a@b.example>\r\nRCPT TO:<c@b.example>\r\nDATA\r\n", 3),
+                (
+                    "x\r\n.\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@b.example>\r\nBDAT 1\r\nyBDAT 0 LAST\r\nNOOP\r\nQUIT\r\n",
+                    7,
+                ),
+            ] {
+                client.write_all(group.as_bytes()).await.unwrap();
+                let count = client.read(&mut said).await.unwrap();
+                let said = str::from_utf8(&said[..count]).unwrap();
+                let whole = said.lines().filter(|line| line.as_bytes()[3] == b' ').count();
+                assert_eq!(whole, replies, "{said}");
+                assert_eq!(writes.swap(0, Ordering::Relaxed), 1, "{group}");
+            }
+        };
+        let (_, ()) = tokio::join!(serve, talk);
+    }
+}
