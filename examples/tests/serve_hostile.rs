@@ -206,6 +206,22 @@ fn o3_more_than_fifty_received_lines_are_a_loop() {
 }
 
 #[test]
+fn a_header_beyond_its_limit_is_refused_and_a_long_body_is_not() {
+    let sink = Sink::start();
+    let limits = "\n[server.limits]\nheader_size = 1000\n";
+    let folder = Folder::new(&format!("{limits}{}", to_sink(&sink)));
+    let serve = folder.serve();
+    let mut client = serve.session("mx");
+    let lines = "X-Filler: 0123456789\r\n".repeat(50);
+    let reply = client.message(FROM, &[TO], format!("{lines}\r\nx\r\n").as_bytes());
+    assert!(reply.starts_with("552 5.3.4"), "{reply}");
+    queue_id(&client.message(FROM, &[TO], format!("Subject: x\r\n\r\n{lines}").as_bytes()));
+    assert!(sink.only().text().contains("Subject: x"));
+    serve.terminate();
+    assert_eq!(sink.received().len(), 1);
+}
+
+#[test]
 fn commands_in_the_wrong_order_or_form_leave_no_transaction() {
     let sink = Sink::start();
     let limits = "\n[server.limits]\nmessage_size = 10000\n";
