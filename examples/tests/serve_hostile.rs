@@ -118,6 +118,51 @@ fn smuggling_yields_one_refused_message_and_never_two() {
 }
 
 #[test]
+fn chunks_carry_what_looks_like_the_end_of_data_and_never_two_messages() {
+    let sink = Sink::start();
+    let folder = Folder::new(&to_sink(&sink));
+    let serve = folder.serve();
+    let inner = "x\r\n.\r\nMAIL FROM:<evil@elsewhere.example>\r\nRCPT TO:<x@solarmora.com>\r\n\
+                 DATA\r\nSubject: smuggled\r\n\r\nx\r\n.\r\n";
+    let text = format!("Subject: outer\r\n\r\n.{inner}end");
+    for size in [1, 7, 1000] {
+        let before = sink.received().len();
+        let mut client = serve.session("mx");
+        // Everything in one write: commands, chunks, and the command behind them.
+        let mut sent = b"MAIL FROM:<a@elsewhere.example>\r\nRCPT TO:<x@solarmora.com>\r\n".to_vec();
+        let chunks = text.as_bytes().chunks(size);
+        let count = chunks.len();
+        for (place, chunk) in chunks.enumerate() {
+            let last = if place + 1 == count { " LAST" } else { "" };
+            sent.extend_from_slice(format!("BDAT {}{last}\r\n", chunk.len()).as_bytes());
+            sent.extend_from_slice(chunk);
+        }
+        sent.extend_from_slice(b"NOOP\r\n");
+        client.send(&sent);
+        for _ in 0..count + 1 {
+            let reply = client.reply();
+            assert!(reply.starts_with("250 2."), "{reply}");
+        }
+        queue_id(&client.reply());
+        assert_eq!(client.reply(), "250 2.0.0 Ok");
+        let came = sink.wait(before + 1);
+        assert_eq!(came[before].behind_trace(), format!("{text}\r\n").as_bytes());
+    }
+    for (chunk, want) in [("a\nb", "550 5.6.0"), ("a\rb", "550 5.6.0"), ("a\0b", "550 5.6.0")] {
+        let mut client = serve.session("mx");
+        client.ask("MAIL FROM:<a@elsewhere.example> BODY=BINARYMIME", "501");
+        client.ask("MAIL FROM:<a@elsewhere.example>", "250");
+        client.ask("RCPT TO:<x@solarmora.com>", "250");
+        client.send(format!("BDAT 3 LAST\r\n{chunk}").as_bytes());
+        let reply = client.reply();
+        assert!(reply.starts_with(want), "{chunk:?}: {reply}");
+        client.ask("BDAT 6 LAST\r\nQUIT", "503");
+    }
+    serve.terminate();
+    assert_eq!(sink.received().len(), 3);
+}
+
+#[test]
 fn an_empty_message_and_dots_on_the_first_line_are_read_right() {
     let sink = Sink::start();
     let folder = Folder::new(&to_sink(&sink));
@@ -158,6 +203,22 @@ fn o3_more_than_fifty_received_lines_are_a_loop() {
     queue_id(&client.message(FROM, &[TO], hops(50).as_bytes()));
     assert_eq!(sink.only().behind_trace(), hops(50).as_bytes());
     serve.terminate();
+}
+
+#[test]
+fn a_header_beyond_its_limit_is_refused_and_a_long_body_is_not() {
+    let sink = Sink::start();
+    let limits = "\n[server.limits]\nheader_size = 1000\n";
+    let folder = Folder::new(&format!("{limits}{}", to_sink(&sink)));
+    let serve = folder.serve();
+    let mut client = serve.session("mx");
+    let lines = "X-Filler: 0123456789\r\n".repeat(50);
+    let reply = client.message(FROM, &[TO], format!("{lines}\r\nx\r\n").as_bytes());
+    assert!(reply.starts_with("552 5.3.4"), "{reply}");
+    queue_id(&client.message(FROM, &[TO], format!("Subject: x\r\n\r\n{lines}").as_bytes()));
+    assert!(sink.only().text().contains("Subject: x"));
+    serve.terminate();
+    assert_eq!(sink.received().len(), 1);
 }
 
 #[test]

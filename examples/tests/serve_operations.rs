@@ -194,3 +194,38 @@ fn a_slow_client_has_one_deadline_for_a_command_and_not_for_each_octet() {
     }
     serve.terminate();
 }
+
+#[test]
+fn a_stop_waits_for_a_message_that_is_coming_and_for_no_one_else() {
+    let second = Sink::start();
+    let folder = Folder::new(&organization(second.address));
+    let mut serve = folder.serve();
+    let mut idle = serve.session("mx");
+    let mut mail = serve.session("mx");
+    mail.ask("MAIL FROM:<a@elsewhere.example>", "250");
+    let mut rcpt = serve.session("mx");
+    rcpt.ask("MAIL FROM:<a@elsewhere.example>", "250");
+    rcpt.ask("RCPT TO:<x@solarmora.com>", "250");
+    let mut data = serve.session("mx");
+    data.ask("MAIL FROM:<a@elsewhere.example>", "250");
+    data.ask("RCPT TO:<x@solarmora.com>", "250");
+    data.ask("DATA", "354");
+    data.send(b"Subject: half\r\n");
+    serve.signal("TERM");
+    for waiting in [&mut idle, &mut mail, &mut rcpt] {
+        let said = waiting.reply();
+        assert!(said.starts_with("421 4.3.2"), "{said}");
+        assert!(waiting.try_reply().is_err(), "the connection is over");
+    }
+    data.send(b"\r\nx\r\n.\r\n");
+    queue_id(&data.reply());
+    assert!(data.reply().starts_with("421 4.3.2"));
+    assert!(serve.wait().success());
+    // It is in the spool, or was delivered on the way out.
+    if second.received().is_empty() {
+        let serve = folder.serve();
+        second.wait(1);
+        serve.terminate();
+    }
+    assert!(second.only().text().contains("Subject: half"));
+}

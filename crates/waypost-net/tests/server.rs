@@ -366,6 +366,24 @@ async fn an_early_talker_is_turned_away() {
 }
 
 #[tokio::test]
+async fn what_came_before_the_connection_was_taken_is_early_too() {
+    let (sender, mut log) = mpsc::unbounded_channel();
+    let (_configure, configuration) =
+        watch::channel(Arc::new(Configuration::new(settings(), Tls::Off, ListenerRole::Mx)));
+    let limits = SharedLimits::new(ClientLimits::new(ConnectionLimits::default()));
+    let (_stopper, stop) = stop_signal();
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let stream = soon(TcpStream::connect(listener.local_addr().unwrap())).await.unwrap();
+    let mut client = Client(BufReader::new(stream));
+    client.say("EHLO client.example\r\n").await;
+    tokio::spawn(listener.serve(configuration, limits, move || Recorder(sender.clone()), stop));
+    assert!(client.hear().await.starts_with("554 5.5.1 Wait"));
+    assert_eq!(client.hear().await, "");
+    assert_eq!(soon(log.recv()).await.unwrap(), "connected");
+    assert_eq!(soon(log.recv()).await.unwrap(), "closed EarlyTalker");
+}
+
+#[tokio::test]
 async fn the_last_reply_reaches_a_client_that_goes_on_talking() {
     let mut settings = settings();
     settings.limits.errors = 0;
@@ -377,38 +395,54 @@ async fn the_last_reply_reaches_a_client_that_goes_on_talking() {
     assert_eq!(client.hear().await, "");
 }
 
+/// A session that has said this much of a transaction.
+async fn in_transaction(running: &Running, commands: &[(&str, &str)]) -> Client<TcpStream> {
+    let mut client = running.connect().await;
+    client.hear().await;
+    client.expect("EHLO busy.example", "250").await;
+    client.expect("MAIL FROM:<a@b.example>", "250").await;
+    for (command, code) in commands {
+        client.expect(command, code).await;
+    }
+    client
+}
+
+const RCPT: (&str, &str) = ("RCPT TO:<marie@solarmora.com>", "250");
+
 #[tokio::test]
-async fn a_stop_lets_transactions_finish() {
+async fn a_stop_lets_messages_finish_and_waits_for_nothing_else() {
     let mut running = Running::start(settings(), Tls::Off, ConnectionLimits::default());
     let mut idle = running.connect().await;
     idle.hear().await;
-    let mut busy = running.connect().await;
-    busy.hear().await;
-    busy.expect("HELO busy.example", "250").await;
-    busy.expect("MAIL FROM:<a@b.example>", "250").await;
+    let mut mail = in_transaction(&running, &[]).await;
+    let mut rcpt = in_transaction(&running, &[RCPT]).await;
+    let mut data = in_transaction(&running, &[RCPT, ("DATA", "354")]).await;
+    let mut bdat = in_transaction(&running, &[RCPT, ("BDAT 3\r\na", "250 2.0.0 3")]).await;
     running.stopper.stop(PATIENCE);
-    assert!(idle.hear().await.starts_with("421 4.3.2"));
-    assert_eq!(idle.hear().await, "");
-    busy.expect("RCPT TO:<marie@solarmora.com>", "250").await;
-    busy.expect("DATA", "354").await;
-    busy.expect("x\r\n.", "250 2.0.0 Queued").await;
-    assert!(busy.hear().await.starts_with("421 4.3.2"));
+    for waiting in [&mut idle, &mut mail, &mut rcpt] {
+        assert!(waiting.hear().await.starts_with("421 4.3.2"));
+        assert_eq!(waiting.hear().await, "");
+    }
+    data.expect("x\r\n.", "250 2.0.0 Queued").await;
+    bdat.expect("BDAT 3 LAST\r\nb", "250 2.0.0 Queued").await;
+    for served in [&mut data, &mut bdat] {
+        assert!(served.hear().await.starts_with("421 4.3.2"));
+        assert_eq!(served.hear().await, "");
+    }
     soon(running.server).await.unwrap();
     assert!(TcpStream::connect(running.address).await.is_err());
     let mut heard = Vec::new();
     while let Some(what) = running.log.recv().await {
         heard.push(what);
     }
-    assert_eq!(heard.iter().filter(|what| *what == "closed ShuttingDown").count(), 2);
+    assert_eq!(heard.iter().filter(|what| *what == "closed ShuttingDown").count(), 5);
+    assert_eq!(heard.iter().filter(|what| what.starts_with("message ")).count(), 2);
 }
 
 #[tokio::test]
 async fn a_stop_cuts_what_outlasts_the_grace_time() {
     let running = Running::start(settings(), Tls::Off, ConnectionLimits::default());
-    let mut busy = running.connect().await;
-    busy.hear().await;
-    busy.expect("HELO busy.example", "250").await;
-    busy.expect("MAIL FROM:<a@b.example>", "250").await;
+    let mut busy = in_transaction(&running, &[RCPT, ("DATA", "354")]).await;
     running.stopper.stop(Duration::ZERO);
     soon(running.server).await.unwrap();
     let mut rest = Vec::new();

@@ -11,7 +11,8 @@ pub(crate) struct Report {
 }
 
 pub(crate) fn report(notice: &Notice, id: QueueId, hostname: &Domain, original: &[u8]) -> Report {
-    let whole = notice.returned() == Returned::Whole;
+    // A message with lines that SMTP does not carry comes back as its header, with those lines folded.
+    let whole = notice.returned() == Returned::Whole && !original.split(is_lf).any(is_long);
     let global = is_global(notice);
     let header = usize::try_from(notice.entry.header_size).unwrap_or(usize::MAX);
     let returned = match original.get(..header) {
@@ -223,6 +224,17 @@ struct Lines {
 }
 
 const WIDTH: usize = 76;
+/// Octets of the longest line that SMTP carries, CR LF not counted (RFC 5321 section 4.5.3.1.6).
+const LONGEST: usize = 998;
+
+fn is_lf(octet: &u8) -> bool {
+    *octet == b'\n'
+}
+
+/// Whether a line, without its LF, is longer than SMTP carries.
+fn is_long(line: &[u8]) -> bool {
+    line.strip_suffix(b"\r").unwrap_or(line).len() > LONGEST
+}
 
 impl Lines {
     fn line(&mut self, text: &str) {
@@ -261,9 +273,21 @@ impl Lines {
         }
     }
 
-    /// Lines that are dot-stuffed already; an unended last one is ended.
+    /// Lines that are dot-stuffed already; an unended last one is ended, a long one is folded.
     fn stuffed(&mut self, text: &[u8]) {
-        self.bytes.extend_from_slice(text);
+        if text.split(is_lf).any(is_long) {
+            for line in text.split_inclusive(is_lf) {
+                for (place, piece) in line.chunks(LONGEST - 1).enumerate() {
+                    // A piece that is only the line's end needs no line of its own.
+                    if place > 0 && !matches!(piece, [b'\r', b'\n'] | [b'\n']) {
+                        self.bytes.extend_from_slice(b"\r\n ");
+                    }
+                    self.bytes.extend_from_slice(piece);
+                }
+            }
+        } else {
+            self.bytes.extend_from_slice(text);
+        }
         if !text.ends_with(b"\r\n") {
             self.bytes.extend_from_slice(b"\r\n");
         }

@@ -155,7 +155,6 @@ impl Spool {
         mut open: impl FnMut() -> Result<S, StoreError> + Send + 'static,
     ) -> Result<(Self, Committer, Recovered), SpoolError> {
         let directory = |source| SpoolError::Directory { path: path.to_owned(), source };
-        std::fs::create_dir_all(path).map_err(directory)?;
         let store = open()?;
         let mut recovery = Recovery::new();
         let mut highest = None;

@@ -2,7 +2,8 @@
 //!
 //! **In:** a peer's octets in chunks of any size, moments, answers of the application. **Out:**
 //! octets for the peer, events, deadlines: a [`server`], a [`client`], and what both are made of, the
-//! scanner for the [`end_of_data`] and the splitter of [lines](mod@line).
+//! scanner for the [`end_of_data`], the reader of [`chunked`] messages and the splitter of
+//! [lines](mod@line).
 //!
 //! **Units:** octets, [`Timestamp`](waypost_types::Timestamp). **Bounds:** named at each module;
 //! memory is bounded for any octets, and the same octets in other chunks give the same events.
@@ -37,6 +38,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod chunked;
 pub mod client;
 pub mod end_of_data;
 pub mod line;

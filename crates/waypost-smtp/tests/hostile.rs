@@ -120,6 +120,15 @@ fn conversation() -> impl Strategy<Value = Vec<u8>> {
         "\r.\r\n",
         "RSET\r\n",
         "NOOP\r\n",
+        "BDAT 0\r\n",
+        "BDAT 0 LAST\r\n",
+        "BDAT 6\r\n",
+        "BDAT 6 LAST\r\n",
+        "BDAT 8 LAST\r\na\r\n.\r\nb",
+        "BDAT 1\r\n\rBDAT 1 LAST\r\n\n",
+        "BDAT 201\r\n",
+        "BDAT 6 FIRST\r\n",
+        "BDAT 99999999999999999999\r\n",
         "AUTH LOGIN\r\n",
         "AUTH PLAIN AG1hcmllAHNlY3JldA==\r\n",
         "bWFyaWU=\r\n",
@@ -162,7 +171,7 @@ proptest! {
             "EHLO client.example", "MAIL FROM:<a@b.example>", "RCPT TO:<marie@solarmora.com>",
             "RSET", "NOOP", "VRFY a", "HELP", "X", "", "AUTH PLAIN AG1hcmllAHNlY3JldA==",
             "MAIL FROM:<a@b@c>", "RCPT TO:<>", "MAIL FROM:<a@b.example> SIZE=201", "DATA x",
-            "A\nB", "A\rB", "A\0",
+            "A\nB", "A\rB", "A\0", "BDAT 0", "BDAT 0 LAST", "BDAT 4 LAST\r\nQU", "BDAT -1",
         ]), 0..18)) {
         let mut driver = Driver::new(TlsOffer::Implicit);
         for (number, line) in lines.iter().enumerate() {
@@ -199,6 +208,42 @@ proptest! {
     }
 
     #[test]
+    fn chunks_are_handed_over_as_they_came(
+        lines in "([.a]{0,3}\r\n){0,8}[.a]{0,3}",
+        borders in prop::collection::vec(0..40usize, 0..5),
+        cuts in prop::collection::vec(0..300usize, 0..6),
+    ) {
+        let mut borders: Vec<usize> =
+            borders.into_iter().map(|border| border.min(lines.len())).collect();
+        borders.extend([0, lines.len()]);
+        borders.sort_unstable();
+        let mut wire = Vec::new();
+        for pair in borders.windows(2) {
+            let chunk = &lines.as_bytes()[pair[0]..pair[1]];
+            wire.extend_from_slice(format!("BDAT {}\r\n", chunk.len()).as_bytes());
+            wire.extend_from_slice(chunk);
+        }
+        wire.extend_from_slice(b"BDAT 0 LAST\r\nNOOP\r\n");
+        let mut driver = Driver::new(TlsOffer::Off);
+        driver.count = None;
+        driver.give(b"EHLO c.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@b.example>\r\n");
+        let before = replies(&driver.transcript.said);
+        let mut from = 0;
+        for cut in cuts.iter().map(|cut| cut % wire.len()).chain([wire.len()]) {
+            driver.give(&wire[from..from.max(cut)]);
+            from = from.max(cut);
+        }
+        let end = if lines.is_empty() || lines.ends_with("\r\n") { "" } else { "\r\n" };
+        let want = stuff(format!("{lines}{end}").as_bytes()).into_owned();
+        let want = format!("stuffed: {want:?}");
+        let heard: Vec<&String> =
+            driver.transcript.events.iter().filter(|event| event.starts_with("Message")).collect();
+        prop_assert!(matches!(heard[..], [event] if event.contains(&want)), "{:?}", heard);
+        // One for each chunk, the last one's for the message, one for NOOP.
+        prop_assert_eq!(replies(&driver.transcript.said) - before, borders.len() + 1);
+    }
+
+    #[test]
     fn nothing_heard_before_tls_survives_it(
         before in conversation(),
         injected in conversation(),
@@ -210,16 +255,16 @@ proptest! {
         driver.give(&before);
         // Whatever state that led to, come to a known one; skip what cannot be ended.
         driver.give(b"\r\n.\r\n*\r\n");
+        driver.give(&b"NOOP\r\n".repeat(40));
         prop_assume!(!driver.server.is_closed());
         let mut start = b"STARTTLS\r\n".to_vec();
         start.extend_from_slice(&injected);
         driver.server.handle_bytes(driver.now, &start);
-        while let Some(event) = driver.server.poll_event(driver.now) {
-            if event == Event::StartTls {
-                break;
-            }
+        let mut begins = false;
+        while let Some(event) = driver.server.poll_event(driver.now).filter(|_| !begins) {
+            begins = event == Event::StartTls;
         }
-        prop_assume!(!driver.server.is_closed());
+        prop_assume!(begins);
         driver.server.handle_bytes(driver.now, &injected);
         let _ = driver.server.take_output();
         driver.server.handle_tls(driver.now);
@@ -252,6 +297,25 @@ proptest! {
         for chunk in octets.chunks(size) {
             driver.give(chunk);
         }
+    }
+}
+
+#[test]
+fn a_refused_message_is_read_to_its_end_but_not_for_ever() {
+    for start in [&b"BDAT 18446744073709551615\r\n"[..], b"DATA\r\n"] {
+        let mut driver = Driver::new(TlsOffer::Off);
+        driver.count = None;
+        driver.give(b"EHLO c.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@b.example>\r\n");
+        driver.give(start);
+        let (line, mut given) = (b"0123456789012345678901234567890\r\n".repeat(100), 0);
+        while !driver.server.is_closed() {
+            driver.give(&line);
+            given += line.len();
+            assert!(given < 2 << 20);
+        }
+        assert!(given > 1 << 20, "{given}");
+        let said = String::from_utf8(driver.transcript.said).unwrap();
+        assert!(said.lines().last().unwrap().starts_with("552 5.3.4 "), "{said}");
     }
 }
 

@@ -86,6 +86,7 @@ fn settings(words: &[&str]) -> Settings {
             "recipients" => settings.limits.recipients = number as usize,
             "errors" => settings.limits.errors = number as u32,
             "idle" => settings.limits.idle_commands = number as u32,
+            "fruitless" => settings.limits.fruitless = number as u32,
             "greeting_pause" => settings.timeouts.greeting_pause = Duration::from_secs(number),
             "auth_pause" => settings.timeouts.auth_failure_pause = Duration::from_secs(number),
             other => panic!("SET: {other}"),

@@ -18,38 +18,41 @@
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "all is a test")]
 
 mod config;
+mod dsn;
 mod end_of_data;
 mod header_block;
-mod journal;
 mod ledger_ops;
 mod mailbox;
 mod received_line;
 mod smtp_client;
 mod smtp_server;
+mod spool_record;
 mod steer;
 
 pub use config::config;
+pub use dsn::dsn;
 pub use end_of_data::end_of_data;
 pub use header_block::header_block;
-pub use journal::journal;
 pub use ledger_ops::ledger_ops;
 pub use mailbox::mailbox;
 pub use received_line::received_line;
 pub use smtp_client::smtp_client;
 pub use smtp_server::smtp_server;
+pub use spool_record::spool_record;
 
 /// A property: any bytes, or a panic.
 pub type Property = fn(&[u8]);
 
 /// Every property by the name of its fuzz target and of its directory in `fuzz/corpus`.
-pub const ALL: [(&str, Property); 9] = [
+pub const ALL: [(&str, Property); 10] = [
     ("config", config),
+    ("dsn", dsn),
     ("end_of_data", end_of_data),
     ("header_block", header_block),
-    ("journal", journal),
     ("ledger_ops", ledger_ops),
     ("mailbox", mailbox),
     ("received_line", received_line),
     ("smtp_client", smtp_client),
     ("smtp_server", smtp_server),
+    ("spool_record", spool_record),
 ];

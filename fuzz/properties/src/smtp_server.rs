@@ -17,8 +17,8 @@ const MOST_OUTPUT: usize = (16 << 10) + 4096;
 
 /// A client's octets; the first three bytes are the cuts and which answers are no.
 ///
-/// The transcript is the same, however the octets are cut. A naive line reader counts: each command
-/// gets one reply, a message one at its end. Questions come in the order of RFC 5321 section 4.1.4,
+/// The transcript is the same, however the octets are cut. A naive reader of lines and chunks counts:
+/// each command gets one reply, BDAT behind its octets, a message one at its end. Questions come in the order of RFC 5321 section 4.1.4,
 /// AUTH inside TLS alone, a message once and whole. Output is bounded and well-formed. Nothing heard
 /// before TLS survives it: octets behind `0xFF` are sent behind STARTTLS but before the handshake,
 /// those behind a second one after it, and the server is then as new.
@@ -134,10 +134,13 @@ impl Driver {
                 assert!(known.hello && !known.transaction, "MAIL out of order");
                 assert!(size.is_none_or(|size| size <= MESSAGE_SIZE));
             }
-            Event::Rcpt(_) => assert!(known.transaction && known.recipients < RECIPIENTS),
-            Event::Data => assert!(known.recipients > 0, "DATA without a recipient"),
+            Event::Rcpt(_) => {
+                assert!(known.transaction && !known.data && known.recipients < RECIPIENTS);
+            }
+            Event::Data => assert!(known.recipients > 0 && !known.data, "DATA out of order"),
             Event::Message(data) => {
-                assert!(known.data && data.size <= MESSAGE_SIZE, "a message out of order");
+                // A last line that came in a chunk without CR LF has one now.
+                assert!(known.data && data.size <= MESSAGE_SIZE + 2, "a message out of order");
                 assert!(Message::new([SharedBytes::new(data.stuffed.clone())]).is_ok());
                 assert!(!data.stuffed.contains(&0));
             }
@@ -203,7 +206,8 @@ fn play(tls: TlsOffer, answers: Answers, parts: &[&[u8]]) -> Transcript {
     driver.transcript
 }
 
-/// A line at a time, beside a reader that knows CR LF, 354 and the final dot, and nothing else.
+/// A line or a chunk at a time, beside a reader that knows CR LF, 334, 354, the final dot and the
+/// number behind BDAT, and nothing else.
 fn one_reply_a_command(octets: &[u8], answers: Answers) {
     let mut driver = Driver::new(TlsOffer::Implicit, answers);
     assert_eq!(driver.replies(), 1, "one greeting");
@@ -216,8 +220,12 @@ fn one_reply_a_command(octets: &[u8], answers: Answers) {
             return;
         }
         let before = driver.replies();
+        let octets = match driver.last_code() {
+            b"334" | b"354" => 0,
+            _ => announced(line).map_or(0, |octets| octets.min(1 << 20)),
+        };
         let want = match &mut message {
-            None => 1,
+            None => usize::from(octets == 0),
             Some(read) => {
                 read.extend_from_slice(line);
                 usize::from(read == b".\r\n" || read.ends_with(b"\r\n.\r\n"))
@@ -231,11 +239,37 @@ fn one_reply_a_command(octets: &[u8], answers: Answers) {
             "{said} replies to {}, {want} were due",
             line.escape_ascii()
         );
+        if octets > 0 && !driver.server.is_closed() {
+            let Some((chunk, more)) = rest.split_at_checked(octets) else {
+                driver.give(rest);
+                let said = driver.replies() - before;
+                assert!(said == 0 || driver.server.is_closed(), "{said} replies inside a chunk");
+                return;
+            };
+            rest = more;
+            driver.give(chunk);
+            let closing = usize::from(driver.server.is_closed());
+            let said = driver.replies() - before;
+            assert!((1..=1 + closing).contains(&said), "{said} replies to a chunk");
+            continue;
+        }
         message = match message {
             Some(read) if want == 0 => Some(read),
             _ => (driver.last_code() == b"354").then(Vec::new),
         };
     }
+}
+
+/// How many octets a BDAT command says will follow.
+fn announced(line: &[u8]) -> Option<usize> {
+    let line = std::str::from_utf8(line.strip_suffix(b"\r\n")?).ok()?;
+    if line.len() > 510 || line.contains(['\r', '\n', '\0']) || line.starts_with(' ') {
+        return None;
+    }
+    let mut words = line.split(' ').filter(|word| !word.is_empty());
+    let is_bdat = words.next()?.eq_ignore_ascii_case("BDAT");
+    let digits = words.next().filter(|word| is_bdat && word.bytes().all(|b| b.is_ascii_digit()))?;
+    Some(digits.parse().unwrap_or(usize::MAX))
 }
 
 fn nothing_survives_tls(octets: &[u8], answers: Answers, seed: u8) {

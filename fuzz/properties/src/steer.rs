@@ -14,6 +14,13 @@ impl<'a> Steer<'a> {
         *first
     }
 
+    /// Up to so many of the next bytes.
+    pub(crate) fn take(&mut self, count: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(count.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

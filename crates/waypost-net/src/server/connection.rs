@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep_until, timeout};
@@ -48,8 +49,8 @@ impl<H: Handler> Connection<H> {
     pub(super) async fn run(mut self, mut stream: TcpStream) {
         let mut server = None;
         if !matches!(self.configuration.tls(), Tls::Implicit(_)) {
-            let mut clear = self.new_server();
-            match self.converse(&mut stream, &mut clear).await {
+            let clear = server.insert(self.new_server());
+            match self.converse(&mut stream, clear).await {
                 End::StartTls => {}
                 // Nothing more will come: closing is enough.
                 End::Closed(CloseCause::Quit | CloseCause::Disconnected)
@@ -59,18 +60,18 @@ impl<H: Handler> Connection<H> {
                 }
                 End::Closed(_) => return self.goodbye(&mut stream).await,
             }
-            server = Some(clear);
         }
         // In a box, so that a session in clear text does not carry the room for TLS.
         Box::pin(self.run_inside_tls(stream, server)).await;
     }
 
-    fn new_server(&self) -> Server {
-        Server::new(Arc::clone(self.configuration.settings()), self.clock.now())
+    /// In a box, since it goes from one future to the next.
+    fn new_server(&self) -> Box<Server> {
+        Box::new(Server::new(Arc::clone(self.configuration.settings()), self.clock.now()))
     }
 
     /// Goes on with the server of the clear part, or a new one where TLS is implicit.
-    async fn run_inside_tls(mut self, stream: TcpStream, clear: Option<Server>) {
+    async fn run_inside_tls(mut self, stream: TcpStream, clear: Option<Box<Server>>) {
         let patience = self.configuration.settings().timeouts.handshake;
         let handshake = timeout(patience, self.handshake(stream)).await;
         match (self.handshaken(handshake).await, clear) {
@@ -136,7 +137,7 @@ impl<H: Handler> Connection<H> {
     /// Moves octets and events until the connection, or its clear part, ends.
     async fn converse<S>(&mut self, stream: &mut S, server: &mut Server) -> End
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send,
+        S: Early + AsyncRead + AsyncWrite + Unpin + Send,
     {
         let mut stopping = false;
         loop {
@@ -232,18 +233,12 @@ impl<H: Handler> Connection<H> {
         let _ = timeout(FAREWELL, farewell).await;
     }
 
-    async fn connect<S>(&mut self, stream: &mut S, server: &mut Server)
-    where
-        S: AsyncRead + Unpin + Send,
-    {
+    async fn connect<S: Early>(&mut self, stream: &mut S, server: &mut Server) {
         let answer = self.handler.connected(&self.session, self.peer).await;
         // Who has already said something has not waited for the greeting.
-        let clock = self.clock;
-        poll_fn(|cx| {
-            let _ = poll_chunk(stream, cx, server, &clock);
-            Poll::Ready(())
-        })
-        .await;
+        if stream.has_spoken() {
+            server.handle_bytes(self.clock.now(), b"?");
+        }
         match answer {
             Ok(()) => server.accept(self.clock.now()),
             Err(reply) => server.answer(self.clock.now(), reply),
@@ -260,7 +255,9 @@ impl<H: Handler> Connection<H> {
                 }
                 answer
             }
-            Event::Auth(credentials) => match handler.auth(session, credentials).await {
+            // What an application does here is large and not done often: in boxes of their own, it
+            // takes no room in a connection that waits.
+            Event::Auth(credentials) => match Box::pin(handler.auth(session, credentials)).await {
                 Ok(user) => {
                     session.auth = Some(user.clone());
                     return server.accept_auth(self.clock.now(), user);
@@ -276,7 +273,7 @@ impl<H: Handler> Connection<H> {
                 handler.data(session).await
             }
             Event::Message(data) => {
-                let reply = handler.message(session, data).await;
+                let reply = Box::pin(handler.message(session, data)).await;
                 return server.answer(self.clock.now(), reply);
             }
             Event::Reset(cause) => return handler.reset(session, cause).await,
@@ -287,6 +284,27 @@ impl<H: Handler> Connection<H> {
             Ok(()) => server.accept(self.clock.now()),
             Err(reply) => server.answer(self.clock.now(), reply),
         }
+    }
+}
+
+/// A stream that can tell whether the client has said something before it was greeted.
+trait Early {
+    fn has_spoken(&mut self) -> bool;
+}
+
+impl Early for TcpStream {
+    /// Asks the system: the runtime knows only of octets that came after it began to watch.
+    fn has_spoken(&mut self) -> bool {
+        let mut octet = [MaybeUninit::uninit()];
+        matches!(SockRef::from(&*self).peek(&mut octet), Ok(1..))
+    }
+}
+
+impl Early for TlsStream<TcpStream> {
+    /// What came with the end of the handshake; records that are still in the socket may be its own.
+    fn has_spoken(&mut self) -> bool {
+        let (_, tls) = self.get_mut();
+        tls.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() > 0)
     }
 }
 
@@ -317,4 +335,109 @@ fn poll_read<S: AsyncRead + Unpin>(
     ready!(Pin::new(stream).poll_read(cx, &mut chunk))?;
     take(chunk.filled());
     Poll::Ready(Ok(chunk.filled().len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::{AsyncReadExt, DuplexStream};
+    use waypost_smtp::end_of_data::Data;
+    use waypost_smtp::server::Settings;
+    use waypost_types::{ListenerRole, Reply};
+
+    use super::*;
+
+    struct Yes;
+
+    impl Handler for Yes {
+        async fn message(&mut self, _session: &Session, _data: Data) -> Reply {
+            Reply::new(250, (2, 0, 0), "Taken")
+        }
+    }
+
+    /// Counts writes.
+    struct Counting(DuplexStream, Arc<AtomicUsize>);
+
+    impl Early for Counting {
+        fn has_spoken(&mut self) -> bool {
+            false
+        }
+    }
+
+    impl AsyncRead for Counting {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Counting {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            octets: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Pin::new(&mut self.0).poll_write(cx, octets)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    #[tokio::test]
+    async fn replies_to_pipelined_commands_go_out_in_one_write() {
+        let settings = Settings::new("mx.solarmora.com".parse().unwrap());
+        let local = "127.0.0.1:25".parse().unwrap();
+        let (_stopper, stop) = crate::server::stop_signal();
+        let mut connection = Connection {
+            peer: Peer { client: local, local },
+            configuration: Arc::new(Configuration::new(settings, Tls::Off, ListenerRole::Mx)),
+            handler: Yes,
+            clock: Clock::start(),
+            stop,
+            session: Session {
+                client_ip: local.ip(),
+                role: ListenerRole::Mx,
+                helo: None,
+                auth: None,
+                tls: TlsState::Clear,
+            },
+            allowed: 0,
+        };
+        let writes = Arc::new(AtomicUsize::new(0));
+        let (mut client, stream) = tokio::io::duplex(1 << 16);
+        let mut stream = Counting(stream, Arc::clone(&writes));
+        let mut server = connection.new_server();
+        let serve = connection.converse(&mut stream, &mut server);
+        let talk = async {
+            let mut said = [0; 4096];
+            for (group, replies) in [
+                ("", 1),
+                ("EHLO client.example\r\n", 1),
+                ("MAIL FROM:<a@b.example>\r\nRCPT TO:<c@b.example>\r\nDATA\r\n", 3),
+                (
+                    "x\r\n.\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@b.example>\r\nBDAT 1\r\nyBDAT 0 LAST\r\nNOOP\r\nQUIT\r\n",
+                    7,
+                ),
+            ] {
+                client.write_all(group.as_bytes()).await.unwrap();
+                let count = client.read(&mut said).await.unwrap();
+                let said = str::from_utf8(&said[..count]).unwrap();
+                let whole = said.lines().filter(|line| line.as_bytes()[3] == b' ').count();
+                assert_eq!(whole, replies, "{said}");
+                assert_eq!(writes.swap(0, Ordering::Relaxed), 1, "{group}");
+            }
+        };
+        let (_, ()) = tokio::join!(serve, talk);
+    }
 }

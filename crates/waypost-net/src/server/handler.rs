@@ -114,7 +114,7 @@ pub trait Handler: Send {
         ready(Ok(()))
     }
 
-    /// DATA, with at least one recipient accepted. Refused: the transaction is over.
+    /// DATA or the first BDAT, with at least one recipient accepted. Refused: the transaction is over.
     fn data(&mut self, session: &Session) -> impl Future<Output = Result<(), Reply>> + Send {
         let _ = session;
         ready(Ok(()))

@@ -20,8 +20,8 @@ pub fn stop_signal() -> (Stopper, StopSignal) {
 }
 
 impl Stopper {
-    /// Listeners stop accepting, idle connections get `421 4.3.2`, transactions in progress may
-    /// finish for as long as `grace`.
+    /// Listeners stop accepting, connections get `421 4.3.2`; messages that are being received may
+    /// finish for as long as `grace`, and are answered.
     pub fn stop(&self, grace: Duration) {
         self.0.send_replace(Some(grace));
     }

@@ -3,7 +3,8 @@
 //! **In:** a line without its CR LF, in which no CR, LF or NUL is left. **Out:** a command whose
 //! addresses and parameters are typed. **Bounds:** linear in the line, whose limit depends on the
 //! verb (512, 4,096 or 12,288 octets). **Errors:** a [`Reply`] with the cure. **Source:** RFC 5321
-//! section 4.1, RFC 1870 (SIZE), 3461 (DSN), 4954 (AUTH), 6152 (8BITMIME), 6531 (SMTPUTF8).
+//! section 4.1, RFC 1870 (SIZE), 3030 (BDAT), 3461 (DSN), 4954 (AUTH), 6152 (8BITMIME), 6531
+//! (SMTPUTF8).
 //!
 //! The parser is our own, because a command here is refused rather than repaired: a control
 //! character inside an address, a contradicting `NOTIFY`, a parameter given twice, `ENVID` that is
@@ -43,12 +44,23 @@ pub(super) enum Script {
     NeedsSmtpUtf8,
 }
 
+/// What stands behind the length in BDAT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChunkMarker {
+    /// Nothing: more chunks follow.
+    More,
+    Last,
+    /// Something else. How many octets follow is known all the same.
+    Unknown,
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Command<'a> {
     Hello { kind: HelloKind, name: &'a str },
     Mail { sender: ReversePath, script: Script, arguments: MailArguments },
     Rcpt { path: ForwardPath, script: Script, arguments: RcptArguments },
     Data,
+    Bdat { octets: u64, marker: ChunkMarker },
     Rset,
     Noop,
     Vrfy,
@@ -81,6 +93,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Command<'_>, Reply> {
         "RCPT" => rcpt(rest),
         "AUTH" => auth(rest),
         "DATA" => bare("DATA", rest, Command::Data),
+        "BDAT" => bdat(rest),
         "RSET" => bare("RSET", rest, Command::Rset),
         "QUIT" => bare("QUIT", rest, Command::Quit),
         "STARTTLS" => bare("STARTTLS", rest, Command::StartTls),
@@ -88,7 +101,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Command<'_>, Reply> {
         "HELP" => Ok(Command::Help),
         "VRFY" if rest.is_empty() => Err(arguments("Write VRFY and an address")),
         "VRFY" => Ok(Command::Vrfy),
-        "EXPN" | "TURN" | "ETRN" | "SEND" | "SOML" | "SAML" | "BDAT" | "XCLIENT" | "XFORWARD" => {
+        "EXPN" | "TURN" | "ETRN" | "SEND" | "SOML" | "SAML" | "XCLIENT" | "XFORWARD" => {
             Err(Reply::new(502, (5, 5, 1), &format!("{verb} is not offered here; see EHLO")))
         }
         _ => Err(Reply::new(500, (5, 5, 2), "Unknown command; HELP names the known ones")),
@@ -207,6 +220,21 @@ fn mailbox(path: &str) -> Result<Mailbox, String> {
     address.parse::<Mailbox>().map_err(|error| error.to_string())
 }
 
+/// A length that no 64 bits hold is the largest one, so that what follows it is no command either.
+fn bdat(rest: &str) -> Result<Command<'_>, Reply> {
+    let mut words = rest.split(' ').filter(|word| !word.is_empty());
+    let digits = words.next().unwrap_or_default();
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(arguments("Write BDAT, a number of octets, and LAST for the last ones"));
+    }
+    let marker = match (words.next(), words.next()) {
+        (None, _) => ChunkMarker::More,
+        (Some(word), None) if word.eq_ignore_ascii_case("LAST") => ChunkMarker::Last,
+        _ => ChunkMarker::Unknown,
+    };
+    Ok(Command::Bdat { octets: digits.parse().unwrap_or(u64::MAX), marker })
+}
+
 fn auth(rest: &str) -> Result<Command<'_>, Reply> {
     let mut words = rest.split(' ').filter(|word| !word.is_empty());
     match (words.next(), words.next(), words.next()) {
@@ -300,7 +328,17 @@ mod tests {
             ("AUTH", "501 5.5.4"),
             ("AUTH PLAIN a b", "501 5.5.4"),
             ("EXPN list", "502 5.5.1"),
-            ("BDAT -1", "502 5.5.1"),
+            ("BDAT -1", "501 5.5.4"),
+            ("BDAT", "501 5.5.4"),
+            ("BDAT LAST", "501 5.5.4"),
+            ("BDAT 0x10", "501 5.5.4"),
+            ("BDAT +5", "501 5.5.4"),
+            ("BDAT 0", "Bdat { octets: 0, marker: More }"),
+            ("bdat  86 last", "Bdat { octets: 86, marker: Last }"),
+            ("BDAT 007 LAST", "Bdat { octets: 7, marker: Last }"),
+            ("BDAT 5 FIRST", "Bdat { octets: 5, marker: Unknown }"),
+            ("BDAT 5 LAST LAST", "Bdat { octets: 5, marker: Unknown }"),
+            ("BDAT 18446744073709551616", "Bdat { octets: 18446744073709551615, marker: More }"),
             ("", "500 5.5.2"),
             (" NOOP", "500 5.5.2"),
             ("GET / HTTP/1.1", "500 5.5.2"),

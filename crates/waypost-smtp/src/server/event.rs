@@ -32,7 +32,7 @@ pub enum Event {
     },
     /// RCPT, below the limit of recipients. Accepted: it counts.
     Rcpt(Recipient),
-    /// DATA, with at least one recipient accepted. Refused: the transaction is over.
+    /// DATA or the first BDAT, with at least one recipient accepted. Refused: the transaction is over.
     Data,
     /// A whole message, handed over once. The answer ends the transaction either way; a positive one
     /// takes responsibility.
@@ -81,7 +81,7 @@ pub enum CloseCause {
     TimedOut,
     /// The client talked before the greeting.
     EarlyTalker,
-    /// Too many errors or idle commands.
+    /// Too many errors or commands without effect, or too many octets of refused messages.
     TooManyErrors,
     /// The application refused the connection, or gave 421.
     Refused,

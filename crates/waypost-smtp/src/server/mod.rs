@@ -13,8 +13,8 @@
 //! of it a 421.
 //!
 //! **Source:** RFC 5321, with PIPELINING (2920), SIZE (1870), 8BITMIME (6152),
-//! ENHANCEDSTATUSCODES (2034), SMTPUTF8 (6531), DSN (3461), STARTTLS (3207), AUTH (4954); D6, D14,
-//! D15.
+//! ENHANCEDSTATUSCODES (2034), SMTPUTF8 (6531), DSN (3461), CHUNKING (3030), STARTTLS (3207), AUTH
+//! (4954); D6, D14, D15.
 //!
 //! The order of calls, for one connection:
 //!
@@ -25,10 +25,11 @@
 //!    the server; again.
 //!
 //! What can never happen here: AUTH outside TLS, even with an initial response; anything heard before
-//! a TLS handshake having an effect behind it; a message ended by anything but CR LF `.` CR LF, or
-//! handed over in part or twice; a command that gets no reply, or two.
+//! a TLS handshake having an effect behind it; a message ended by anything but CR LF `.` CR LF (in
+//! chunks: by anything but the length of the last one), or handed over in part or twice; a command that gets no reply, or two.
 //!
-//! **Not here:** I/O, limits across connections, what to accept. CHUNKING is not announced.
+//! **Not here:** I/O, limits across connections, what to accept. BINARYMIME: the content of chunks is lines, as that of
+//! DATA.
 //!
 //! ```
 //! use std::sync::Arc;

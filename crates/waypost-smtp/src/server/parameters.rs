@@ -115,6 +115,9 @@ fn body_type(value: &str) -> Result<Body, Reply> {
     match value.to_ascii_uppercase().as_str() {
         "7BIT" => Ok(Body::SevenBit),
         "8BITMIME" => Ok(Body::EightBitMime),
+        "BINARYMIME" => {
+            Err(arguments("BINARYMIME is not offered here; encode the content, or give 8BITMIME"))
+        }
         _ => Err(arguments("BODY is 7BIT or 8BITMIME")),
     }
 }

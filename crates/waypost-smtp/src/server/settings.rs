@@ -36,13 +36,23 @@ pub struct Limits {
     /// Commands refused for their form or order, and failed AUTHs, since the last accepted message;
     /// beyond: 421.
     pub errors: u32,
-    /// Commands since the last MAIL that began no transaction; beyond: 421.
+    /// Commands since the last accepted MAIL that carry nothing forward (HELO, RSET, NOOP, VRFY,
+    /// HELP, AUTH, BDAT 0); beyond: 421.
     pub idle_commands: u32,
+    /// MAIL, RCPT and messages refused, chunks refused for their order, and transactions given up,
+    /// since the last accepted message; beyond: 421.
+    pub fruitless: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { message_size: 50 << 20, recipients: 1000, errors: 20, idle_commands: 100 }
+        Self {
+            message_size: 50 << 20,
+            recipients: 1000,
+            errors: 20,
+            idle_commands: 100,
+            fruitless: 5000,
+        }
     }
 }
 

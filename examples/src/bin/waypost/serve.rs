@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use waypost_config::{Tested, run_expectations};
 use waypost_server::control::{ReloadAnswer, ReloadRequests};
@@ -43,6 +44,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     let Loaded { policy: Some(policy), base, stamps, .. } = loaded else {
         return Ok(Answer::No);
     };
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| Failure::Input(format!("the system gives no threads: {error}")))?;
@@ -189,6 +191,15 @@ fn checked(config: &Path, loaded: &Loaded, tests: &[Tested]) -> ReloadAnswer {
         (Ok(text), Ok(report)) => ReloadAnswer::Refused { text, report },
         (Err(error), _) => refused(error.to_string()),
         (_, Err(error)) => refused(error.to_string()),
+    }
+}
+
+/// As many open files as the system allows: each connection is one, and the usual soft limit is 1,024.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 

@@ -3,7 +3,7 @@
 use waypost_types::{Mailbox, Reply, ReplyClass, Timestamp, TlsState};
 
 use super::super::{AuthOffer, CloseCause, HelloKind, TlsOffer};
-use super::{Phase, Question, Server, Timer};
+use super::{Phase, Question, Server, Tally, Timer};
 use crate::end_of_data::DataReader;
 #[cfg(doc)]
 use crate::server::Event;
@@ -77,11 +77,12 @@ impl Server {
             }
             Question::Data => {
                 let reader = DataReader::new(self.settings.limits.message_size);
-                self.phase = Phase::Data { reader, mark: 0 };
+                self.phase = Phase::Data { reader };
             }
+            Question::Chunk => return self.chunk_begins(now),
             Question::Message => {
                 self.transaction = None;
-                self.tally.errors = 0;
+                self.tally = Tally::default();
             }
             Question::Auth => {}
         }
@@ -99,8 +100,16 @@ impl Server {
                     return;
                 }
             }
-            Question::Data | Question::Message => self.transaction = None,
-            Question::Hello(_) | Question::Mail(_) | Question::Rcpt => {}
+            Question::Mail(_) | Question::Rcpt => self.tally.fruitless += 1,
+            Question::Data | Question::Message => {
+                self.tally.fruitless += 1;
+                self.transaction = None;
+            }
+            Question::Chunk if reply.code() != 421 => {
+                self.tally.fruitless += 1;
+                return self.chunk_unwanted(now, reply);
+            }
+            Question::Chunk | Question::Hello(_) => {}
         }
         if reply.code() == 421 {
             return self.close(CloseCause::Refused, Some(&reply));
@@ -124,7 +133,7 @@ impl Server {
         if kind == HelloKind::Ehlo {
             let size = self.settings.limits.message_size;
             text += &format!("\nPIPELINING\nSIZE {size}\n8BITMIME\nENHANCEDSTATUSCODES");
-            text += "\nSMTPUTF8\nDSN";
+            text += "\nSMTPUTF8\nDSN\nCHUNKING";
             if self.may_start_tls() {
                 text += "\nSTARTTLS";
             }

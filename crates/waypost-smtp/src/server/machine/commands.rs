@@ -27,11 +27,12 @@ impl Server {
                 let MailArguments { parameters, size } = arguments;
                 let limit = self.settings.limits.message_size;
                 if size.is_some_and(|size| size > limit) {
+                    self.tally.fruitless += 1;
                     return self.say(now, &refusal_of(DataFault::TooBig { limit }));
                 }
                 let script =
                     if parameters.smtputf8 { Script::NeedsSmtpUtf8 } else { Script::Ascii };
-                let transaction = Transaction { script, recipients: 0 };
+                let transaction = Transaction { script, recipients: 0, chunks: None };
                 let event = Event::Mail { sender, parameters, size };
                 self.ask(Question::Mail(transaction), event);
             }
@@ -42,8 +43,12 @@ impl Server {
                 if script == Script::NeedsSmtpUtf8 && transaction.script == Script::Ascii {
                     return self.misuse(now, &needs_smtputf8());
                 }
+                if transaction.chunks.is_some() {
+                    return self.misuse(now, &chunks_began());
+                }
                 let limit = self.settings.limits.recipients;
                 if transaction.recipients >= limit {
+                    self.tally.fruitless += 1;
                     let text = format!(
                         "No more than {limit} recipients at once; send the rest in \
                                         another transaction (RFC 5321 section 4.5.3.1.10)"
@@ -64,8 +69,10 @@ impl Server {
                     let text = "No recipient was accepted; give RCPT before DATA";
                     self.say(now, &Reply::new(554, (5, 5, 1), text));
                 }
+                Some(Transaction { chunks: Some(_), .. }) => self.misuse(now, &chunks_began()),
                 Some(_) => self.ask(Question::Data, Event::Data),
             },
+            Command::Bdat { octets, marker } => self.bdat(now, octets, marker),
             Command::Rset => {
                 self.end_transaction(ResetCause::Rset);
                 self.idle_say(now, &Reply::new(250, (2, 0, 0), "Forgotten"));
@@ -76,7 +83,7 @@ impl Server {
                 self.idle_say(now, &Reply::new(252, (2, 5, 0), text));
             }
             Command::Help => {
-                let text = "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT STARTTLS AUTH";
+                let text = "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT STARTTLS AUTH";
                 self.idle_say(now, &Reply::new(214, (2, 0, 0), text));
             }
             Command::Quit => {
@@ -109,7 +116,7 @@ impl Server {
                 self.end_transaction(ResetCause::StartTls);
                 self.phase = Phase::Handshake;
                 self.say(now, &Reply::new(220, (2, 0, 0), "Begin TLS"));
-                self.events.push_back(Event::StartTls);
+                self.events.push(Event::StartTls);
             }
         }
     }
@@ -159,8 +166,12 @@ impl Server {
     }
 }
 
-fn out_of_order(text: &str) -> Reply {
+pub(super) fn out_of_order(text: &str) -> Reply {
     Reply::new(503, (5, 5, 1), text)
+}
+
+fn chunks_began() -> Reply {
+    out_of_order("The message comes in BDAT; go on with that, or give RSET (RFC 3030 section 2)")
 }
 
 fn needs_smtputf8() -> Reply {

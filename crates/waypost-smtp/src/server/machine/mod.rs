@@ -2,6 +2,7 @@
 
 mod answers;
 mod commands;
+mod receiving;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,6 +13,7 @@ use waypost_types::{Mailbox, Reply, Timestamp, TlsState};
 use super::command::{self, LONGEST_LINE, Script};
 use super::sasl::{Exchange, wipe};
 use super::{CloseCause, Event, HelloKind, OwnRefusal, ResetCause, Settings, TlsOffer};
+use crate::chunked::ChunkedReader;
 use crate::end_of_data::{DataFault, DataReader};
 use crate::line::{LineError, LineReader};
 
@@ -21,8 +23,6 @@ const MOST_OUTPUT: usize = 16 << 10;
 const MOST_PENDING: usize = 64 << 10;
 /// Refusals of our own that are kept until they are asked for.
 const MOST_REFUSALS: usize = 1000;
-/// Octets of a message that earn another `Timeouts::data`.
-const DATA_STEP: u64 = 16 << 10;
 
 /// What the next octets of the client are.
 #[derive(Debug)]
@@ -33,8 +33,16 @@ enum Phase {
     Auth(Exchange),
     Data {
         reader: DataReader,
-        /// Octets read when the deadline was last moved.
-        mark: u64,
+    },
+    /// Those of a chunk (BDAT) of so many octets; the transaction has its reader.
+    Chunk {
+        octets: u64,
+        last: bool,
+    },
+    /// Those of a chunk that is refused, with the reply that comes behind them.
+    Discard {
+        left: u64,
+        reply: Reply,
     },
     /// Those of a TLS handshake, which are not for us.
     Handshake,
@@ -50,6 +58,8 @@ enum Question {
     Mail(Transaction),
     Rcpt,
     Data,
+    /// The first BDAT.
+    Chunk,
     Message,
 }
 
@@ -71,12 +81,17 @@ struct Client {
 struct Transaction {
     script: Script,
     recipients: usize,
+    /// The message so far, once BDAT was said.
+    chunks: Option<Box<ChunkedReader>>,
 }
 
 #[derive(Debug, Default)]
 struct Tally {
     errors: u32,
     idle_commands: u32,
+    fruitless: u32,
+    /// Octets of refused chunks.
+    discarded: u64,
 }
 
 /// Octets that wait behind a question.
@@ -86,10 +101,17 @@ struct Pending {
     used: usize,
 }
 
+/// What is to be told. Nearly always it is one event, and then it needs no memory of its own.
+#[derive(Debug, Default)]
+struct Events {
+    next: Option<Event>,
+    more: VecDeque<Event>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Running {
     On,
-    /// The connection ends when the transaction does.
+    /// The connection ends when no message is on its way.
     Stopping,
 }
 
@@ -98,7 +120,7 @@ pub struct Server {
     settings: Arc<Settings>,
     phase: Phase,
     question: Option<Question>,
-    events: VecDeque<Event>,
+    events: Events,
     client: Client,
     transaction: Option<Transaction>,
     tally: Tally,
@@ -133,7 +155,7 @@ impl Server {
             settings,
             phase: Phase::Greeting,
             question: Some(Question::Connect),
-            events: VecDeque::from([Event::Connect]),
+            events: Events { next: Some(Event::Connect), more: VecDeque::new() },
             client: Client::unheard(tls),
             transaction: None,
             tally: Tally::default(),
@@ -176,8 +198,8 @@ impl Server {
     #[must_use]
     pub fn message_octets(&self) -> Option<u64> {
         match &self.phase {
-            Phase::Data { reader, .. } => Some(reader.octets_kept()),
-            _ => None,
+            Phase::Data { reader } => Some(reader.octets_kept()),
+            _ => self.transaction.as_ref()?.chunks.as_ref().map(|reader| reader.octets_kept()),
         }
     }
 
@@ -203,7 +225,7 @@ impl Server {
         if self.events.is_empty() {
             self.resume(now);
         }
-        self.events.pop_front()
+        self.events.pop()
     }
 
     /// Octets for the client: the replies to all commands that were looked at, for one write.
@@ -231,12 +253,16 @@ impl Server {
             _ if bytes.is_empty() => return,
             Phase::Closed | Phase::Handshake => return,
             Phase::Greeting => {
-                self.events.clear();
+                self.events = Events::default();
                 let text = "Wait for the greeting before you talk (RFC 5321 section 4.3.1)";
                 self.close(CloseCause::EarlyTalker, Some(&Reply::new(554, (5, 5, 1), text)));
                 return;
             }
-            Phase::Command | Phase::Auth(_) | Phase::Data { .. } => {}
+            Phase::Command
+            | Phase::Auth(_)
+            | Phase::Data { .. }
+            | Phase::Chunk { .. }
+            | Phase::Discard { .. } => {}
         }
         if self.pending.len() > 0 {
             self.pending.push(bytes);
@@ -252,7 +278,10 @@ impl Server {
     /// Lets go of the message that is being received, for want of room: it is read to its end and
     /// answered with `452 4.3.1`. Without one it does nothing.
     pub fn discard_message(&mut self) {
-        if let Phase::Data { reader, .. } = &mut self.phase {
+        if let Phase::Data { reader } = &mut self.phase {
+            reader.discard();
+        } else if let Some(reader) = self.transaction.as_mut().and_then(|open| open.chunks.as_mut())
+        {
             reader.discard();
         }
     }
@@ -306,8 +335,8 @@ impl Server {
         self.rearm(now);
     }
 
-    /// The server is going down: an idle connection gets `421 4.3.2` now, one in a transaction when
-    /// that is over.
+    /// The server is going down: the connection gets `421 4.3.2` now, or when the message that is
+    /// being received has its reply. Between MAIL and DATA none is.
     pub fn handle_shutdown(&mut self) {
         self.running = Running::Stopping;
         self.stop_if_idle();
@@ -348,31 +377,9 @@ impl Server {
                     taken
                 }
                 Phase::Data { .. } => self.data(now, rest),
+                Phase::Chunk { .. } => self.chunk(now, rest),
+                Phase::Discard { .. } => self.discarded(now, rest),
             };
-        }
-        used
-    }
-
-    fn data(&mut self, now: Timestamp, rest: &[u8]) -> usize {
-        let Phase::Data { reader, mark } = &mut self.phase else { return 0 };
-        let used = reader.read(rest);
-        if !reader.is_complete() {
-            if reader.octets_read() - *mark >= DATA_STEP {
-                *mark = reader.octets_read();
-                self.rearm(now);
-            }
-            return used;
-        }
-        if let Phase::Data { reader, .. } = std::mem::replace(&mut self.phase, Phase::Command) {
-            match reader.finish() {
-                Ok(data) => self.ask(Question::Message, Event::Message(data)),
-                Err(fault) => {
-                    let refusal = refusal_of(fault);
-                    self.end_transaction(ResetCause::Message(fault));
-                    self.pass_on(now, &refusal);
-                    self.stop_if_idle();
-                }
-            }
         }
         used
     }
@@ -407,7 +414,7 @@ impl Server {
                 wipe(&mut line);
             }
         }
-        self.stop_if_idle();
+        self.after_reply();
     }
 
     /// What was refused without asking since the last call: commands out of form or order, or
@@ -422,15 +429,20 @@ impl Server {
 
     fn ask(&mut self, question: Question, event: Event) {
         self.question = Some(question);
-        self.events.push_back(event);
+        self.events.push(event);
     }
 
     /// Sends a reply of our own; the client's time begins anew.
     fn say(&mut self, now: Timestamp, reply: &Reply) {
+        self.note(reply);
+        self.pass_on(now, reply);
+    }
+
+    /// Remembers a reply of our own that refuses something.
+    fn note(&mut self, reply: &Reply) {
         if !reply.is_positive() && reply.code() >= 400 && self.refusals.len() < MOST_REFUSALS {
             self.refusals.push(OwnRefusal { code: reply.code(), enhanced: reply.enhanced() });
         }
-        self.pass_on(now, reply);
     }
 
     /// Sends a reply that the application gave; the client's time begins anew.
@@ -447,13 +459,11 @@ impl Server {
         }
     }
 
-    /// Counts a command that begins no transaction; `false` if it was one too many.
+    /// Counts a command that carries nothing forward; `false` if it was one too many.
     fn idle(&mut self) -> bool {
-        if self.transaction.is_none() {
-            self.tally.idle_commands += 1;
-        }
+        self.tally.idle_commands += 1;
         let (count, limit) = (self.tally.idle_commands, self.settings.limits.idle_commands);
-        !self.close_if_too_many(count, limit, "commands without a transaction")
+        !self.close_if_too_many(count, limit, "commands without a message")
     }
 
     fn idle_say(&mut self, now: Timestamp, reply: &Reply) {
@@ -474,25 +484,37 @@ impl Server {
     fn rearm(&mut self, now: Timestamp) {
         let timeouts = &self.settings.timeouts;
         self.timer = Timer::Client(match self.phase {
-            Phase::Data { .. } => now + timeouts.data,
+            Phase::Data { .. } | Phase::Chunk { .. } | Phase::Discard { .. } => now + timeouts.data,
             Phase::Handshake => now + timeouts.handshake,
             _ => now + timeouts.command,
         });
     }
 
-    /// What may follow any reply to an answered question.
+    /// What may follow any command and any answer.
     fn after_reply(&mut self) {
-        let (count, limit) = (self.tally.errors, self.settings.limits.errors);
-        if !self.is_closed() && !matches!(self.timer, Timer::Held(..)) {
-            self.close_if_too_many(count, limit, "errors");
+        let (tally, limits) = (&self.tally, &self.settings.limits);
+        let counts = [
+            (tally.errors, limits.errors, "errors"),
+            (tally.fruitless, limits.fruitless, "commands without a message"),
+        ];
+        if self.question.is_none() && !matches!(self.timer, Timer::Held(..)) {
+            for (count, limit, what) in counts {
+                if !self.is_closed() {
+                    self.close_if_too_many(count, limit, what);
+                }
+            }
         }
         self.stop_if_idle();
     }
 
+    /// Once the server goes down, only a message that is on its way keeps a connection open.
     fn stop_if_idle(&mut self) {
         let held = matches!(self.timer, Timer::Held(..)) && !matches!(self.phase, Phase::Greeting);
-        let asking = self.question.is_some() || held;
-        let busy = self.transaction.is_some() || asking || self.is_closed();
+        let receiving = match self.phase {
+            Phase::Data { .. } | Phase::Chunk { .. } => true,
+            _ => self.transaction.as_ref().is_some_and(|open| open.chunks.is_some()),
+        };
+        let busy = receiving || held || self.question.is_some() || self.is_closed();
         if self.running == Running::On || (busy && !matches!(self.phase, Phase::Handshake)) {
             return;
         }
@@ -504,7 +526,8 @@ impl Server {
 
     fn end_transaction(&mut self, cause: ResetCause) {
         if self.transaction.take().is_some() {
-            self.events.push_back(Event::Reset(cause));
+            self.tally.fruitless += 1;
+            self.events.push(Event::Reset(cause));
         }
     }
 
@@ -520,7 +543,7 @@ impl Server {
         self.transaction = None;
         self.pending = Pending::default();
         self.lines.clear();
-        self.events.push_back(Event::Closed(cause));
+        self.events.push(Event::Closed(cause));
     }
 }
 
@@ -532,6 +555,7 @@ impl fmt::Debug for Server {
             Phase::Command => "command",
             Phase::Auth(_) => "auth",
             Phase::Data { .. } => "data",
+            Phase::Chunk { .. } | Phase::Discard { .. } => "chunk",
             Phase::Handshake => "handshake",
             Phase::Closed => "closed",
         };
@@ -547,6 +571,28 @@ impl Client {
     /// A client that has said nothing yet.
     fn unheard(tls: TlsState) -> Self {
         Self { tls, hello: None, user: None }
+    }
+}
+
+impl Events {
+    fn push(&mut self, event: Event) {
+        match self.next {
+            None => self.next = Some(event),
+            Some(_) => self.more.push_back(event),
+        }
+    }
+
+    fn pop(&mut self) -> Option<Event> {
+        let next = self.next.take()?;
+        self.next = self.more.pop_front();
+        if self.next.is_none() {
+            self.more = VecDeque::new();
+        }
+        Some(next)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.next.is_none()
     }
 }
 

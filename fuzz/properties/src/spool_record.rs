@@ -1,4 +1,4 @@
-//! Events as they stand in the store.
+//! Events as they stand in the spool.
 
 use waypost_queue::{decode, encode, frame_header, unframe};
 
@@ -8,7 +8,7 @@ use crate::steer::Steer;
 ///
 /// Nothing panics; what decodes is encoded to something that decodes to the same; a value with one
 /// bit turned never passes for another (its checksum says so).
-pub fn journal(bytes: &[u8]) {
+pub fn spool_record(bytes: &[u8]) {
     let mut steer = Steer::new(bytes);
     let framed = steer.byte() % 2 == 1;
     let rest = steer.rest();

@@ -1,4 +1,0 @@
-//! `journal` of the properties, for any bytes.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| waypost_fuzz_properties::journal(bytes));

@@ -1,0 +1,4 @@
+//! `spool_record` of the properties, for any bytes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| waypost_fuzz_properties::spool_record(bytes));
