@@ -1,15 +1,15 @@
 //! A mail queue as a value: what is owed to each recipient, when, and what its sender is told.
 //!
 //! **In:** accepted messages ([`Entry`]), the outcome of each attempt, commands of administrators, and
-//! the time. **Out:** [`Work`] to be done now, [`Event`]s to be written down, [`Notice`]s that become
-//! bounces. The trait [`Store`] says what must outlive the process; [`Recovery`] folds what it kept
-//! into a queue again.
+//! the time. **Out:** [`Work`] to be done now, whether intake is to slow down, [`Event`]s to be
+//! written down, [`Notice`]s that become bounces. The trait [`Store`] says what must outlive the
+//! process; [`Recovery`] folds what it kept into a queue again.
 //!
 //! **Units:** time is [`Timestamp`] or [`std::time::Duration`], sizes are octets. **Bounds:** memory by
 //! [`Limits`]; accepting, taking and finishing cost the logarithm of the number of messages. **Errors:**
 //! [`QueueError`], [`StoreError`], [`DecodeError`]. **Source:** requirements O1, O2, A10, C6; RFC 5321
-//! section 4.5.4 (queuing), RFC 3461 (DSN parameters), RFC 3462 and 3464 (reports), RFC 3463 (status
-//! codes).
+//! section 4.5.4 (queuing), RFC 3461 (DSN parameters), RFC 3462, 3464 and 6533 (reports), RFC 3463
+//! (status codes).
 //!
 //! **Not here:** no clock, thread, disk or network; where hosts are and which one is tried; the route
 //! of a bounce (the caller names it).
@@ -84,7 +84,9 @@ mod recovery;
 mod report;
 #[cfg(test)]
 mod rest_tests;
+mod results;
 mod schedule;
+mod sites;
 mod status;
 mod store;
 mod tally;

@@ -2,18 +2,20 @@
 
 mod pages;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use waypost_types::{EnhancedCode, Failure, FailureScope, Outcome, QueueId, Reply, Timestamp};
+use waypost_types::{Outcome, QueueId, Timestamp};
 
 use crate::lanes::{Bounds, Lanes, Ready};
 use crate::message::{End, Group, Message, Phase, Progress};
 use crate::notice::Told;
 #[cfg(test)]
 use crate::packed::Kept;
+use crate::results::{complete, verdict};
+use crate::sites::{Sites, shared, shared_failure};
 use crate::window::Verdict;
 use crate::work::{Finished, Resting, Work};
 use crate::{Attempt, Backlog, Body, Ended, Entry, Event, Hold, Schedule, Site, Status};
@@ -84,9 +86,6 @@ pub enum QueueError {
     TooManyOctets(u64),
 }
 
-/// Sites that somebody has, each with its last failure.
-type Sites = HashMap<Arc<Site>, Option<Arc<Failure>>>;
-
 /// What is owed to whom, and when.
 ///
 /// The circle is: [`Queue::accept`] after the commit, [`Queue::take`] while a worker is free,
@@ -119,7 +118,7 @@ impl Queue {
             }),
             limits,
             messages: BTreeMap::new(),
-            sites: HashMap::new(),
+            sites: Sites::new(),
             timers: BTreeSet::new(),
             octets: 0,
             octets_in_memory: 0,
@@ -699,77 +698,12 @@ fn octets(body: &Body) -> u64 {
     u64::try_from(body.len()).unwrap_or(u64::MAX)
 }
 
-/// The one value for equal sites; those that nobody has any more are dropped now and then.
-fn shared(sites: &mut Sites, site: &Arc<Site>) -> Arc<Site> {
-    if let Some((shared, _)) = sites.get_key_value(site) {
-        return Arc::clone(shared);
-    }
-    if sites.len() == sites.capacity() {
-        sites.retain(|site, _| Arc::strong_count(site) > 1);
-        // At least half of it is free then, so the next sweep is as far off as this one was dear.
-        sites.reserve(sites.len() + 16);
-    }
-    sites.insert(Arc::clone(site), None);
-    Arc::clone(site)
-}
-
-/// The one value for equal failures that follow one another at a site.
-fn shared_failure(sites: &mut Sites, site: &Site, failure: &Failure) -> Arc<Failure> {
-    let Some(last) = sites.get_mut(site) else { return Arc::new(failure.clone()) };
-    match last {
-        Some(last) if **last == *failure => Arc::clone(last),
-        _ => Arc::clone(last.insert(Arc::new(failure.clone()))),
-    }
-}
-
 /// How a work is written down.
 struct Concluded {
     /// Attempts that were made: one, or none.
     attempts: u32,
     /// When deferred deliveries are due again; `None`: they have failed.
     next: Option<Timestamp>,
-}
-
-/// One outcome for each delivery, in their order.
-fn complete(deliveries: &[u32], mut results: Vec<Ended>) -> Vec<Ended> {
-    let in_order = results.iter().map(|ended| &ended.delivery).eq(deliveries);
-    if in_order {
-        return results;
-    }
-    results.reverse();
-    let mut by_place: BTreeMap<u32, Ended> =
-        results.into_iter().map(|ended| (ended.delivery, ended)).collect();
-    let unsaid = || {
-        Outcome::Deferred(Failure {
-            scope: FailureScope::Message,
-            host: None,
-            reply: Reply::new(451, (4, 3, 0), "Local error: the attempt ended without an outcome"),
-        })
-    };
-    let ended =
-        |place: &u32| by_place.remove(place).unwrap_or_else(|| Ended::new(*place, unsaid()));
-    deliveries.iter().map(ended).collect()
-}
-
-/// What the outcomes say about the site. A failure without a host is one of our own.
-fn verdict(results: &[Ended]) -> Verdict {
-    let failure = |ended: &Ended| match &ended.outcome {
-        Outcome::Delivered { .. } => None,
-        Outcome::Deferred(failure) | Outcome::Failed(failure) => Some(failure.clone()),
-    };
-    let failures: Vec<Failure> = results.iter().filter_map(failure).collect();
-    let host = |failure: &Failure| failure.scope != FailureScope::Message;
-    // 421, and what was cut off or timed out after the message was sent.
-    let strain = |failure: &Failure| {
-        let cut = failure.reply.enhanced() == Some(EnhancedCode(4, 4, 2));
-        failure.reply.code() == 421 || (failure.reply.code() == 451 && cut)
-    };
-    if failures.len() == results.len() && failures.iter().all(host) {
-        let ours = failures.iter().all(|failure| failure.host.is_none());
-        return if ours { Verdict::Unknown } else { Verdict::Down };
-    }
-    let strained = failures.iter().any(|failure| host(failure) || strain(failure));
-    if strained { Verdict::Strained } else { Verdict::Answered }
 }
 
 impl Limits {
