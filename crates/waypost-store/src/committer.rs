@@ -18,6 +18,9 @@ pub struct CommitterOptions {
     pub waiting: usize,
     /// Records that may wait, at least 1.
     pub records: usize,
+    /// Lazy records that may wait, at least 1: what a kill may undo of them, and so what may be delivered
+    /// twice after it, is at most this many.
+    pub lazy_records: usize,
     /// The longest time that a lazy record stays without a sync.
     pub lazy: Duration,
     /// The first pause before a failed store is opened anew; doubles up to `longest_pause`.
@@ -31,6 +34,7 @@ impl Default for CommitterOptions {
         Self {
             waiting: 64 << 20,
             records: 10_000,
+            lazy_records: 256,
             lazy: Duration::from_secs(1),
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(2),
@@ -85,6 +89,8 @@ struct Shared {
     wake: Condvar,
     /// One permit a KiB.
     room: Arc<Semaphore>,
+    /// One permit a lazy record.
+    lazy_room: Arc<Semaphore>,
     kib: u32,
     least_kib: u32,
     /// `None` while it is being opened anew, and at the end.
@@ -108,6 +114,7 @@ struct Request {
     /// `None`: lazy.
     answer: Option<oneshot::Sender<Result<(), CommitError>>>,
     _room: OwnedSemaphorePermit,
+    _lazy_room: Option<OwnedSemaphorePermit>,
 }
 
 impl Committer {
@@ -126,6 +133,7 @@ impl Committer {
             pending: Mutex::default(),
             wake: Condvar::new(),
             room: Arc::new(Semaphore::new(usize::try_from(kib).unwrap_or(usize::MAX))),
+            lazy_room: Arc::new(Semaphore::new(options.lazy_records.max(1))),
             kib,
             least_kib: (kib / records).max(1),
             store: RwLock::new(Some(Box::new(store))),
@@ -267,6 +275,13 @@ impl Handle {
         let shared = &self.shared;
         let kib = u32::try_from(record.weight() >> 10).unwrap_or(u32::MAX).saturating_add(1);
         let kib = kib.max(shared.least_kib).min(shared.kib);
+        let lazy_room = match answer {
+            Some(_) => None,
+            None => {
+                let turn = Arc::clone(&shared.lazy_room).acquire_owned().await;
+                Some(turn.map_err(|_| CommitError::Closed)?)
+            }
+        };
         let room = Arc::clone(&shared.room)
             .acquire_many_owned(kib)
             .await
@@ -275,7 +290,7 @@ impl Handle {
         if pending.closing {
             return Err(CommitError::Closed);
         }
-        pending.requests.push_back(Request { record, answer, _room: room });
+        pending.requests.push_back(Request { record, answer, _room: room, _lazy_room: lazy_room });
         drop(pending);
         shared.wake.notify_one();
         Ok(())
@@ -290,6 +305,7 @@ impl Shared {
     fn close(&self) {
         self.pending().closing = true;
         self.room.close();
+        self.lazy_room.close();
         self.wake.notify_all();
     }
 }
