@@ -170,7 +170,13 @@ fn a_flood_of_large_messages_waits_its_turn_in_bounded_memory() {
                     let mut client = SmtpClient::hello(address, "client.elsewhere.example");
                     client.ask(&format!("MAIL FROM:<{FROM}>{size}"), "250");
                     client.ask(&format!("RCPT TO:<{TO}>"), "250");
-                    client.data(&message)
+                    let go_on = client.say("DATA");
+                    if !go_on.starts_with("354") {
+                        return go_on;
+                    }
+                    client.send(&message);
+                    client.send(b".\r\n");
+                    client.reply()
                 })
             })
             .collect();
