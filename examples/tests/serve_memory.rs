@@ -144,7 +144,9 @@ fn a_long_queue_with_a_dead_next_hop_stays_small_and_is_read_back_without_its_bo
         serve.metric("waypost_store_bodies_read_total")
     );
     assert_eq!(serve.metric("waypost_queue_messages"), messages);
-    assert_eq!(serve.metric("waypost_store_bodies_read_total"), 0);
+    // The start reads none; what is due at once begins to, a few at a time.
+    let read = serve.metric("waypost_store_bodies_read_total");
+    assert!(read <= 64, "{read} bodies were read");
     for (what, memory) in [("at first", full), ("after a kill", again)] {
         assert!(memory.peak <= allowed, "{what}: {memory:?}, {allowed} MiB are allowed");
     }
