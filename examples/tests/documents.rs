@@ -52,6 +52,42 @@ fn links_lead_to_something() {
     assert!(seen > 15, "{seen} links");
 }
 
+fn sources(folder: &Path, out: &mut String) {
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if entry.file_type().unwrap().is_dir() {
+            if entry.file_name() != "target" {
+                sources(&path, out);
+            }
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            out.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+/// The table of crashes names the test that proves each line.
+#[test]
+fn the_tests_that_the_spools_page_names_are_there() {
+    let page = fs::read_to_string(root().join("docs/SPOOL.md")).unwrap();
+    let mut all = String::new();
+    for folder in ["crates", "examples"] {
+        sources(&root().join(folder), &mut all);
+    }
+    let mut seen = 0;
+    for name in page.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 3) {
+        let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        if plain && !name.starts_with("waypost_") {
+            assert!(all.contains(&format!("fn {name}(")), "there is no test {name}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "{seen} names");
+    let (_, crashes) = page.split_once("## Crashes").unwrap();
+    let (crashes, _) = crashes.split_once("\n## ").unwrap();
+    let lines = crashes.lines().filter(|line| line.starts_with("| ")).skip(2);
+    lines.for_each(|line| assert!(line.trim_end().ends_with("` |"), "no test: {line}"));
+}
+
 #[test]
 fn the_readmes_commands_work() {
     let text = fs::read_to_string(root().join("README.md")).unwrap().replace("\\\n", " ");

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use support::serving::{Folder, Serve, queue_id};
 use support::sink::{Sink, reserved};
 use support::smtp_client::SmtpClient;
+use waypost_store::CommitterOptions;
 
 /// An organization whose mail all goes to one next hop.
 fn to_hop(address: std::net::SocketAddr) -> String {
@@ -81,7 +82,7 @@ fn o1_what_got_its_250_is_delivered_after_a_kill_and_nothing_else() {
     }
 }
 
-const SESSIONS: usize = 20;
+const SESSIONS: usize = 50;
 
 /// Small and seeded: where to kill is drawn from it (splitmix64).
 fn draw(seed: u64) -> u64 {
@@ -137,12 +138,13 @@ fn load(serve: &Serve, kill_after: usize, next: &Arc<AtomicUsize>) -> HashSet<us
 
 #[test]
 fn o1_no_acknowledged_message_is_lost_when_killed_under_load() {
-    let rounds = std::env::var("WAYPOST_KILLS").map_or(3, |rounds| rounds.parse::<u64>().unwrap());
+    let rounds = std::env::var("WAYPOST_KILLS").map_or(10, |rounds| rounds.parse::<u64>().unwrap());
     let number = |one: &support::sink::Received| {
         let text = one.text();
         let number = text.split("X-Number: ").nth(1).unwrap();
         number.split_whitespace().next().unwrap().parse::<usize>().unwrap()
     };
+    let (mut in_all, mut twice, mut most_twice) = (0, 0, 0);
     for round in 0..rounds {
         let sink = Sink::start();
         let folder = Folder::new(&to_hop(sink.address));
@@ -171,12 +173,38 @@ fn o1_no_acknowledged_message_is_lost_when_killed_under_load() {
              {duplicates} twice, {connections} connections before the kill",
             acknowledged.len()
         );
-        // What may come twice was under way: taken by the next hop, and not yet written down here.
-        assert!(duplicates <= SESSIONS.max(connections), "round {round}: {duplicates} came twice");
+        // What may come twice was under way: at most one a connection to the next hop, and outcomes
+        // that waited to be written down.
+        let under_way = connections + CommitterOptions::default().lazy_records;
+        assert!(duplicates <= under_way, "round {round}: {duplicates} came twice");
+        assert!(duplicates <= before, "round {round}: {duplicates} came twice");
         // Sent, but without an answer: at most one a session.
         let unasked = unique.difference(&acknowledged).count();
         assert!(unasked <= SESSIONS, "round {round}: {unasked} came that got no 250");
+        in_all += acknowledged.len();
+        twice += duplicates;
+        most_twice = most_twice.max(duplicates);
     }
+    println!(
+        "{rounds} kills under load from {SESSIONS} sessions: {in_all} acknowledged, none missing, \
+         {twice} delivered twice, at most {most_twice} in a round"
+    );
+}
+
+#[test]
+fn mail_that_is_delivered_at_once_is_not_read_back_from_the_disk() {
+    let sink = Sink::start();
+    let folder = Folder::new(&format!("admin = \"127.0.0.1:0\"\n{}", to_hop(sink.address)));
+    let serve = folder.serve();
+    let mut client = serve.session("mx");
+    for number in 0..200 {
+        let message = format!("X-Number: {number}\r\n\r\n{}\r\n", "x".repeat(70));
+        let to = ["marie@solarmora.com"];
+        queue_id(&client.message("a@elsewhere.example", &to, message.as_bytes()));
+    }
+    assert_eq!(sink.wait(200).len(), 200);
+    assert_eq!(serve.metric("waypost_store_bodies_read_total"), 0);
+    serve.terminate();
 }
 
 #[test]
@@ -217,51 +245,4 @@ fn o1_a_spool_belongs_to_one_server_the_second_is_refused() {
     first.session("mx").ask("NOOP", "250");
     first.terminate();
     folder.serve().terminate();
-}
-
-#[test]
-fn o1_the_message_is_synced_before_its_250() {
-    let traces = |out: &std::path::Path| {
-        let mut probe = std::process::Command::new("strace");
-        let probe = probe.args(["-D", "-f", "-o"]).arg(out).arg("true").output();
-        probe.is_ok_and(|done| done.status.success())
-    };
-    let folder = Folder::new(&to_hop(reserved()));
-    let out = folder.path("trace");
-    if !traces(&out) {
-        eprintln!("skipped: strace is not there, or may not trace");
-        return;
-    }
-    let calls = "trace=read,recvfrom,write,writev,sendto,fsync,fdatasync";
-    let serve = Serve::traced(&folder.configuration(), calls, &out);
-    serve.log.wait_text("ready");
-    let mut client = serve.session("mx");
-    let message = b"Subject: synced\r\n\r\nthe last line\r\n";
-    for _ in 0..3 {
-        queue_id(&client.message("a@elsewhere.example", &["marie@solarmora.com"], message));
-    }
-    serve.terminate();
-    // The tracer may outlive the server by a moment.
-    let until = Instant::now() + Duration::from_secs(30);
-    let trace = loop {
-        let trace = std::fs::read_to_string(&out).unwrap();
-        if trace.contains("exited with 0") || Instant::now() > until {
-            break trace;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    };
-    let mut synced = None;
-    let mut acknowledged = 0;
-    for line in trace.lines() {
-        let succeeded = line.ends_with("= 0");
-        if line.contains("the last line\\r\\n.\\r\\n") {
-            synced = Some(false);
-        } else if line.contains("sync") && succeeded {
-            synced = synced.map(|_| true);
-        } else if line.contains("\"250 2.0.0 Accepted as ") {
-            assert_eq!(synced, Some(true), "a 250 before the sync:\n{trace}");
-            (synced, acknowledged) = (None, acknowledged + 1);
-        }
-    }
-    assert_eq!(acknowledged, 3, "{trace}");
 }

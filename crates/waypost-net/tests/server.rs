@@ -25,6 +25,9 @@ use waypost_types::{ListenerRole, Mailbox, Recipient, Reply, Session};
 /// Far more than any step takes; only a failure waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Octets of a message that a recorder has room for.
+const ROOM: u64 = 4_000_000;
+
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("nothing happened for a long time")
 }
@@ -76,6 +79,10 @@ impl Handler for Recorder {
     async fn rcpt(&mut self, _session: &Session, recipient: Recipient) -> Result<(), Reply> {
         self.tell(format!("rcpt {}", recipient.address));
         Ok(())
+    }
+
+    async fn room(&mut self, _session: &Session, octets: u64) -> Option<u64> {
+        (octets <= ROOM).then_some(ROOM)
     }
 
     async fn message(&mut self, session: &Session, data: Data) -> Reply {
@@ -223,6 +230,37 @@ async fn a_plain_session_with_two_messages() {
         ["mail a@b.example", "rcpt marie@solarmora.com", "message 17 from client.example"];
     let want = [&["connected", "hello client.example"][..], &message, &message, &["closed Quit"]];
     assert_eq!(running.until("closed Quit").await, want.concat());
+}
+
+#[tokio::test]
+async fn a_message_without_room_is_read_to_its_end_and_refused() {
+    let mut running = Running::start(settings(), Tls::Off, ConnectionLimits::default());
+    let mut client = running.connect().await;
+    client.hear().await;
+    client.expect("EHLO client.example", "250").await;
+    let line = format!("{}\r\n", "x".repeat(98));
+    // Neither a small one before nor the one without room changes what the next one may have.
+    for (lines, code) in
+        [(10, "250"), (90_000, "452 4.3.1"), (39_000, "250"), (42_000, "452 4.3.1"), (1, "250")]
+    {
+        client.expect("MAIL FROM:<a@b.example>", "250").await;
+        client.expect("RCPT TO:<marie@solarmora.com>", "250").await;
+        client.expect("DATA", "354").await;
+        client.say(&line.repeat(lines)).await;
+        client.expect(".", code).await;
+    }
+    for (lines, code) in [(90_000, "452 4.3.1"), (39_000, "250"), (42_000, "452 4.3.1")] {
+        client.expect("MAIL FROM:<a@b.example>", "250").await;
+        client.expect("RCPT TO:<marie@solarmora.com>", "250").await;
+        let message = line.repeat(lines);
+        client.say(&format!("BDAT {} LAST\r\n{message}", message.len())).await;
+        let reply = client.hear().await;
+        assert!(reply.starts_with(code), "BDAT of {lines} lines: {reply}");
+    }
+    client.expect("QUIT", "221").await;
+    let heard = running.until("closed Quit").await;
+    let count = |what: &str| heard.iter().filter(|heard| heard.starts_with(what)).count();
+    assert_eq!((count("message"), count("reset")), (4, 4), "{heard:?}");
 }
 
 #[tokio::test]

@@ -42,10 +42,12 @@ async fn answer(mut stream: TcpStream, core: &Core) -> std::io::Result<()> {
     let mut words = line.split(|b| *b == b' ');
     let (status, body) = match (words.next(), words.next()) {
         (Some(b"GET"), Some(b"/healthz")) => ("200 OK", "ok\n".to_owned()),
-        (Some(b"GET"), Some(b"/readyz")) => match core.spool.room() {
-            Ok(()) => ("200 OK", "ready\n".to_owned()),
-            Err(error) => ("503 Service Unavailable", format!("{error}\n")),
-        },
+        (Some(b"GET"), Some(b"/readyz")) => {
+            match core.spool.room(core.policy().server.limits.message_size) {
+                Ok(()) => ("200 OK", "ready\n".to_owned()),
+                Err(error) => ("503 Service Unavailable", format!("{error}\n")),
+            }
+        }
         (Some(b"GET"), Some(b"/metrics")) => ("200 OK", metrics(core)),
         (Some(b"GET"), Some(_)) => {
             ("404 Not Found", "there are /healthz, /readyz and /metrics\n".to_owned())
@@ -80,6 +82,8 @@ fn metrics(core: &Core) -> String {
         ("waypost_store_records_total", "counter", counts.records),
         ("waypost_store_syncs_total", "counter", counts.syncs),
         ("waypost_store_failures_total", "counter", counts.failures),
+        ("waypost_store_bodies_read_total", "counter", counts.bodies_read),
+        ("waypost_messages_damaged_total", "counter", core.spool.damaged()),
     ];
     for (name, kind, value) in gauges {
         out.push_str(&format!("# TYPE {name} {kind}\n{name} {value}\n"));

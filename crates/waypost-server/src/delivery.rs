@@ -19,6 +19,7 @@ use waypost_types::{
 use crate::changes::pieces;
 use crate::core::Core;
 use crate::maildir::{Letter, Maildir};
+use crate::spool::Loaded;
 use crate::way::{Target, Way, local};
 
 /// Delivers works: the route's hosts in the order of the draw, each host's addresses, a pooled
@@ -113,8 +114,8 @@ impl Deliverer {
             return vec![Tried::from(Outcome::Failed(failure)); deliveries.len()];
         }
         let body = match &work.body {
-            Some(body) => Some(body.clone()),
-            None => self.core.spool.body(work.entry.id).await,
+            Some(body) => Some(Loaded::from(body.clone())),
+            None => self.core.spool.body(work.entry.id, work.entry.size).await,
         };
         let Some(body) = body else {
             return all_deferred(deliveries, local("the stored message cannot be read"));

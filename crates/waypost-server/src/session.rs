@@ -17,6 +17,8 @@ use waypost_types::{
 };
 
 use crate::core::Core;
+use crate::room::{SMALL, Share};
+use crate::spool::NoRoom;
 use crate::trace::Trace;
 
 /// One client's commands, put to the policy, the quotas and the spool.
@@ -36,6 +38,10 @@ struct Open {
     policy: Arc<Policy>,
     transaction: Transaction,
     parameters: MailParameters,
+    /// `SIZE=` of MAIL.
+    size: Option<u64>,
+    /// Its room in memory, from DATA until it is committed.
+    share: Option<Share>,
     recipients: Vec<Recipient>,
     /// Reservations; dropped, they are given back.
     quota: Option<relay::Transaction>,
@@ -85,6 +91,14 @@ impl Handler for SmtpHandler {
         self.add(session, recipient)
     }
 
+    async fn data(&mut self, session: &Session) -> Result<(), Reply> {
+        self.make_room(session).await
+    }
+
+    async fn room(&mut self, session: &Session, octets: u64) -> Option<u64> {
+        self.more_room(session, octets).await
+    }
+
     async fn message(&mut self, session: &Session, data: Data) -> Reply {
         self.take(session, data).await
     }
@@ -105,10 +119,10 @@ impl SmtpHandler {
 
     fn begin(&mut self, session: &Session, mail: Mail) -> Result<(), Reply> {
         let Mail { sender, parameters, size } = mail;
-        if let Some(refusal) = self.no_room(size) {
+        let policy = self.core.policy();
+        if let Some(refusal) = self.no_room(session, &policy) {
             return Err(refusal);
         }
-        let policy = self.core.policy();
         let transaction = match policy.at_mail(session, &sender) {
             Ok(transaction) => transaction,
             Err(refusal) => {
@@ -124,14 +138,62 @@ impl SmtpHandler {
             .admission
             .as_ref()
             .map(|admission| self.core.ledger().begin(admission.quota.clone()));
-        self.open = Some(Open { policy, transaction, parameters, recipients: Vec::new(), quota });
+        self.open = Some(Open {
+            policy,
+            transaction,
+            parameters,
+            size,
+            share: None,
+            recipients: Vec::new(),
+            quota,
+        });
         Ok(())
     }
 
-    fn no_room(&self, size: Option<u64>) -> Option<Reply> {
-        let error = self.core.spool.room().err()?;
-        tracing::warn!(%error, ?size, "intake waits");
-        Some(Reply::new(452, (4, 3, 1), "The queue is full; try again later"))
+    fn no_room(&self, session: &Session, policy: &Policy) -> Option<Reply> {
+        let error = self.core.spool.room(policy.server.limits.message_size).err()?;
+        Some(self.full(session, &error))
+    }
+
+    fn full(&self, session: &Session, error: &NoRoom) -> Reply {
+        tracing::warn!(client = %session.client_ip, %error, "intake waits");
+        let text = match error {
+            NoRoom::Queue(_) => "The queue is full; try again later",
+            NoRoom::Disk { .. } => "The disk of the queue is full; try again later",
+            NoRoom::Store => "The disk of the queue failed; try again later",
+        };
+        Reply::new(452, (4, 3, 1), text)
+    }
+
+    /// Room in memory for the message that DATA announces: for its `SIZE` and the dots of stuffing, or for a
+    /// small one.
+    async fn make_room(&mut self, session: &Session) -> Result<(), Reply> {
+        let Some(open) = &mut self.open else { return Err(no_transaction()) };
+        let octets = open.size.map_or(SMALL, |size| size.saturating_add(size / 64).max(1 << 10));
+        open.share = self.core.spool.intake().share(octets).await;
+        if open.share.is_some() {
+            return Ok(());
+        }
+        tracing::warn!(client = %session.client_ip, octets, "no room in memory for a message");
+        let text = "Too many large messages are on their way; try again in a minute";
+        Err(Reply::new(452, (4, 3, 1), text))
+    }
+
+    /// A message of unknown size that is not small, or one that is larger than it said, gets the room of
+    /// the largest.
+    async fn more_room(&mut self, session: &Session, octets: u64) -> Option<u64> {
+        let open = self.open.as_mut()?;
+        let share = open.share.as_mut()?;
+        if octets <= share.octets() {
+            return Some(share.octets());
+        }
+        let limit = open.policy.server.limits.message_size;
+        if self.core.spool.intake().grow(share, limit).await {
+            return Some(u64::MAX);
+        }
+        open.share = None;
+        tracing::warn!(client = %session.client_ip, octets, "no room in memory for a message");
+        None
     }
 
     fn add(&mut self, session: &Session, mut recipient: Recipient) -> Result<(), Reply> {
@@ -196,6 +258,9 @@ impl SmtpHandler {
             );
             return reply.clone();
         }
+        if let Err(error) = self.core.spool.space(u64::try_from(body.len()).unwrap_or(u64::MAX)) {
+            return self.full(session, &error);
+        }
         if let Some(quota) = &mut open.quota {
             // Refused mail never counts (D13).
             let now = self.core.clock.now();
@@ -207,7 +272,12 @@ impl SmtpHandler {
         let entry = self.entry(id, session, &open, &decision, &body);
         let core = Arc::clone(&self.core);
         // A task of its own: a client that goes away must not leave a message half accepted.
-        let stored = tokio::spawn(async move { core.store(entry, body, open.quota).await });
+        let (share, quota) = (open.share.take(), open.quota);
+        let stored = tokio::spawn(async move {
+            let stored = core.store(entry, body, quota).await;
+            drop(share);
+            stored
+        });
         match stored.await {
             Ok(Ok(())) => {
                 self.core.counters.accepted();

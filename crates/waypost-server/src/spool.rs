@@ -1,18 +1,28 @@
 //! The spool: the queue in memory and its journal on disk, kept in step.
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use waypost_net::server::Clock;
 use waypost_queue::{
     Body, ConfigChange, Ended, Entry, Event, Finished, Limits, Queue, QueueError, QuotaCommit,
-    Record, Recovery, Schedule, SetAside, StoreError, Work,
+    Record, Recovery, Schedule, SetAside, Store, StoreError, Work,
 };
-use waypost_store::{CommitError, Committer, CommitterOptions, Counts, FjallStore, Handle};
+use waypost_store::{
+    CommitError, Committer, CommitterOptions, Counts, FjallStore, Handle, free_octets,
+};
 use waypost_types::{Destination, Domain, Mailbox, QueueId};
 
+use crate::disk::{Disk, RESERVE};
 use crate::queue_ids::QueueIds;
+use crate::room::{Room, Share};
+
+/// How often a closed store is asked again for a message that is due.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Queue and journal. Everything that changes the one is written to the other.
 #[derive(Debug)]
@@ -23,6 +33,51 @@ pub(crate) struct Spool {
     queue: Mutex<Queue>,
     committer: Handle,
     wake: Notify,
+    disk: Disk,
+    intake: Room,
+    reading: Room,
+    damaged: AtomicU64,
+}
+
+/// Why no message may come in now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoRoom {
+    /// The queue holds as much as it may.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The disk is nearly full.
+    #[error("{free} octets are free for the spool and {needed} are needed; free some space")]
+    Disk {
+        /// Octets that are free.
+        free: u64,
+        /// Octets that the next messages may need.
+        needed: u64,
+    },
+    /// The store failed.
+    #[error("the store failed and is being opened anew; look at the disk's health")]
+    Store,
+}
+
+/// A message's bytes, read from the disk or still in memory. What was read has a share of the room for
+/// it until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    body: Body,
+    _share: Option<Share>,
+}
+
+impl From<Body> for Loaded {
+    fn from(body: Body) -> Self {
+        Self { body, _share: None }
+    }
+}
+
+impl Deref for Loaded {
+    type Target = Body;
+
+    fn deref(&self) -> &Body {
+        &self.body
+    }
 }
 
 /// What a spool held when it was opened.
@@ -62,23 +117,29 @@ impl Spool {
         path: &Path,
         clock: Clock,
     ) -> Result<(Self, Committer, Recovered), SpoolError> {
+        let spool = path.to_owned();
+        Self::open_with(path, clock, move || FjallStore::open(&spool))
+    }
+
+    fn open_with<S: Store + 'static>(
+        path: &Path,
+        clock: Clock,
+        mut open: impl FnMut() -> Result<S, StoreError> + Send + 'static,
+    ) -> Result<(Self, Committer, Recovered), SpoolError> {
         let directory = |source| SpoolError::Directory { path: path.to_owned(), source };
         std::fs::create_dir_all(path).map_err(directory)?;
-        let store = FjallStore::open(path)?;
+        let store = open()?;
         let mut recovery = Recovery::new();
         let mut highest = None;
-        let set_aside = waypost_queue::Store::recover(&store, &mut |event: Event| {
+        let set_aside = Store::recover(&store, &mut |event: Event| {
             highest = highest.max(event.id());
             recovery.event(event);
         })?;
         let recovered = recovery.finish(Limits::default(), clock.now());
         let reopened = path.to_owned();
-        let committer = Committer::start(
-            store,
-            move || FjallStore::open(&reopened),
-            CommitterOptions::default(),
-        )
-        .map_err(directory)?;
+        let reopen = move || space_to_open(&reopened).and_then(|()| open());
+        let committer = Committer::start(store, reopen, CommitterOptions::default());
+        let committer = committer.map_err(directory)?;
         let spool = Self {
             path: path.to_owned(),
             clock,
@@ -86,6 +147,10 @@ impl Spool {
             queue: Mutex::new(recovered.queue),
             committer: committer.handle(),
             wake: Notify::new(),
+            disk: Disk::new(path.to_owned(), clock.now()),
+            intake: Room::new(),
+            reading: Room::new(),
+            damaged: AtomicU64::new(0),
         };
         let left_over =
             Recovered { quota: recovered.quota, set_aside, messages: spool.queue().len() };
@@ -104,12 +169,31 @@ impl Spool {
         self.ids.next(self.clock.now())
     }
 
-    /// Whether another message may come in.
+    /// Whether another message may come in: below the limits of the queue, with the store open, and
+    /// with room on the disk for two messages of `largest` octets beside those on their way.
     ///
     /// # Errors
-    /// The limit that is reached.
-    pub(crate) fn room(&self) -> Result<(), QueueError> {
-        self.queue().room()
+    /// What there is too little of.
+    pub(crate) fn room(&self, largest: u64) -> Result<(), NoRoom> {
+        self.queue().room()?;
+        if !self.committer.is_open() {
+            return Err(NoRoom::Store);
+        }
+        self.space(largest.saturating_mul(2).saturating_add(self.intake.used()))
+    }
+
+    /// Whether the disk has room for so many octets.
+    ///
+    /// # Errors
+    /// How many there are, and how many are needed for the store to live on.
+    pub(crate) fn space(&self, octets: u64) -> Result<(), NoRoom> {
+        let (free, needed) = (self.disk.free(self.clock.now()), octets.saturating_add(RESERVE));
+        if free < needed { Err(NoRoom::Disk { free, needed }) } else { Ok(()) }
+    }
+
+    /// Where messages find room in memory until they are committed.
+    pub(crate) fn intake(&self) -> &Room {
+        &self.intake
     }
 
     /// Makes a message ours: returns when it is on disk, and then it is due. Runs to its end even if
@@ -128,8 +212,10 @@ impl Spool {
         Ok(())
     }
 
-    fn enqueue(&self, entry: Entry, body: Body) {
+    fn enqueue(&self, mut entry: Entry, body: Body) {
         let id = entry.id;
+        // It may stay for days: one of four places in a vector that was grown is enough for most.
+        entry.deliveries.shrink_to_fit();
         match self.queue().accept(entry, Some(body), self.clock.now()) {
             Ok(None) => {}
             Ok(Some(done)) => self.commit_soon(vec![done]),
@@ -164,6 +250,7 @@ impl Spool {
         notices: &Notices<'_>,
     ) {
         let original = work.body.clone();
+        let size = work.entry.size;
         let Finished { events, notice } =
             self.queue().finished(work, results, schedule, self.clock.now());
         let mut record = Record::from(events);
@@ -172,10 +259,10 @@ impl Spool {
             match (notices.destination)(notice.recipient()) {
                 Some(destination) => {
                     let body = match original {
-                        Some(body) => Some(body),
-                        None => self.body(notice.about()).await,
+                        Some(body) => Some(Loaded::from(body)),
+                        None => self.body(notice.about(), size).await,
                     };
-                    let original = body.as_deref().unwrap_or_default();
+                    let original = body.as_ref().map_or(&[][..], |body| body);
                     let (entry, body) =
                         notice.compose(self.next_id(), notices.hostname, original, destination);
                     record.events.insert(0, Event::Accepted(Box::new(entry.clone())));
@@ -197,21 +284,53 @@ impl Spool {
         self.wake.notify_one();
     }
 
-    /// A message's bytes from the disk; `None` when they cannot be read, which is logged.
-    pub(crate) async fn body(&self, id: QueueId) -> Option<Body> {
-        let committer = self.committer.clone();
-        let read = tokio::task::spawn_blocking(move || committer.body(id)).await;
-        match read {
-            Ok(Ok(body)) => body,
-            Ok(Err(error)) => {
-                tracing::error!(%id, %error, "a message's body cannot be read");
-                None
+    /// The `size` octets of a message from the disk; waits for room in memory, and for a store that is
+    /// being opened anew. `None` when they cannot be read, which is logged; when they are lost the
+    /// message is held, since no further attempt could do better.
+    pub(crate) async fn body(&self, id: QueueId, size: u64) -> Option<Loaded> {
+        let share = loop {
+            match self.reading.share(size).await {
+                Some(share) => break share,
+                None => tracing::warn!(%id, size, "waits for room in memory to be read into"),
             }
-            Err(error) => {
-                tracing::error!(%id, %error, "reading a message's body failed");
-                None
+        };
+        loop {
+            let committer = self.committer.clone();
+            let read = tokio::task::spawn_blocking(move || committer.body(id)).await;
+            match read {
+                Ok(Ok(Some(body))) => return Some(Loaded { body, _share: Some(share) }),
+                Ok(Ok(None)) => self.hold_damaged(id, "its bytes are not in the spool"),
+                Ok(Err(StoreError::Closed)) if !self.committer.is_shut_down() => {
+                    tokio::time::sleep(ASK_AGAIN).await;
+                    continue;
+                }
+                Ok(Err(error @ StoreError::Value { .. })) => {
+                    self.hold_damaged(
+                        id,
+                        &format!("{error}; its bytes are in the spool's corrupt/"),
+                    );
+                }
+                Ok(Err(error)) => tracing::error!(%id, %error, "a message's body cannot be read"),
+                Err(error) => tracing::error!(%id, %error, "reading a message's body failed"),
             }
+            return None;
         }
+    }
+
+    fn hold_damaged(&self, id: QueueId, because: &str) {
+        let by = format!("the spool: {because}");
+        let held = self.queue().hold(id, &by, self.clock.now());
+        // Of a message that is over, only a notice's copy is missing.
+        let Ok(held) = held else { return tracing::error!(%id, because, "no copy for a notice") };
+        self.damaged.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(%id, because, "a message is lost; it is held until someone removes it");
+        self.commit_soon(vec![held]);
+    }
+
+    /// How many messages were held because their bytes are lost.
+    #[must_use]
+    pub(crate) fn damaged(&self) -> u64 {
+        self.damaged.load(Ordering::Relaxed)
     }
 
     /// Writes a change of the configuration into the audit log.
@@ -256,6 +375,17 @@ impl Spool {
     }
 }
 
+/// A store that is opened on a full disk cannot write down that it was, and fails again.
+fn space_to_open(path: &Path) -> Result<(), StoreError> {
+    match free_octets(path) {
+        Ok(free) if free < RESERVE => Err(StoreError::Failed {
+            doing: "open",
+            because: format!("{free} octets are free for the spool, {RESERVE} are needed"),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// How notices to senders are made.
 pub(crate) struct Notices<'a> {
     /// Our name.
@@ -263,3 +393,7 @@ pub(crate) struct Notices<'a> {
     /// The way to a recipient; `None` when there is none.
     pub(crate) destination: &'a (dyn Fn(&Mailbox) -> Option<Destination> + Sync),
 }
+
+#[cfg(test)]
+#[path = "spool_tests.rs"]
+mod tests;

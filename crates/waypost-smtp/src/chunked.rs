@@ -95,6 +95,18 @@ impl ChunkedReader {
         self.fault
     }
 
+    /// Octets of the message that are held in memory.
+    #[must_use]
+    pub fn octets_kept(&self) -> u64 {
+        self.stuffed.len() as u64
+    }
+
+    /// Lets go of the message: it is read to its end, and refused with [`DataFault::NoRoom`].
+    pub fn discard(&mut self) {
+        self.blame(DataFault::NoRoom);
+        self.stuffed = Vec::new();
+    }
+
     /// The message, once the last chunk is read.
     ///
     /// # Errors

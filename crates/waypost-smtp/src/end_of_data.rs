@@ -46,6 +46,9 @@ pub enum DataFault {
         /// The limit that was given, in octets.
         limit: u64,
     },
+    /// The application had no room for it ([`DataReader::discard`]).
+    #[error("too many large messages are on their way; try again in a minute, with SIZE in MAIL")]
+    NoRoom,
 }
 
 /// What the octets so far end in.
@@ -109,6 +112,18 @@ impl DataReader {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.state == State::End
+    }
+
+    /// Octets of the message that are held in memory.
+    #[must_use]
+    pub fn octets_kept(&self) -> u64 {
+        self.stuffed.len() as u64
+    }
+
+    /// Lets go of the message: it is read to its end, and refused with [`DataFault::NoRoom`].
+    pub fn discard(&mut self) {
+        self.fault.get_or_insert(DataFault::NoRoom);
+        self.stuffed = Vec::new();
     }
 
     /// Octets read so far, for judging progress.

@@ -18,6 +18,9 @@ pub struct CommitterOptions {
     pub waiting: usize,
     /// Records that may wait, at least 1.
     pub records: usize,
+    /// Lazy records that may wait, at least 1: what a kill may undo of them, and so what may be delivered
+    /// twice after it, is at most this many.
+    pub lazy_records: usize,
     /// The longest time that a lazy record stays without a sync.
     pub lazy: Duration,
     /// The first pause before a failed store is opened anew; doubles up to `longest_pause`.
@@ -31,9 +34,10 @@ impl Default for CommitterOptions {
         Self {
             waiting: 64 << 20,
             records: 10_000,
+            lazy_records: 256,
             lazy: Duration::from_secs(1),
             first_pause: Duration::from_millis(100),
-            longest_pause: Duration::from_secs(10),
+            longest_pause: Duration::from_secs(2),
         }
     }
 }
@@ -59,6 +63,8 @@ pub struct Counts {
     pub syncs: u64,
     /// Times that the store failed and was closed.
     pub failures: u64,
+    /// Bodies asked for with [`Handle::body`]; mail that is delivered as it comes asks for none.
+    pub bodies_read: u64,
 }
 
 /// The thread that owns a store and writes it: all that waits in one batch, with one sync.
@@ -83,6 +89,8 @@ struct Shared {
     wake: Condvar,
     /// One permit a KiB.
     room: Arc<Semaphore>,
+    /// One permit a lazy record.
+    lazy_room: Arc<Semaphore>,
     kib: u32,
     least_kib: u32,
     /// `None` while it is being opened anew, and at the end.
@@ -92,6 +100,7 @@ struct Shared {
     records: AtomicU64,
     syncs: AtomicU64,
     failures: AtomicU64,
+    bodies_read: AtomicU64,
 }
 
 #[derive(Default)]
@@ -105,6 +114,7 @@ struct Request {
     /// `None`: lazy.
     answer: Option<oneshot::Sender<Result<(), CommitError>>>,
     _room: OwnedSemaphorePermit,
+    _lazy_room: Option<OwnedSemaphorePermit>,
 }
 
 impl Committer {
@@ -123,6 +133,7 @@ impl Committer {
             pending: Mutex::default(),
             wake: Condvar::new(),
             room: Arc::new(Semaphore::new(usize::try_from(kib).unwrap_or(usize::MAX))),
+            lazy_room: Arc::new(Semaphore::new(options.lazy_records.max(1))),
             kib,
             least_kib: (kib / records).max(1),
             store: RwLock::new(Some(Box::new(store))),
@@ -130,6 +141,7 @@ impl Committer {
             records: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            bodies_read: AtomicU64::new(0),
         });
         let mut worker = Worker {
             shared: Arc::clone(&shared),
@@ -208,6 +220,7 @@ impl Handle {
     /// # Errors
     /// As [`Store::body`]; [`StoreError::Closed`] while the store is being opened anew.
     pub fn body(&self, id: QueueId) -> Result<Option<Body>, StoreError> {
+        self.shared.bodies_read.fetch_add(1, Ordering::Relaxed);
         self.read(|store| store.body(id))
     }
 
@@ -238,7 +251,20 @@ impl Handle {
             records: self.shared.records.load(Ordering::Relaxed),
             syncs: self.shared.syncs.load(Ordering::Relaxed),
             failures: self.shared.failures.load(Ordering::Relaxed),
+            bodies_read: self.shared.bodies_read.load(Ordering::Relaxed),
         }
+    }
+
+    /// Whether records are taken: not while a failed store is opened anew, nor after the end.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.shared.down.load(Ordering::Relaxed) && !self.shared.room.is_closed()
+    }
+
+    /// Whether the end was asked for: what is refused now is refused for good.
+    #[must_use]
+    pub fn is_shut_down(&self) -> bool {
+        self.shared.room.is_closed()
     }
 
     async fn send(
@@ -249,6 +275,13 @@ impl Handle {
         let shared = &self.shared;
         let kib = u32::try_from(record.weight() >> 10).unwrap_or(u32::MAX).saturating_add(1);
         let kib = kib.max(shared.least_kib).min(shared.kib);
+        let lazy_room = match answer {
+            Some(_) => None,
+            None => {
+                let turn = Arc::clone(&shared.lazy_room).acquire_owned().await;
+                Some(turn.map_err(|_| CommitError::Closed)?)
+            }
+        };
         let room = Arc::clone(&shared.room)
             .acquire_many_owned(kib)
             .await
@@ -257,7 +290,7 @@ impl Handle {
         if pending.closing {
             return Err(CommitError::Closed);
         }
-        pending.requests.push_back(Request { record, answer, _room: room });
+        pending.requests.push_back(Request { record, answer, _room: room, _lazy_room: lazy_room });
         drop(pending);
         shared.wake.notify_one();
         Ok(())
@@ -272,6 +305,7 @@ impl Shared {
     fn close(&self) {
         self.pending().closing = true;
         self.room.close();
+        self.lazy_room.close();
         self.wake.notify_all();
     }
 }
@@ -368,6 +402,7 @@ impl Worker {
                 let mut rest = requests.into_iter().zip(records);
                 while let Some((request, record)) = rest.next() {
                     if let Err(error) = self.batch(vec![Request { record, ..request }]) {
+                        self.shared.down.store(true, Ordering::Relaxed);
                         rest.for_each(|(request, record)| self.put_off(request, record, &error));
                         return Err(error);
                     }
@@ -382,6 +417,8 @@ impl Worker {
                 Ok(())
             }
             Err(error) => {
+                // Before anyone is told, so that who asks then hears the same.
+                self.shared.down.store(true, Ordering::Relaxed);
                 for (request, record) in requests.into_iter().zip(records) {
                     self.put_off(request, record, &error);
                 }

@@ -5,20 +5,33 @@ use std::fmt::Display;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
+use byteview::ByteView;
+use fjall::{
+    AbstractTree, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
+};
 use waypost_queue::{
-    Body, DecodeError, Durability, Entry, Event, FRAME_HEADER, Record, SetAside, Store, StoreError,
-    Timestamp, decode, encode, frame_header, unframe,
+    Body, DecodeError, Durability, Entry, Event, Record, SetAside, Store, StoreError, Timestamp,
+    decode, encode, frame_header, unframe,
 };
 use waypost_types::QueueId;
 
 use crate::set_aside::{Corrupt, create_private, sync_folder};
 
 const CACHE: u64 = 4 << 20;
+/// What a keyspace may hold in memory before it is sorted into a table, and while the one before is
+/// still being written.
 const MEMTABLE: u64 = 8 << 20;
 const SMALL_MEMTABLE: u64 = 2 << 20;
+const MEMTABLES: u64 = 3;
 const JOURNALS: u64 = 256 << 20;
+/// Tables not yet merged, from which on commits wait for the merging; the engine itself stops at 30,
+/// and does not look there whether anyone is left to merge.
+const UNMERGED: usize = 24;
+/// Of two the engine lets one turn idle rounds while the other merges tables.
+const WORKERS: usize = 1;
+const A_MOMENT: Duration = Duration::from_millis(1);
 
 /// A [`Store`] in a spool folder, one process at a time.
 ///
@@ -63,22 +76,23 @@ impl FjallStore {
         let db = Database::builder(&folder)
             .cache_size(CACHE)
             .max_journaling_size(JOURNALS)
-            .worker_threads(1)
+            .worker_threads(WORKERS)
             .open()
             .map_err(|error| match error {
                 fjall::Error::Locked => StoreError::Locked { path: spool.to_owned() },
                 error => failed("open")(error),
             })?;
-        let keyspace = |name: &str, memtable: u64| {
-            db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(memtable))
+        // When they are sorted is ours to say, in `sort`.
+        let keyspace = |name: &str| {
+            db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(u64::MAX))
                 .map_err(failed("open a keyspace"))
         };
         let store = Self {
-            entries: keyspace("entries", MEMTABLE)?,
-            events: keyspace("events", SMALL_MEMTABLE)?,
-            bodies: keyspace("bodies", MEMTABLE)?,
-            quota: keyspace("quota", SMALL_MEMTABLE)?,
-            audit: keyspace("audit", SMALL_MEMTABLE)?,
+            entries: keyspace("entries")?,
+            events: keyspace("events")?,
+            bodies: keyspace("bodies")?,
+            quota: keyspace("quota")?,
+            audit: keyspace("audit")?,
             live: Mutex::default(),
             corrupt,
             _lock: lock,
@@ -156,11 +170,42 @@ impl FjallStore {
         for (id, body) in &record.bodies {
             if !ended.contains(id) {
                 let what = || format!("the body of {id}");
-                let mut value = Vec::with_capacity(FRAME_HEADER + body.len());
-                value.extend_from_slice(&frame_header(body).map_err(wrong(what()))?);
-                value.extend_from_slice(body);
-                batch.insert(&self.bodies, key(*id), value);
+                let header = frame_header(body).map_err(wrong(what()))?;
+                batch.insert(&self.bodies, key(*id), ByteView::fused(&header, body));
             }
+        }
+        Ok(())
+    }
+
+    /// Has sorted what a keyspace holds in memory when that is enough for a table, and waits when it is
+    /// too much. Left to itself the engine asks for it with every commit, which can fill the queue of
+    /// its workers until they wait for themselves; and it holds several times as much in memory.
+    fn sort(&self) -> Result<(), StoreError> {
+        let keyspaces = [
+            (&self.entries, MEMTABLE),
+            (&self.bodies, MEMTABLE),
+            (&self.events, SMALL_MEMTABLE),
+            (&self.quota, SMALL_MEMTABLE),
+            (&self.audit, SMALL_MEMTABLE),
+        ];
+        for (keyspace, enough) in keyspaces {
+            let held = keyspace.tree.active_memtable().size();
+            if held <= enough {
+                continue;
+            }
+            let behind = || {
+                keyspace.tree.sealed_memtable_count() > 0
+                    || keyspace.tree.l0_run_count() >= UNMERGED
+            };
+            if behind() && held <= enough * MEMTABLES {
+                continue;
+            }
+            while behind() {
+                // An error, once a worker has failed: then nobody would come.
+                self.db.persist(PersistMode::Buffer).map_err(failed("sort"))?;
+                std::thread::sleep(A_MOMENT);
+            }
+            keyspace.rotate_memtable().map_err(failed("sort"))?;
         }
         Ok(())
     }
@@ -235,7 +280,8 @@ impl Store for FjallStore {
             self.add(&mut batch, &mut live, record)?;
         }
         if !batch.is_empty() {
-            return batch.commit().map_err(failed("commit"));
+            batch.commit().map_err(failed("commit"))?;
+            return self.sort();
         }
         match durability {
             Durability::Synced => self.db.persist(PersistMode::SyncAll).map_err(failed("sync")),

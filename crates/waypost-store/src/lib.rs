@@ -44,6 +44,8 @@
 mod committer;
 mod fjall_store;
 mod set_aside;
+mod space;
 
 pub use committer::{CommitError, Committer, CommitterOptions, Counts, Handle};
 pub use fjall_store::FjallStore;
+pub use space::free_octets;

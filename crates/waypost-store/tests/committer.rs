@@ -4,10 +4,12 @@
 
 mod common;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use common::{accepted, body, done, id, messages};
@@ -198,6 +200,10 @@ fn a_closed_store_refuses_at_once_though_kept_records_fill_the_room() {
         }
         let error = handle.commit(accepted(4)).await.unwrap_err();
         assert_eq!(error, CommitError::Store(StoreError::Closed));
+        // What is kept is bounded: whoever brings more waits.
+        let mut more = pin!(handle.commit_lazily(vec![done(5)].into()));
+        let waits = poll_fn(|context| Poll::Ready(more.as_mut().poll(context).is_pending())).await;
+        assert!(waits);
     });
     assert!(committer.shutdown().is_err(), "what was kept could not be written, and that is said");
 }
@@ -289,6 +295,39 @@ fn too_much_at_once_waits_for_room() {
         let large = Record { bodies: vec![(id(99), vec![0; 1 << 20].into())], ..accepted(99) };
         go.send(()).unwrap();
         committer.handle().commit(large).await.unwrap();
+    }));
+}
+
+/// What is not yet written when the process is killed is undone, so mail may come twice: how much has a
+/// bound.
+#[test]
+fn only_so_many_lazy_records_wait_to_be_written() {
+    let store = Arc::new(ModelStore::new());
+    let (begun, began) = channel();
+    let (go, go_on) = channel();
+    let gate =
+        Gate { store: Arc::clone(&store), begun: Mutex::new(begun), go_on: Mutex::new(go_on) };
+    let options = CommitterOptions { lazy_records: 3, ..quick() };
+    let committer = Committer::start(gate, never(), options).unwrap();
+    run(tokio::task::LocalSet::new().run_until(async {
+        let handle = committer.handle();
+        let handed = Arc::new(AtomicUsize::new(0));
+        for number in 0..10 {
+            let (handle, handed) = (handle.clone(), Arc::clone(&handed));
+            tokio::task::spawn_local(async move {
+                handle.commit_lazily(vec![done(number)].into()).await.unwrap();
+                handed.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        let mut written = 0;
+        while written < 10 {
+            tokio::task::yield_now().await;
+            assert!(handed.load(Ordering::SeqCst) <= written + 3);
+            while let Ok(records) = began.try_recv() {
+                go.send(()).unwrap();
+                written += records;
+            }
+        }
     }));
 }
 

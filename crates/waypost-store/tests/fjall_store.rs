@@ -102,11 +102,12 @@ fn a_damaged_value_is_set_aside_and_the_rest_is_served() {
     damage(folder.path(), "entries", 1);
     damage(folder.path(), "bodies", 4);
     damage(folder.path(), "events", 3);
+    damage(folder.path(), "quota", at(2).as_millis());
 
     let store = FjallStore::open(folder.path()).unwrap();
     let mut recovery = Recovery::new();
     let aside = store.recover(&mut |event| recovery.event(event)).unwrap();
-    assert_eq!(aside.len(), 2, "{aside:?}");
+    assert_eq!(aside.len(), 3, "{aside:?}");
     for aside in &aside {
         assert!(matches!(aside.because, DecodeError::Checksum { .. }));
         assert!(aside.kept_at.as_ref().unwrap().exists());
@@ -114,6 +115,8 @@ fn a_damaged_value_is_set_aside_and_the_rest_is_served() {
     let recovered = recovery.finish(Limits::default(), at(500));
     let left: Vec<_> = recovered.queue.list().map(|status| status.entry.id.number()).collect();
     assert_eq!(left, [2, 3, 4], "the damaged attempt only means an early retry");
+    let counted: Vec<_> = recovered.quota.iter().map(|commit| commit.at).collect();
+    assert_eq!(counted, [at(1), at(3), at(4)], "what is damaged is not counted");
     assert!(folder.path().join("corrupt/body-0000000000000001").exists(), "may be saved by hand");
     assert_eq!(store.body(id(2)), Ok(Some(body(2))));
     assert!(matches!(store.body(id(4)), Err(StoreError::Value { .. })));
@@ -149,6 +152,8 @@ fn a_cut_journal_keeps_what_was_synced_before_the_cut() {
         journal.set_len(cut).unwrap();
         let store = FjallStore::open(copy.path()).unwrap();
         assert_eq!(messages(&store), [1], "cut at {cut} of {end}");
+        let counted = |event: &&Event| matches!(event, Event::QuotaCommitted(_));
+        assert_eq!(events(&store).iter().filter(counted).count(), 1, "as many as messages");
         assert_eq!(store.body(id(1)), Ok(Some(body(1))));
     }
 }
@@ -218,6 +223,60 @@ fn journal_end(spool: &Path) -> u64 {
     let journal = fs::read(spool.join("db/0.jnl")).unwrap();
     let end = journal.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
     u64::try_from(end).unwrap()
+}
+
+/// Below our values the engine has checksums of its own: what it cannot read it does not pass over.
+#[test]
+fn a_bit_turned_in_the_journal_is_noticed_and_the_start_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FjallStore::open(folder.path()).unwrap();
+    for number in 1..=20 {
+        store.commit(&[accepted(number)], Durability::Synced).unwrap();
+    }
+    drop(store);
+    let end = usize::try_from(journal_end(folder.path())).unwrap();
+    for at in [end / 5, end / 2, end - end / 5] {
+        let copy = tempfile::tempdir().unwrap();
+        copy_folder(folder.path(), copy.path());
+        turn(&copy.path().join("db/0.jnl"), at);
+        let error = FjallStore::open(copy.path()).unwrap_err();
+        assert!(error.to_string().contains("ChecksumMismatch"), "turned at {at}: {error}");
+    }
+}
+
+#[test]
+fn a_bit_turned_in_a_table_costs_the_body_in_that_block_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FjallStore::open(folder.path()).unwrap();
+    let large = |number| {
+        let mut record = accepted(number);
+        record.bodies[0].1 = vec![b'x'; 100_000].into();
+        record
+    };
+    let table = folder.path().join("db/keyspaces/3/tables/0");
+    for number in 1..=100 {
+        store.commit(&[large(number)], Durability::Lazy).unwrap();
+    }
+    store.commit(&[], Durability::Synced).unwrap();
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !fs::metadata(&table).is_ok_and(|found| found.len() > 8_000_000) {
+        assert!(std::time::Instant::now() < until, "it is sorted into a table");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    drop(store);
+    turn(&table, 2_050_000);
+    let store = FjallStore::open(folder.path()).unwrap();
+    assert_eq!(messages(&store).len(), 100);
+    let wrong: Vec<u64> = (1..=100).filter(|number| store.body(id(*number)).is_err()).collect();
+    assert_eq!(wrong.len(), 1, "{wrong:?}");
+    assert!(matches!(store.body(id(wrong[0])), Err(StoreError::Failed { .. })));
+}
+
+/// Turns one bit of a file.
+fn turn(path: &Path, at: usize) {
+    let mut octets = fs::read(path).unwrap();
+    octets[at] ^= 1;
+    fs::write(path, octets).unwrap();
 }
 
 fn copy_folder(from: &Path, to: &Path) {

@@ -5,6 +5,7 @@
 pub(crate) mod serving;
 pub(crate) mod sink;
 pub(crate) mod smtp_client;
+pub(crate) mod tmpfs;
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -135,16 +135,19 @@ pub(crate) struct Serve {
 impl Serve {
     /// Starts the server, and does not wait.
     pub(crate) fn spawn(configuration: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_waypost"));
+        // Another build of it, if a long test is to measure that.
+        let binary = std::env::var_os("WAYPOST_BINARY");
+        let mut command = Command::new(binary.unwrap_or(env!("CARGO_BIN_EXE_waypost").into()));
         command.args(["serve", configuration]);
         Self::run(command)
     }
 
-    /// Starts the server under `strace`, which writes these calls of all its threads into a file.
+    /// Starts the server under `strace`, which writes these calls of all its threads into a
+    /// file, each descriptor with its path.
     pub(crate) fn traced(configuration: &str, calls: &str, out: &Path) -> Self {
         let mut command = Command::new("strace");
         // `-D`: the server, not the tracer, is our child.
-        command.args(["-D", "-f", "-s", "200", "-e", calls, "-o"]).arg(out);
+        command.args(["-D", "-f", "-y", "-s", "20000", "-e", calls, "-o"]).arg(out);
         command.args([env!("CARGO_BIN_EXE_waypost"), "serve", configuration]);
         Self::run(command)
     }
@@ -192,6 +195,27 @@ impl Serve {
         self.child.id()
     }
 
+    /// What it holds in memory, as Linux tells it.
+    pub(crate) fn memory(&self) -> Memory {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let mib = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().next().unwrap().parse::<usize>().unwrap() >> 10
+        };
+        Memory { resident: mib("VmRSS:"), peak: mib("VmHWM:") }
+    }
+
+    /// The value of a metric, whose labels are a part of its name; the page is on `admin`.
+    pub(crate) fn metric(&self, name: &str) -> usize {
+        use std::io::{Read as _, Write as _};
+        let mut page = std::net::TcpStream::connect(self.address("admin")).unwrap();
+        page.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+        let mut text = String::new();
+        page.read_to_string(&mut text).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
+    }
+
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
         let done = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
@@ -222,6 +246,13 @@ impl Serve {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// Resident memory in MiB, now and at most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    pub(crate) resident: usize,
+    pub(crate) peak: usize,
 }
 
 impl Drop for Serve {

@@ -41,6 +41,8 @@ pub(super) struct Connection<H> {
     pub(super) clock: Clock,
     pub(super) stop: StopSignal,
     pub(super) session: Session,
+    /// Octets of the message under way that may be held.
+    pub(super) allowed: u64,
 }
 
 impl<H: Handler> Connection<H> {
@@ -158,6 +160,12 @@ impl<H: Handler> Connection<H> {
                 None if sent => continue,
                 None => {}
             }
+            if let Some(octets) = server.message_octets().filter(|octets| *octets > self.allowed) {
+                match self.handler.room(&self.session, octets).await {
+                    Some(allowed) => self.allowed = allowed,
+                    None => server.discard_message(),
+                }
+            }
             let (clock, reads, deadline) = (self.clock, server.wants_read(), server.poll_timeout());
             let at = clock.instant(deadline.unwrap_or(clock.now()));
             tokio::select! {
@@ -252,7 +260,10 @@ impl<H: Handler> Connection<H> {
                 handler.mail(session, Mail { sender, parameters, size }).await
             }
             Event::Rcpt(recipient) => handler.rcpt(session, recipient).await,
-            Event::Data => handler.data(session).await,
+            Event::Data => {
+                self.allowed = 0;
+                handler.data(session).await
+            }
             Event::Message(data) => {
                 let reply = Box::pin(handler.message(session, data)).await;
                 return server.answer(self.clock.now(), reply);

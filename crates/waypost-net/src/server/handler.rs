@@ -120,6 +120,14 @@ pub trait Handler: Send {
         ready(Ok(()))
     }
 
+    /// A message that is being received has come to so many octets, more than were allowed. Nothing is
+    /// read from the client until this returns how many may be held in all; `None`: there is no room,
+    /// the message is read to its end without being held and answered with `452 4.3.1`.
+    fn room(&mut self, session: &Session, octets: u64) -> impl Future<Output = Option<u64>> + Send {
+        let _ = (session, octets);
+        ready(Some(u64::MAX))
+    }
+
     /// A whole message. A positive reply takes responsibility for it; the transaction is over either
     /// way.
     fn message(&mut self, session: &Session, data: Data) -> impl Future<Output = Reply> + Send;

@@ -190,6 +190,18 @@ impl Server {
         self.transaction.is_some()
     }
 
+    /// Octets held of the message that is being received, while one is.
+    #[must_use]
+    pub fn message_octets(&self) -> Option<u64> {
+        match &self.phase {
+            Phase::Data { reader, .. } => Some(reader.octets_kept()),
+            _ => {
+                let chunks = self.transaction.as_ref().and_then(|open| open.chunks.as_ref());
+                chunks.map(|reader| reader.octets_kept())
+            }
+        }
+    }
+
     /// Whether the connection is to be closed once the output is sent.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -259,6 +271,17 @@ impl Server {
         let used = self.advance(now, bytes);
         if !matches!(self.phase, Phase::Handshake | Phase::Closed) {
             self.pending.push(bytes.get(used..).unwrap_or_default());
+        }
+    }
+
+    /// Lets go of the message that is being received, for want of room: it is read to its end and
+    /// answered with `452 4.3.1`. Without one it does nothing.
+    pub fn discard_message(&mut self) {
+        if let Phase::Data { reader, .. } = &mut self.phase {
+            reader.discard();
+        } else if let Some(reader) = self.transaction.as_mut().and_then(|open| open.chunks.as_mut())
+        {
+            reader.discard();
         }
     }
 
@@ -574,6 +597,7 @@ fn refusal_of(fault: DataFault) -> Reply {
     }
     match fault {
         DataFault::TooBig { .. } => Reply::new(552, (5, 3, 4), &text),
+        DataFault::NoRoom => Reply::new(452, (4, 3, 1), &text),
         DataFault::BareCr | DataFault::BareLf | DataFault::Nul => Reply::new(550, (5, 6, 0), &text),
     }
 }
