@@ -73,13 +73,21 @@ fn folder() -> Folder {
     folder
 }
 
-/// Waits until each message was tried once, and its bytes have left the memory.
-fn until_all_wait(serve: &Serve, messages: usize) {
+/// Waits until no more is tried for now, and nothing is written.
+fn until_all_wait(serve: &Serve) {
     let until = Instant::now() + Duration::from_secs(300);
-    let deferred = "waypost_deliveries_total{outcome=\"deferred\"}";
-    while serve.metric(deferred) < messages {
-        assert!(Instant::now() < until, "{} of {messages} were tried", serve.metric(deferred));
+    let done = || {
+        let deferred = serve.metric("waypost_deliveries_total{outcome=\"deferred\"}");
+        (deferred, serve.metric("waypost_store_records_total"))
+    };
+    let mut last = (done(), Instant::now());
+    while last.1.elapsed() < Duration::from_secs(2) {
+        assert!(Instant::now() < until, "it does not come to rest: {last:?}");
         std::thread::sleep(Duration::from_millis(100));
+        let now = done();
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
     }
 }
 
@@ -115,7 +123,7 @@ fn a_long_queue_with_a_dead_next_hop_stays_small_and_is_read_back_without_its_bo
     let begun = Instant::now();
     send(&serve, 20, messages, &text(10 << 10));
     let took = begun.elapsed();
-    until_all_wait(&serve, messages);
+    until_all_wait(&serve);
     let full = serve.memory();
     println!(
         "{messages} messages of 10 KiB, accepted in {took:.1?}: {} MiB empty, {} MiB with them, {} MiB at \
@@ -136,7 +144,9 @@ fn a_long_queue_with_a_dead_next_hop_stays_small_and_is_read_back_without_its_bo
         serve.metric("waypost_store_bodies_read_total")
     );
     assert_eq!(serve.metric("waypost_queue_messages"), messages);
-    assert_eq!(serve.metric("waypost_store_bodies_read_total"), 0);
+    // The start reads none; what is due at once begins to, a few at a time.
+    let read = serve.metric("waypost_store_bodies_read_total");
+    assert!(read <= 64, "{read} bodies were read");
     for (what, memory) in [("at first", full), ("after a kill", again)] {
         assert!(memory.peak <= allowed, "{what}: {memory:?}, {allowed} MiB are allowed");
     }
@@ -162,7 +172,13 @@ fn a_flood_of_large_messages_waits_its_turn_in_bounded_memory() {
                     let mut client = SmtpClient::hello(address, "client.elsewhere.example");
                     client.ask(&format!("MAIL FROM:<{FROM}>{size}"), "250");
                     client.ask(&format!("RCPT TO:<{TO}>"), "250");
-                    client.data(&message)
+                    let go_on = client.say("DATA");
+                    if !go_on.starts_with("354") {
+                        return go_on;
+                    }
+                    client.send(&message);
+                    client.send(b".\r\n");
+                    client.reply()
                 })
             })
             .collect();
@@ -182,7 +198,7 @@ fn a_flood_of_large_messages_waits_its_turn_in_bounded_memory() {
     }
     // A small one is not kept waiting, and what was taken is given back.
     queue_id(&serve.session("mx").message(FROM, &[TO], &text(1000)));
-    until_all_wait(&serve, 1);
+    until_all_wait(&serve);
     println!("{} MiB when it is over", serve.memory().resident);
     serve.terminate();
 }

@@ -249,10 +249,18 @@ async fn a_message_without_room_is_read_to_its_end_and_refused() {
         client.say(&line.repeat(lines)).await;
         client.expect(".", code).await;
     }
+    for (lines, code) in [(90_000, "452 4.3.1"), (39_000, "250"), (42_000, "452 4.3.1")] {
+        client.expect("MAIL FROM:<a@b.example>", "250").await;
+        client.expect("RCPT TO:<marie@solarmora.com>", "250").await;
+        let message = line.repeat(lines);
+        client.say(&format!("BDAT {} LAST\r\n{message}", message.len())).await;
+        let reply = client.hear().await;
+        assert!(reply.starts_with(code), "BDAT of {lines} lines: {reply}");
+    }
     client.expect("QUIT", "221").await;
     let heard = running.until("closed Quit").await;
     let count = |what: &str| heard.iter().filter(|heard| heard.starts_with(what)).count();
-    assert_eq!((count("message"), count("reset")), (3, 2), "{heard:?}");
+    assert_eq!((count("message"), count("reset")), (4, 4), "{heard:?}");
 }
 
 #[tokio::test]

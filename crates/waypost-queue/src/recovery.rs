@@ -48,6 +48,7 @@ impl Recovery {
                     return;
                 }
                 entry.decision = Box::default();
+                entry.deliveries.shrink_to_fit();
                 let fresh = |owed: &crate::Owed| Progress {
                     hold: owed.hold.clone(),
                     ..Progress::default()

@@ -24,7 +24,7 @@ pub(crate) const ALL_SMALL: u64 = 64 << 20;
 pub(crate) const ALL_LARGE: u64 = 128 << 20;
 /// How long a message waits for room; a client waits two minutes for an answer to DATA (RFC 5321
 /// section 4.5.3.2.4).
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// What one permit stands for.
 const UNIT: u64 = 1 << 10;
 

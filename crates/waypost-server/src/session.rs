@@ -241,7 +241,7 @@ impl SmtpHandler {
     /// small one.
     async fn make_room(&mut self, session: &Session) -> Result<(), Reply> {
         let Some(open) = &mut self.open else { return Err(no_transaction()) };
-        let octets = open.size.map_or(SMALL, |size| size.saturating_add(size / 8).max(1 << 10));
+        let octets = open.size.map_or(SMALL, |size| size.saturating_add(size / 64).max(1 << 10));
         open.share = self.core.spool.intake().share(octets).await;
         if open.share.is_some() {
             return Ok(());

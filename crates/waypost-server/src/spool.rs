@@ -290,8 +290,10 @@ impl Spool {
         Ok(())
     }
 
-    fn enqueue(&self, entry: Entry, body: Body) {
+    fn enqueue(&self, mut entry: Entry, body: Body) {
         let id = entry.id;
+        // It may stay for days: one of four places in a vector that was grown is enough for most.
+        entry.deliveries.shrink_to_fit();
         match self.change(|queue| queue.accept(entry, Some(body), self.clock.now())) {
             Ok(None) => {}
             Ok(Some(done)) => self.commit_soon(vec![done]),

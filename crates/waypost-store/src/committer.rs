@@ -21,6 +21,9 @@ pub struct CommitterOptions {
     /// The longest time that a lazy record waits for company before it is written: each write wakes the
     /// thread, and a synced record that comes meanwhile takes it along for nothing.
     pub linger: Duration,
+    /// Lazy records that may wait, at least 1: what a kill may undo of them, and so what may be delivered
+    /// twice after it, is at most this many.
+    pub lazy_records: usize,
     /// The longest time that a lazy record, once written, stays without a sync.
     pub lazy: Duration,
     /// The first pause before a failed store is opened anew; doubles up to `longest_pause`.
@@ -35,6 +38,7 @@ impl Default for CommitterOptions {
             waiting: 64 << 20,
             records: 10_000,
             linger: Duration::from_millis(5),
+            lazy_records: 256,
             lazy: Duration::from_secs(1),
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(2),
@@ -100,6 +104,8 @@ struct Shared {
     wake: Condvar,
     /// One permit a KiB.
     room: Arc<Semaphore>,
+    /// One permit a lazy record.
+    lazy_room: Arc<Semaphore>,
     kib: u32,
     least_kib: u32,
     linger: Duration,
@@ -128,6 +134,7 @@ struct Request {
     /// `None`: lazy.
     answer: Option<oneshot::Sender<Result<(), CommitError>>>,
     _room: OwnedSemaphorePermit,
+    _lazy_room: Option<OwnedSemaphorePermit>,
 }
 
 impl Committer {
@@ -160,6 +167,7 @@ impl Committer {
             pending: Mutex::default(),
             wake: Condvar::new(),
             room: Arc::new(Semaphore::new(usize::try_from(kib).unwrap_or(usize::MAX))),
+            lazy_room: Arc::new(Semaphore::new(options.lazy_records.max(1))),
             kib,
             least_kib: (kib / records).max(1),
             linger: options.linger,
@@ -303,6 +311,13 @@ impl Handle {
         let shared = &self.shared;
         let kib = u32::try_from(record.weight() >> 10).unwrap_or(u32::MAX).saturating_add(1);
         let kib = kib.max(shared.least_kib).min(shared.kib);
+        let lazy_room = match answer {
+            Some(_) => None,
+            None => {
+                let turn = Arc::clone(&shared.lazy_room).acquire_owned().await;
+                Some(turn.map_err(|_| CommitError::Closed)?)
+            }
+        };
         let room = Arc::clone(&shared.room)
             .acquire_many_owned(kib)
             .await
@@ -317,7 +332,7 @@ impl Handle {
             let latest = Instant::now() + shared.linger;
             pending.looks_at.is_none_or(|looks_at| looks_at > latest)
         };
-        pending.requests.push_back(Request { record, answer, _room: room });
+        pending.requests.push_back(Request { record, answer, _room: room, _lazy_room: lazy_room });
         drop(pending);
         if wakes {
             shared.wake.notify_one();
@@ -334,6 +349,7 @@ impl Shared {
     fn close(&self) {
         self.pending().closing = true;
         self.room.close();
+        self.lazy_room.close();
         self.wake.notify_all();
     }
 }

@@ -306,6 +306,39 @@ fn too_much_at_once_waits_for_room() {
     }));
 }
 
+/// What is not yet written when the process is killed is undone, so mail may come twice: how much has a
+/// bound.
+#[test]
+fn only_so_many_lazy_records_wait_to_be_written() {
+    let store = Arc::new(ModelStore::new());
+    let (begun, began) = channel();
+    let (go, go_on) = channel();
+    let gate =
+        Gate { store: Arc::clone(&store), begun: Mutex::new(begun), go_on: Mutex::new(go_on) };
+    let options = CommitterOptions { lazy_records: 3, ..quick() };
+    let committer = Committer::start(gate, never(), options).unwrap();
+    run(tokio::task::LocalSet::new().run_until(async {
+        let handle = committer.handle();
+        let handed = Arc::new(AtomicUsize::new(0));
+        for number in 0..10 {
+            let (handle, handed) = (handle.clone(), Arc::clone(&handed));
+            tokio::task::spawn_local(async move {
+                handle.commit_lazily(vec![done(number)].into()).await.unwrap();
+                handed.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        let mut written = 0;
+        while written < 10 {
+            tokio::task::yield_now().await;
+            assert!(handed.load(Ordering::SeqCst) <= written + 3);
+            while let Ok(records) = began.try_recv() {
+                go.send(()).unwrap();
+                written += records;
+            }
+        }
+    }));
+}
+
 #[test]
 fn shutdown_writes_what_waits_and_refuses_the_rest() {
     let folder = tempfile::tempdir().unwrap();

@@ -283,6 +283,9 @@ impl Server {
         } else if let Some(reader) = self.transaction.as_mut().and_then(|open| open.chunks.as_mut())
         {
             reader.discard();
+        } else if let Some(reader) = self.transaction.as_mut().and_then(|open| open.chunks.as_mut())
+        {
+            reader.discard();
         }
     }
 
