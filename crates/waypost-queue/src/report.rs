@@ -18,18 +18,21 @@ pub(crate) fn report(notice: &Notice, id: QueueId, hostname: &Domain, original: 
         Some(header) if !whole => header,
         _ => original,
     };
-    let boundary = boundary(id, returned);
+    let (mut explanation, mut status) = (Lines::default(), Lines::default());
+    explain(&mut explanation, notice, hostname);
+    delivery_status(&mut status, notice, hostname);
+    let boundary = boundary(id, [&explanation.bytes, &status.bytes, returned]);
 
     let mut parts = Lines::default();
     parts.line(&format!("--{boundary}"));
     parts.line("Content-Type: text/plain; charset=utf-8");
     parts.eight_bit();
     parts.line("");
-    explain(&mut parts, notice, hostname);
+    parts.bytes.append(&mut explanation.bytes);
     parts.line(&format!("--{boundary}"));
     parts.line("Content-Type: message/delivery-status");
     parts.line("");
-    delivery_status(&mut parts, notice, hostname);
+    parts.bytes.append(&mut status.bytes);
     if !returned.is_empty() {
         parts.line(&format!("--{boundary}"));
         let kind = if whole { "message/rfc822" } else { "text/rfc822-headers" };
@@ -67,12 +70,13 @@ pub(crate) fn report(notice: &Notice, id: QueueId, hostname: &Domain, original: 
     Report { bytes: message.bytes, header_size, body }
 }
 
-/// A boundary that stands nowhere in what is returned.
-fn boundary(id: QueueId, returned: &[u8]) -> String {
-    let found = |text: &str| returned.windows(text.len()).any(|window| window == text.as_bytes());
+/// A boundary that stands in none of the parts.
+fn boundary(id: QueueId, parts: [&[u8]; 3]) -> String {
+    let stands_in =
+        |part: &[u8], text: &str| part.windows(text.len()).any(|window| window == text.as_bytes());
     let mut boundary = format!("=_{id}");
-    // What is returned was written before the id was drawn: at most a few turns.
-    while found(&boundary) && boundary.len() < 60 {
+    // What others wrote cannot know the id but by guessing: at most a few turns.
+    while parts.iter().any(|part| stands_in(part, &boundary)) && boundary.len() < 60 {
         boundary.push('_');
     }
     boundary
