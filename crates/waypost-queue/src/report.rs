@@ -19,14 +19,18 @@ pub(crate) fn report(notice: &Notice, id: QueueId, hostname: &Domain, original: 
         Some(header) if !whole => header,
         _ => original,
     };
-    let boundary = boundary(id, returned);
+    let (mut explanation, mut statuses) = (Lines::default(), Lines::default());
+    statuses.utf8 = global;
+    explain(&mut explanation, notice, hostname);
+    delivery_status(&mut statuses, notice, hostname);
+    let boundary = boundary(id, [&explanation.bytes, &statuses.bytes, returned]);
 
     let mut parts = Lines::default();
     parts.line(&format!("--{boundary}"));
     parts.line("Content-Type: text/plain; charset=utf-8");
     parts.eight_bit();
     parts.line("");
-    explain(&mut parts, notice, hostname);
+    parts.bytes.append(&mut explanation.bytes);
     parts.line(&format!("--{boundary}"));
     let status = if global { "global-delivery-status" } else { "delivery-status" };
     parts.line(&format!("Content-Type: message/{status}"));
@@ -34,8 +38,7 @@ pub(crate) fn report(notice: &Notice, id: QueueId, hostname: &Domain, original: 
         parts.eight_bit();
     }
     parts.line("");
-    parts.utf8 = global;
-    delivery_status(&mut parts, notice, hostname);
+    parts.bytes.append(&mut statuses.bytes);
     if !returned.is_empty() {
         parts.line(&format!("--{boundary}"));
         let kind = match (whole, header_is_global(notice, returned)) {
@@ -91,12 +94,13 @@ fn header_is_global(notice: &Notice, returned: &[u8]) -> bool {
     notice.entry.parameters.smtputf8 && !header.is_ascii()
 }
 
-/// A boundary that stands nowhere in what is returned.
-fn boundary(id: QueueId, returned: &[u8]) -> String {
-    let found = |text: &str| returned.windows(text.len()).any(|window| window == text.as_bytes());
+/// A boundary that stands in none of the parts.
+fn boundary(id: QueueId, parts: [&[u8]; 3]) -> String {
+    let stands_in =
+        |part: &[u8], text: &str| part.windows(text.len()).any(|window| window == text.as_bytes());
     let mut boundary = format!("=_{id}");
-    // What is returned was written before the id was drawn: at most a few turns.
-    while found(&boundary) && boundary.len() < 60 {
+    // What others wrote cannot know the id but by guessing: at most a few turns.
+    while parts.iter().any(|part| stands_in(part, &boundary)) && boundary.len() < 60 {
         boundary.push('_');
     }
     boundary
