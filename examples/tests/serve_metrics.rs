@@ -291,6 +291,8 @@ fn o4_a_stopping_server_is_alive_and_not_ready() {
     assert_eq!(body.trim(), r#"{"ready":true,"reasons":[]}"#);
     let mut client = serve.session("mx");
     client.ask("MAIL FROM:<a@elsewhere.example>", "250");
+    client.ask("RCPT TO:<x@solarmora.com>", "250");
+    client.ask("DATA", "354");
     serve.signal("TERM");
     let until = Instant::now() + PATIENCE;
     let body = loop {
@@ -309,9 +311,8 @@ fn o4_a_stopping_server_is_alive_and_not_ready() {
         (&false.into(), &"stopping".into())
     );
     assert!(get(admin, "/healthz", "").0.starts_with("HTTP/1.1 200 "), "alive");
-    // The transaction that was open may end.
-    client.ask("RCPT TO:<x@solarmora.com>", "250");
-    queue_id(&client.data(MESSAGE));
+    // The message that is on its way may end.
+    queue_id(&client.text(MESSAGE));
     let mut serve = serve;
     assert!(serve.wait().success());
 }

@@ -254,8 +254,7 @@ impl SmtpHandler {
         Err(reply)
     }
 
-    /// A message of unknown size that is not small, or one that is larger than it said, gets the room of
-    /// the largest.
+    /// A message of unknown size that outgrows its room, or one that is larger than it said, gets more.
     async fn more_room(&mut self, session: &Session, octets: u64) -> Option<u64> {
         let open = self.open.as_mut()?;
         let share = open.share.as_mut()?;
@@ -263,8 +262,8 @@ impl SmtpHandler {
             return Some(share.octets());
         }
         let limit = open.policy.server.limits.message_size;
-        if self.core.spool.intake().grow(share, limit).await {
-            return Some(u64::MAX);
+        if self.core.spool.intake().grow(share, octets, limit).await {
+            return Some(if share.octets() < limit { share.octets() } else { u64::MAX });
         }
         open.share = None;
         tracing::warn!(client = %session.client_ip, octets, "no room in memory for a message");
@@ -324,6 +323,9 @@ impl SmtpHandler {
     async fn take(&mut self, session: &Session, data: Data) -> Reply {
         let Some(mut open) = self.open.take() else { return no_transaction() };
         let body = Body::from(data.stuffed);
+        if let Some(share) = &mut open.share {
+            share.shrink(u64::try_from(body.len()).unwrap_or(u64::MAX));
+        }
         let header = HeaderBlock::of(&body);
         let limit = open.policy.server.limits.header_size;
         if u64::try_from(header.as_bytes().len()).unwrap_or(u64::MAX) > limit {

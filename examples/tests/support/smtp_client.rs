@@ -103,6 +103,11 @@ impl SmtpClient {
     /// DATA and a message; the reply to the final dot.
     pub(crate) fn data(&mut self, message: &[u8]) -> String {
         self.ask("DATA", "354");
+        self.text(message)
+    }
+
+    /// A message behind DATA; the reply to the final dot.
+    pub(crate) fn text(&mut self, message: &[u8]) -> String {
         let mut stuffed = stuff(message);
         stuffed.extend_from_slice(b".\r\n");
         self.send(&stuffed);

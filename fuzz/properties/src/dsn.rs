@@ -241,19 +241,22 @@ fn composed(notice: &Notice, entry: &Entry, header: &[u8], original: &[u8], told
 
     // The reader is not to go on into the original, which may be anything; its own nesting is its own.
     let mut message = unstuff(&body).into_owned();
-    let nested = b"\r\nContent-Type: message/rfc822\r\n";
-    if let Some(at) = find(&message, nested) {
-        message.splice(at..at + nested.len(), *b"\r\nContent-Type: text/plain\r\n");
+    for nested in ["rfc822", "global"] {
+        let nested = format!("\r\nContent-Type: message/{nested}\r\n");
+        if let Some(at) = find(&message, nested.as_bytes()) {
+            message.splice(at..at + nested.len(), *b"\r\nContent-Type: text/plain\r\n");
+        }
     }
     let parsed = MessageParser::default().parse(&message).unwrap();
     assert!(parsed.is_content_type("multipart", "report"));
     let kind = parsed.content_type().unwrap();
-    assert_eq!(kind.attribute("report-type"), Some("delivery-status"));
+    let form = kind.attribute("report-type").unwrap();
+    assert!(matches!(form, "delivery-status" | "global-delivery-status"), "{form}");
     assert_eq!(parsed.parts.len(), if returned.is_empty() { 3 } else { 4 }, "parts of the report");
     let status = &parsed.parts[2];
-    assert!(status.is_content_type("message", "delivery-status"));
+    assert!(status.is_content_type("message", form));
     let fields = std::str::from_utf8(status.contents()).unwrap();
-    assert!(fields.is_ascii());
+    assert!(fields.is_ascii() || form == "global-delivery-status");
     let blocks: Vec<&str> = fields.trim_end().split("\r\n\r\n").collect();
     assert_eq!(blocks.len(), told + 1, "one block for each recipient:\n{fields}");
     assert!(blocks[0].contains("Reporting-MTA: dns; mx.solarmora.com"));
