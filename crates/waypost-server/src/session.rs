@@ -1,5 +1,7 @@
 //! One SMTP session: the client's commands put to the policy, quotas and spool.
 
+mod intake;
+
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::io;
@@ -13,18 +15,17 @@ use waypost_net::server::{Handler, Mail, SharedLimits, TlsFacts, is_generic_hell
 use waypost_net::tls::TlsVersion;
 use waypost_queue::{Body, Entry, Hold, Owed};
 use waypost_relay as relay;
-use waypost_smtp::end_of_data::{Data, DataFault};
+use waypost_smtp::end_of_data::Data;
 use waypost_smtp::server::{CloseCause, Credentials, HelloKind, OwnRefusal, ResetCause};
 use waypost_types::{
-    Changes, Delivery, Destination, EnhancedCode, HeaderBlock, MailParameters, Mailbox, QueueId,
-    Recipient, Reply, ReversePath, Session, TlsDemand,
+    Changes, Delivery, Destination, HeaderBlock, MailParameters, Mailbox, QueueId, Recipient,
+    Reply, ReversePath, Session, TlsDemand,
 };
 
 use crate::core::Core;
 use crate::log;
 use crate::metrics::{self, At, Metrics, Observed, Reason, Side};
-use crate::room::{SMALL, Share};
-use crate::spool::NoRoom;
+use crate::room::Share;
 use crate::trace::Trace;
 
 /// One client's commands, put to the policy, the quotas and the spool.
@@ -136,11 +137,8 @@ impl Handler for SmtpHandler {
 
     async fn reset(&mut self, session: &Session, cause: ResetCause) {
         if let ResetCause::Message(fault) = &cause {
-            let (code, enhanced) = match fault {
-                DataFault::TooBig { .. } => (552, EnhancedCode(5, 3, 4)),
-                _ => (550, EnhancedCode(5, 6, 0)),
-            };
-            let refusal = OwnRefusal { code, enhanced: Some(enhanced) };
+            let reply = fault.reply();
+            let refusal = OwnRefusal { code: reply.code(), enhanced: reply.enhanced() };
             self.refused_by_protocol(session, At::Data, fault.into(), refusal);
         }
         self.open = None;
@@ -216,58 +214,6 @@ impl SmtpHandler {
             quota,
         });
         Ok(())
-    }
-
-    fn no_room(&self, session: &Session, sender: &ReversePath, policy: &Policy) -> Option<Reply> {
-        let error = self.core.spool.room(policy.server.limits.message_size).err()?;
-        Some(self.full(session, At::Mail, sender, &error))
-    }
-
-    fn full(&self, session: &Session, at: At, sender: &ReversePath, error: &NoRoom) -> Reply {
-        tracing::warn!(client = %session.client_ip, %error, "intake waits");
-        let (text, reason) = match error {
-            NoRoom::Queue(_) => ("The queue is full; try again later", Reason::QueueFull),
-            NoRoom::Disk { .. } => {
-                ("The disk of the queue is full; try again later", Reason::DiskFull)
-            }
-            NoRoom::Store => ("The disk of the queue failed; try again later", Reason::StoreFailed),
-        };
-        let reply = Reply::new(452, (4, 3, 1), text);
-        note(&self.core, session, Some(sender), None, (at, reason), &reply, error);
-        reply
-    }
-
-    /// Room in memory for the message that DATA announces: for its `SIZE` and the dots of stuffing, or for a
-    /// small one.
-    async fn make_room(&mut self, session: &Session) -> Result<(), Reply> {
-        let Some(open) = &mut self.open else { return Err(no_transaction()) };
-        let octets = open.size.map_or(SMALL, |size| size.saturating_add(size / 64).max(1 << 10));
-        open.share = self.core.spool.intake().share(octets).await;
-        if open.share.is_some() {
-            return Ok(());
-        }
-        let text = "Too many large messages are on their way; try again in a minute";
-        let reply = Reply::new(452, (4, 3, 1), text);
-        let (why, sender) = ((At::Data, Reason::MemoryFull), &open.transaction.sender);
-        let because = format_args!("no room in memory for {octets} octets");
-        note(&self.core, session, Some(sender), None, why, &reply, &because);
-        Err(reply)
-    }
-
-    /// A message of unknown size that outgrows its room, or one that is larger than it said, gets more.
-    async fn more_room(&mut self, session: &Session, octets: u64) -> Option<u64> {
-        let open = self.open.as_mut()?;
-        let share = open.share.as_mut()?;
-        if octets <= share.octets() {
-            return Some(share.octets());
-        }
-        let limit = open.policy.server.limits.message_size;
-        if self.core.spool.intake().grow(share, octets, limit).await {
-            return Some(if share.octets() < limit { share.octets() } else { u64::MAX });
-        }
-        open.share = None;
-        tracing::warn!(client = %session.client_ip, octets, "no room in memory for a message");
-        None
     }
 
     fn add(&mut self, session: &Session, mut recipient: Recipient) -> Result<(), Reply> {

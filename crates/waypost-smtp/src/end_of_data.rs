@@ -15,6 +15,7 @@
 use std::borrow::Cow;
 
 use memchr::{memchr3, memmem};
+use waypost_types::Reply;
 
 /// A message as it came: dot-stuffed, each line ended by CR LF, without the final dot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +50,22 @@ pub enum DataFault {
     /// The application had no room for it ([`DataReader::discard`]).
     #[error("too many large messages are on their way; try again in a minute, with SIZE in MAIL")]
     NoRoom,
+}
+
+impl DataFault {
+    /// The reply that refuses the message: 552, 452 or 550, with the fault in words.
+    #[must_use]
+    pub fn reply(&self) -> Reply {
+        let mut text = self.to_string();
+        if let Some(first) = text.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
+        match self {
+            Self::TooBig { .. } => Reply::new(552, (5, 3, 4), &text),
+            Self::NoRoom => Reply::new(452, (4, 3, 1), &text),
+            Self::BareCr | Self::BareLf | Self::Nul => Reply::new(550, (5, 6, 0), &text),
+        }
+    }
 }
 
 /// What the octets so far end in.

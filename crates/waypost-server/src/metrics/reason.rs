@@ -224,6 +224,7 @@ impl From<&DataFault> for Reason {
             DataFault::TooBig { .. } => Self::MessageTooLarge,
             DataFault::BareCr | DataFault::BareLf => Self::BareCrOrLf,
             DataFault::Nul => Self::Nul,
+            DataFault::NoRoom => Self::MemoryFull,
             _ => Self::Other,
         }
     }

@@ -6,7 +6,7 @@ use super::super::command::{Command, ForwardPath, Script};
 use super::super::parameters::MailArguments;
 use super::super::sasl::{Exchange, Step};
 use super::super::{AuthOffer, CloseCause, Event, ResetCause, TlsOffer};
-use super::{Hello, Phase, Question, Server, Transaction, refusal_of};
+use super::{Hello, Phase, Question, Server, Transaction};
 use crate::end_of_data::DataFault;
 
 impl Server {
@@ -28,7 +28,7 @@ impl Server {
                 let limit = self.settings.limits.message_size;
                 if size.is_some_and(|size| size > limit) {
                     self.tally.fruitless += 1;
-                    return self.say(now, &refusal_of(DataFault::TooBig { limit }));
+                    return self.say(now, &DataFault::TooBig { limit }.reply());
                 }
                 let script =
                     if parameters.smtputf8 { Script::NeedsSmtpUtf8 } else { Script::Ascii };

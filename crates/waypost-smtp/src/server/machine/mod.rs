@@ -14,7 +14,7 @@ use super::command::{self, LONGEST_LINE, Script};
 use super::sasl::{Exchange, wipe};
 use super::{CloseCause, Event, HelloKind, OwnRefusal, ResetCause, Settings, TlsOffer};
 use crate::chunked::ChunkedReader;
-use crate::end_of_data::{DataFault, DataReader};
+use crate::end_of_data::DataReader;
 use crate::line::{LineError, LineReader};
 
 /// Replies waiting to be sent, beyond which no further command is looked at.
@@ -612,17 +612,5 @@ impl Pending {
 
     fn len(&self) -> usize {
         self.rest().len()
-    }
-}
-
-fn refusal_of(fault: DataFault) -> Reply {
-    let mut text = fault.to_string();
-    if let Some(first) = text.get_mut(..1) {
-        first.make_ascii_uppercase();
-    }
-    match fault {
-        DataFault::TooBig { .. } => Reply::new(552, (5, 3, 4), &text),
-        DataFault::NoRoom => Reply::new(452, (4, 3, 1), &text),
-        DataFault::BareCr | DataFault::BareLf | DataFault::Nul => Reply::new(550, (5, 6, 0), &text),
     }
 }

@@ -5,7 +5,7 @@ use waypost_types::{Reply, Timestamp};
 use super::super::command::{self, ChunkMarker};
 use super::super::{CloseCause, Event, ResetCause};
 use super::commands::out_of_order;
-use super::{Phase, Question, Server, Transaction, refusal_of};
+use super::{Phase, Question, Server, Transaction};
 use crate::chunked::ChunkedReader;
 use crate::end_of_data::DataFault;
 
@@ -35,7 +35,7 @@ impl Server {
             }
         } else if after >= most {
             let limit = self.settings.limits.message_size;
-            let reply = refusal_of(DataFault::TooBig { limit });
+            let reply = DataFault::TooBig { limit }.reply();
             self.close(CloseCause::TooManyErrors, Some(&reply));
         } else if before / STEP != after / STEP {
             self.rearm(now);
@@ -70,7 +70,7 @@ impl Server {
         reader.begin(octets);
         if let Some(fault) = reader.fault() {
             self.end_transaction(ResetCause::Message(fault));
-            return self.discard(now, octets, refusal_of(fault));
+            return self.discard(now, octets, fault.reply());
         }
         if octets == 0 && !last && !self.idle() {
             return;
@@ -135,7 +135,7 @@ impl Server {
 
     fn refuse_message(&mut self, now: Timestamp, fault: DataFault) {
         self.end_transaction(ResetCause::Message(fault));
-        self.pass_on(now, &refusal_of(fault));
+        self.pass_on(now, &fault.reply());
         self.after_reply();
     }
 
