@@ -72,8 +72,8 @@ impl Room {
 
     fn of(&self, octets: u64) -> &Arc<Semaphore> {
         match octets {
-            0..=SMALL => &self.small,
-            ..=MEDIUM => &self.medium,
+            ..=SMALL => &self.small,
+            _ if octets <= MEDIUM => &self.medium,
             _ => &self.large,
         }
     }
