@@ -12,32 +12,9 @@ mod support;
 use std::path::Path;
 
 use fjall::{Database, KeyspaceCreateOptions};
-use support::serving::{Folder, Serve, queue_id};
+use support::serving::{Folder, Serve, marie_by, queue_id};
 use support::sink::Sink;
 use waypost_types::QueueId;
-
-fn to_hop(address: std::net::SocketAddr) -> String {
-    format!(
-        r#"
-[[organization]]
-name = "Solarmora"
-domains = ["solarmora.com"]
-licences = 250
-mailbox_route = "mailboxes"
-
-[[organization.user]]
-address = "marie@solarmora.com"
-
-[[organization.route]]
-name = "mailboxes"
-host = "{}"
-port = {}
-require_tls = false
-"#,
-        address.ip(),
-        address.port()
-    )
-}
 
 /// Turns one bit of a stored value, beneath its checksum.
 fn damage(spool: &Path, keyspace: &str, id: &str) -> String {
@@ -60,7 +37,7 @@ fn damaged_values_are_set_aside_and_the_rest_is_served() {
         line.starts_with("RCPT").then(|| "451 4.3.0 Try again later".to_owned())
     });
     let hop = busy.address;
-    let folder = Folder::new(&to_hop(hop));
+    let folder = Folder::new(&marie_by(hop));
     let spool = folder.path("spool");
     let serve = folder.serve();
     let mut client = serve.session("mx");

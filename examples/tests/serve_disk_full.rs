@@ -12,7 +12,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::serving::{Folder, Serve, queue_id};
+use support::serving::{Folder, Serve, marie_by, queue_id};
 use support::sink::{Sink, reserved};
 use support::smtp_client::{SmtpClient, stuff};
 use support::tmpfs::Tmpfs;
@@ -30,23 +30,9 @@ fn to_hop(address: std::net::SocketAddr) -> String {
 [server.limits]
 message_size = "2MiB"
 
-[[organization]]
-name = "Solarmora"
-domains = ["solarmora.com"]
-licences = 250
-mailbox_route = "mailboxes"
-
-[[organization.user]]
-address = "{TO}"
-
-[[organization.route]]
-name = "mailboxes"
-host = "{}"
-port = {}
-require_tls = false
+{}
 "#,
-        address.ip(),
-        address.port()
+        marie_by(address)
     )
 }
 

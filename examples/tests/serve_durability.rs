@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use support::serving::{Folder, Serve, queue_id};
+use support::serving::{Folder, Serve, marie_by, queue_id};
 use support::sink::{Sink, reserved};
 use support::smtp_client::SmtpClient;
 use waypost_store::CommitterOptions;
@@ -26,23 +26,9 @@ fn to_hop(address: std::net::SocketAddr) -> String {
 [server.limits]
 connections_per_client_per_minute = 100000
 
-[[organization]]
-name = "Solarmora"
-domains = ["solarmora.com"]
-licences = 250
-mailbox_route = "mailboxes"
-
-[[organization.user]]
-address = "marie@solarmora.com"
-
-[[organization.route]]
-name = "mailboxes"
-host = "{}"
-port = {}
-require_tls = false
+{}
 "#,
-        address.ip(),
-        address.port()
+        marie_by(address)
     )
 }
 

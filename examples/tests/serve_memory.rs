@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use support::serving::{Folder, Serve, head, queue_id};
+use support::serving::{Folder, Serve, head, marie_by, queue_id};
 use support::sink::reserved;
 use support::smtp_client::SmtpClient;
 
@@ -47,23 +47,9 @@ admin = "127.0.0.1:0"
 [server.limits]
 connections_per_client_per_minute = 100000
 
-[[organization]]
-name = "Solarmora"
-domains = ["solarmora.com"]
-licences = 250
-mailbox_route = "mailboxes"
-
-[[organization.user]]
-address = "{TO}"
-
-[[organization.route]]
-name = "mailboxes"
-host = "{}"
-port = {}
-require_tls = false
+{}
 "#,
-        hop.ip(),
-        hop.port()
+        marie_by(hop)
     )
 }
 

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use support::serving::{Folder, Serve, queue_id};
+use support::serving::{Folder, Serve, marie_by, queue_id};
 use support::sink::Sink;
 use support::smtp_client::SmtpClient;
 
@@ -152,23 +152,9 @@ fn configuration(sink: &Sink) -> String {
 [server.limits]
 connections_per_client_per_minute = 100000
 
-[[organization]]
-name = "Solarmora"
-domains = ["solarmora.com"]
-licences = 250
-mailbox_route = "mailboxes"
-
-[[organization.user]]
-address = "marie@solarmora.com"
-
-[[organization.route]]
-name = "mailboxes"
-host = "{}"
-port = {}
-require_tls = false
+{}
 "#,
-        sink.address.ip(),
-        sink.address.port()
+        marie_by(sink.address)
     )
 }
 

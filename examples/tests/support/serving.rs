@@ -18,6 +18,30 @@ pub(crate) const HOSTNAME: &str = "mx.solarmora.com";
 /// The longest wait for a line of the log, a file, an exit.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// An organization whose only user gets her mail by one next hop, in the clear.
+pub(crate) fn marie_by(hop: SocketAddr) -> String {
+    format!(
+        r#"
+[[organization]]
+name = "Solarmora"
+domains = ["solarmora.com"]
+licences = 250
+mailbox_route = "mailboxes"
+
+[[organization.user]]
+address = "marie@solarmora.com"
+
+[[organization.route]]
+name = "mailboxes"
+host = "{}"
+port = {}
+require_tls = false
+"#,
+        hop.ip(),
+        hop.port()
+    )
+}
+
 /// Configuration, certificates, spool.
 pub(crate) struct Folder {
     folder: TempDir,
