@@ -20,7 +20,7 @@ use super::connection::Connection;
 use super::{Clock, Handler, Peer, SharedLimits, StopSignal};
 
 /// Connections that may wait for `accept()`.
-const BACKLOG: u32 = 1024;
+const BACKLOG: u32 = 4096;
 /// How long to wait when `accept()` fails for want of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
@@ -110,7 +110,8 @@ impl Listener {
         Ok(Self { socket, local })
     }
 
-    /// Binds an address; port 0 takes a free one. Up to 1,024 clients wait in the queue.
+    /// Binds an address; port 0 takes a free one. Up to 4,096 clients wait in the queue, if
+    /// the system allows as many.
     ///
     /// # Errors
     /// Those of the system: the address is taken, not ours, or needs a privilege. Needs a tokio
