@@ -273,6 +273,7 @@ impl SmtpHandler {
             share.shrink(u64::try_from(body.len()).unwrap_or(u64::MAX));
         }
         let header = HeaderBlock::of(&body);
+        let header_size = header.body_offset();
         let limit = open.policy.server.limits.header_size;
         if u64::try_from(header.as_bytes().len()).unwrap_or(u64::MAX) > limit {
             let text = format!("The header is larger than {limit} octets");
@@ -306,7 +307,7 @@ impl SmtpHandler {
             }
         }
         let id = self.core.spool.next_id();
-        let entry = self.entry(id, session, &open, &decision, &body);
+        let entry = self.entry(id, session, &open, &decision, &body, header_size);
         self.core.spool.wait_for_room(&entry).await;
         let (size, deliveries) = (body.len(), entry.deliveries.len());
         let sender = open.transaction.sender.clone();
@@ -362,8 +363,8 @@ impl SmtpHandler {
         open: &Open,
         decision: &Decision,
         body: &Body,
+        header_size: usize,
     ) -> Entry {
-        let header_size = HeaderBlock::of(body).body_offset();
         let now = self.core.clock.now();
         let only_recipient = match open.recipients.as_slice() {
             [only] => Some(&only.address),

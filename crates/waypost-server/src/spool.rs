@@ -490,8 +490,9 @@ impl Spool {
         }
     }
 
-    /// Changes the queue, and tells those who wait for room what came of it.
-    fn change<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
+    /// Does something with the queue, quickly, since sessions and deliveries wait meanwhile; and tells
+    /// those who wait for room what came of it.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
         let mut queue = self.queue();
         let result = change(&mut queue);
         self.full.store(queue.is_full(), Ordering::Relaxed);

@@ -139,7 +139,7 @@ impl Desk {
     }
 
     async fn show(&self, id: QueueId, out: &Out) -> End {
-        let Some(status) = self.core.spool.with_queue(|queue| queue.show(id)) else {
+        let Some(status) = self.core.spool.change(|queue| queue.show(id)) else {
             return no(&QueueError::Unknown(id));
         };
         let decision = match self.core.spool.entry(id).await {
@@ -163,7 +163,7 @@ impl Desk {
 
     async fn change(&self, command: Command, id: QueueId, who: &str, out: &Out) -> End {
         let now = self.core.clock.now();
-        let (before, event) = self.core.spool.with_queue(|queue| {
+        let (before, event) = self.core.spool.change(|queue| {
             let before = queue.show(id);
             let event = match command {
                 Command::Hold => queue.hold(id, who, now),
@@ -214,8 +214,7 @@ impl Desk {
         deliverer.forget_failures();
         let (messages, told) = match &scope {
             RetryScope::Message(id) => {
-                let (before, retried) =
-                    spool.with_queue(|queue| (queue.show(*id), queue.retry(*id)));
+                let (before, retried) = spool.change(|queue| (queue.show(*id), queue.retry(*id)));
                 let Some(before) = before.filter(|_| retried.is_ok()) else {
                     return no(&QueueError::Unknown(*id));
                 };
@@ -227,8 +226,7 @@ impl Desk {
             RetryScope::Route(_) | RetryScope::All => {
                 let (mut after, mut messages) = (None, 0);
                 loop {
-                    let (last, retried) =
-                        spool.with_queue(|queue| retry_page(queue, after, &of_scope));
+                    let (last, retried) = spool.change(|queue| retry_page(queue, after, &of_scope));
                     messages += retried;
                     spool.wake();
                     if last.is_none() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use waypost_queue::{Entry, Event, Queue, Record, Status, StoreError};
+use waypost_queue::{Entry, Event, Record, Status, StoreError};
 use waypost_store::CommitError;
 use waypost_types::QueueId;
 
@@ -16,11 +16,6 @@ const PAGE_DELIVERIES: usize = 1024;
 const QUOTA_KEPT: Duration = Duration::from_secs(25 * 3600);
 
 impl Spool {
-    /// Does something with the queue, quickly: sessions and deliveries wait meanwhile.
-    pub(crate) fn with_queue<T>(&self, work: impl FnOnce(&mut Queue) -> T) -> T {
-        self.change(work)
-    }
-
     /// A page of the queue behind an id; empty at the end. Short, so that the lock is too.
     pub(crate) fn page(&self, after: Option<QueueId>) -> Vec<Status> {
         let mut deliveries = 0;
