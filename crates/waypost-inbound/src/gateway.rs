@@ -11,7 +11,7 @@ use crate::reading::Reading;
 use crate::settings::{
     GatewayError, GatewayErrorKind, GatewaySettings, Setting, is_gateway, ranges,
 };
-use crate::source::{Because, HopReport, OwnLine, Skipped, Source};
+use crate::source::{Because, HopReport, Hops, OwnLine, Skipped, Source};
 use crate::tag::{SpamTag, TagVerdict};
 
 /// The gateways of an organization and what holds for their mail; immutable.
@@ -221,21 +221,21 @@ impl InboundGateway {
         self.trace(client, own, header, |_| {})
     }
 
-    /// The same, and the hop table: every line looked at, newest first, without our own. Memory is
-    /// the caller's; there is one hop at most for each `Received` line.
+    /// The same, and the hop table: the lines looked at, newest first, without our own. Memory is
+    /// bounded: [`Hops::MOST`] lines and the one chosen are listed, the others are counted.
     #[must_use]
     pub fn source_with_hops(
         &self,
         client: IpAddr,
         own: OwnLine,
         header: &HeaderBlock<'_>,
-    ) -> (Source, Vec<HopReport>) {
-        let mut hops = Vec::new();
-        let source = self.trace(client, own, header, |hop| hops.push(hop));
+    ) -> (Source, Hops) {
+        let mut hops = Hops::default();
+        let source = self.trace(client, own, header, |hop| hops.add(hop));
         (source, hops)
     }
 
-    /// The same, with a visitor for the hops.
+    /// The same, with a visitor for the hops: nothing is kept, nothing allocated.
     pub fn trace(
         &self,
         client: IpAddr,

@@ -63,9 +63,9 @@ fn the_hop_table_leaves_out_our_own_line_e4() {
     let header = HeaderBlock::of(SEED.as_bytes());
     let hop = |text, skipped| HopReport { ip: Some(ip(text)), skipped };
     let (_, hops) = gateway.source_with_hops(ip("192.0.2.2"), OwnLine::FindOut, &header);
-    assert_eq!(hops, [hop("192.0.2.55", Some(Skipped::Gateway)), hop("192.0.2.110", None)]);
+    assert_eq!(hops.listed, [hop("192.0.2.55", Some(Skipped::Gateway)), hop("192.0.2.110", None)]);
     let (_, hops) = gateway.source_with_hops(ip("192.0.2.2"), OwnLine::Absent, &header);
-    assert_eq!(hops.len(), 3);
+    assert_eq!(hops.listed.len(), 3);
 }
 
 /// One letter a line, newest first: g a gateway (the client), G another gateway, p private, e and f
@@ -202,10 +202,10 @@ proptest! {
         });
         prop_assert_eq!((source.ip, source.because), (want, because));
         // The hop table ends with the one chosen, and with no other.
-        let chosen: Vec<_> = hops.iter().filter(|hop| hop.skipped.is_none()).collect();
+        let chosen: Vec<_> = hops.listed.iter().filter(|hop| hop.skipped.is_none()).collect();
         let from_hop = matches!(because, Because::FirstExternal | Because::PreviousHop);
         prop_assert_eq!(chosen.len(), usize::from(from_hop));
-        prop_assert!(hops.iter().rev().skip(1).all(|hop| hop.skipped.is_some()));
+        prop_assert!(hops.listed.iter().rev().skip(1).all(|hop| hop.skipped.is_some()));
         // An older line never changes what a newer one gave.
         if from_hop {
             let longer = header(&(lines + &older));
@@ -389,7 +389,7 @@ fn printed_forms_are_those_of_the_command_line() {
         r#"{"source_ip":"192.0.2.110","because":"first-external","spf":true}"#
     );
     assert_eq!(
-        serde_json::to_string(&hops).unwrap(),
+        serde_json::to_string(&hops.listed).unwrap(),
         r#"[{"ip":"192.0.2.55","skipped":"gateway"},{"ip":"192.0.2.110","skipped":null}]"#
     );
     let settings: GatewaySettings = serde_json::from_str(
