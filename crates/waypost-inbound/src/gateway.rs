@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use waypost_types::{HeaderBlock, Reply, TlsState};
 
 use crate::admission::{Admission, Refusal, RefusedBecause, RejectCode, Switch};
@@ -43,6 +44,8 @@ use crate::tag::{SpamTag, TagVerdict};
 pub struct InboundGateway {
     gateways: Ranges,
     allowed: Ranges,
+    /// Entries of the allow list that the list of gateways covers.
+    without_effect: Vec<usize>,
     public: PublicAddresses,
     detection: Detection,
     reject_other_clients: Switch,
@@ -114,9 +117,13 @@ impl InboundGateway {
         if !errors.is_empty() {
             return Err(errors);
         }
+        let gateways: Ranges = gateways.into_iter().collect();
+        let covered = |(i, range): (usize, &IpNet)| gateways.covers(*range).then_some(i);
+        let without_effect = allowed.iter().enumerate().filter_map(covered).collect();
         Ok(Self {
-            gateways: gateways.into_iter().collect(),
+            gateways,
             allowed: allowed.into_iter().collect(),
+            without_effect,
             public,
             detection: match (settings.detect_external_ip, settings.strict) {
                 (false, _) => Detection::PreviousHop,
@@ -150,6 +157,13 @@ impl InboundGateway {
     #[must_use]
     pub fn allows(&self, source: &Source) -> bool {
         source.ip.is_some_and(|ip| self.allowed.contains(ip) && !self.gateways.contains(ip))
+    }
+
+    /// The entries of the allow list, counted from 0, that have no effect: all their addresses are
+    /// gateways (E11).
+    #[must_use]
+    pub fn allowed_without_effect(&self) -> &[usize] {
+        &self.without_effect
     }
 
     /// What is public here.

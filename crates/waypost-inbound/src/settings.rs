@@ -120,9 +120,7 @@ pub enum GatewayErrorKind {
         network: IpNet,
     },
     /// A range of all addresses.
-    #[error(
-        "`{0}` lists every client there is as a gateway (E1); list your gateways' own addresses"
-    )]
+    #[error("`{0}` holds every address there is (E1); list single addresses and smaller ranges")]
     Everything(String),
     /// An address that is not public.
     #[error(
@@ -183,8 +181,11 @@ fn range(text: &str) -> Result<IpNet, GatewayErrorKind> {
         .parse()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
         .map_err(|_| GatewayErrorKind::NotARange(text.to_owned()))?;
-    let network = given.trunc();
-    if network != given {
+    if given.trunc() != given {
+        let network = canonical(given.trunc());
+        if network.prefix_len() == 0 {
+            return Err(GatewayErrorKind::Everything(text.to_owned()));
+        }
         return Err(GatewayErrorKind::HostBits { range: text.to_owned(), network });
     }
     Ok(canonical(given))

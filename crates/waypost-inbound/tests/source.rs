@@ -252,10 +252,25 @@ fn every_wrong_setting_is_told_with_value_and_cure_e1_e9_e10() {
         ("fd00::/8", "is not public but unique-local (E1"),
         ("::ffff:10.0.0.1", "is not public but private (E1"),
         ("8.0.0.0/5", "`8.0.0.0/5` holds the private block 10.0.0.0/8 (E1); list smaller ranges"),
-        ("0.0.0.0/0", "`0.0.0.0/0` lists every client there is"),
-        ("::/0", "`::/0` lists every client there is"),
+        ("0.0.0.0/0", "`0.0.0.0/0` holds every address there is (E1); list single addresses"),
+        ("::/0", "`::/0` holds every address there is"),
         ("198.51.100.7/24", "did you mean `198.51.100.0/24`"),
         ("2001:db8::1/32", "did you mean `2001:db8::/32`"),
+        ("1.2.3.4/0", "`1.2.3.4/0` holds every address there is"),
+        ("::ffff:1.2.3.4/96", "`::ffff:1.2.3.4/96` holds every address there is"),
+        ("::ffff:0:0/96", "`::ffff:0:0/96` holds every address there is"),
+        ("::ffff:1.2.3.4/120", "has host bits behind its prefix (E1); did you mean `1.2.3.0/24`"),
+        ("::ffff:10.0.0.0/104", "is not public but private (E1, 10.0.0.0/8)"),
+        ("::/80", "`::/80` holds the"),
+        ("10.0.0.0/33", "`10.0.0.0/33` is no IP address or CIDR range (E1); write"),
+        ("1.2.3", "`1.2.3` is no IP address or CIDR range (E1); write"),
+        ("1.2.3/24", "is no IP address or CIDR range"),
+        ("010.1.2.3", "is no IP address or CIDR range"),
+        ("1.2.3.4/24/24", "is no IP address or CIDR range"),
+        ("1.2.3.4-1.2.3.9", "is no IP address or CIDR range"),
+        ("fe80::1%eth0", "is no IP address or CIDR range"),
+        ("[2001:db8::1]", "is no IP address or CIDR range"),
+        (" 192.0.2.1", "is no IP address or CIDR range"),
         ("198.51.100.0/33", "is no IP address or CIDR range"),
         ("198.51.100", "is no IP address or CIDR range"),
         ("gw.example", "`gw.example` is no IP address or CIDR range (E1); write 198.51.100.7"),
@@ -361,6 +376,20 @@ fn the_allow_list_is_held_against_the_source_e11() {
     assert!(!gateway.allows(&source("198.51.100.1")), "listed as a gateway, too");
     let internal = Source { ip: None, because: Because::Internal, spf: false };
     assert!(!gateway.allows(&internal));
+}
+
+#[test]
+fn entries_of_the_allow_list_that_are_gateways_have_no_effect_e11() {
+    let allow =
+        ["198.51.100.0/26", "198.51.100.0/24", "192.0.2.1", "::ffff:198.51.100.9", "2001:db8::1"];
+    let gateway = InboundGateway::new(&GatewaySettings {
+        allow_list: allow.map(str::to_owned).to_vec(),
+        ..settings(&["198.51.100.0/25", "2001:db8::/64"], true)
+    })
+    .unwrap();
+    assert_eq!(gateway.allowed_without_effect(), [0, 3, 4]);
+    let source = |text| Source { ip: Some(ip(text)), because: Because::FirstExternal, spf: true };
+    assert!(gateway.allows(&source("198.51.100.200")), "the part that is no gateway");
 }
 
 #[test]
