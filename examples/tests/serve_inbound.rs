@@ -165,7 +165,7 @@ fn e2_e3_e4_e5_the_source_is_in_explanation_log_queue_header_and_metrics() {
                 }
             }
 
-            let line = serve.log.wait_text(&format!("id={id}"));
+            let line = serve.log.wait_text(&format!("accepted id={id}"));
             let word = if because.is_empty() { "not-from-gateway" } else { because };
             assert!(line.contains(&format!("source_because=\"{word}\"")), "{what}: {line}");
             match source {
@@ -462,7 +462,7 @@ fn e12_hostile_headers_are_refused_or_read_and_the_server_goes_on() {
     assert!(reply.starts_with("550 5.6.0"), "{reply}");
     // It goes on as before.
     let reply = client.message(FROM, &[MARIE], &letter(STRANGER));
-    let line = serve.log.wait_text(&format!("id={}", queue_id(&reply)));
+    let line = serve.log.wait_text(&format!("accepted id={}", queue_id(&reply)));
     assert!(line.contains(" source=192.0.2.7 "), "{line}");
     serve.terminate();
 }
