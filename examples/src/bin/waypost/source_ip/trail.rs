@@ -14,7 +14,10 @@ use crate::{dates, table};
 const MOST: usize = 1000;
 
 /// Characters of a name.
-const NAME: usize = 60;
+const NAME: usize = 255;
+
+/// Characters of a name in a table.
+const NAME_IN_TABLE: usize = 36;
 
 /// Where a message came from, and by which way.
 #[derive(Serialize)]
@@ -142,19 +145,29 @@ impl Line {
         }
     }
 
-    /// The client's names: the one that the server found out, and what the client called itself.
+    /// The client's names, each short enough for a table: the one that the server found out, and what
+    /// the client called itself.
     pub(crate) fn names(&self) -> String {
-        let by = || self.by.as_ref().map_or_else(|| "-".to_owned(), |by| format!("by {by}"));
-        match (self.kind, &self.host, &self.helo) {
+        let short = |name: &Option<String>| {
+            name.as_ref().map(|name| table::shown(name.as_bytes(), NAME_IN_TABLE))
+        };
+        let (host, helo) = (short(&self.host), short(&self.helo));
+        let by = || short(&self.by).map_or_else(|| "-".to_owned(), |by| format!("by {by}"));
+        match (self.kind, &host, &helo) {
             ("by", ..) => by(),
             ("unreadable", _, Some(first)) => format!("from {first}"),
-            (_, Some(host), Some(helo)) if host == helo => host.clone(),
+            (_, Some(host), Some(helo)) if is_same(host, helo) => host.clone(),
             (_, Some(host), Some(helo)) => format!("{host} (HELO {helo})"),
             (_, Some(host), None) => host.clone(),
             (_, None, Some(helo)) => format!("HELO {helo}"),
             (_, None, None) => "-".to_owned(),
         }
     }
+}
+
+/// Whether two names are one: case and a dot at the end say nothing.
+fn is_same(one: &str, other: &str) -> bool {
+    one.trim_end_matches('.').eq_ignore_ascii_case(other.trim_end_matches('.'))
 }
 
 impl Role {
