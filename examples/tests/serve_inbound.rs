@@ -73,9 +73,17 @@ fn decision(folder: &Folder, id: &str) -> Value {
     lines(folder, &["queue", "show", id])[0]["decision"].clone()
 }
 
+/// A message: its trace lines, the source that is found, by which rule, and whether SPF is to be checked.
+struct Sent<'a> {
+    lines: &'a str,
+    source: Option<&'a str>,
+    /// Empty where no gateway is configured.
+    because: &'a str,
+    spf: bool,
+}
+
 #[test]
 fn e2_e3_e4_e5_the_source_is_in_explanation_log_queue_header_and_metrics() {
-    // (settings, lines, source, because, SPF is due)
     let detect = "detect_external_ip = true";
     let strict = "detect_external_ip = true\nstrict = true";
     let client = Some("127.0.0.1");
@@ -83,47 +91,61 @@ fn e2_e3_e4_e5_the_source_is_in_explanation_log_queue_header_and_metrics() {
     let both = format!("{OTHER_GATEWAY}{INSIDE}{STRANGER}");
     let unread = format!("{NO_ADDRESS}{STRANGER}");
     let private_first = format!("{INSIDE}{STRANGER}");
-    let rows: &[(&str, &str, &str, &[(&str, Option<&str>, &str, bool)])] = &[
-        ("", "E3 without a gateway", "", &[(STRANGER, client, "", true)]),
+    let letters: &[(&str, &str, &[Sent<'_>])] = &[
+        (
+            "",
+            "E3 without a gateway",
+            &[Sent { lines: STRANGER, source: client, because: "", spf: true }],
+        ),
         (
             "other",
             "E3 of a client that is none",
-            "",
-            &[(STRANGER, client, "not-from-gateway", true)],
+            &[Sent { lines: STRANGER, source: client, because: "not-from-gateway", spf: true }],
         ),
         (
             detect,
             "E4",
-            "",
             &[
-                (STRANGER, host, "first-external", true),
-                (&both, host, "first-external", true),
-                (&unread, host, "first-external", true),
-                (NO_ADDRESS, client, "nothing-readable", false),
-                (INSIDE, None, "internal", false),
-                ("", None, "internal", false),
+                Sent { lines: STRANGER, source: host, because: "first-external", spf: true },
+                Sent { lines: &both, source: host, because: "first-external", spf: true },
+                Sent { lines: &unread, source: host, because: "first-external", spf: true },
+                Sent { lines: NO_ADDRESS, source: client, because: "nothing-readable", spf: false },
+                Sent { lines: INSIDE, source: None, because: "internal", spf: false },
+                Sent { lines: "", source: None, because: "internal", spf: false },
             ],
         ),
-        (strict, "E4 strict", "", &[(&unread, client, "nothing-readable", false)]),
+        (
+            strict,
+            "E4 strict",
+            &[Sent { lines: &unread, source: client, because: "nothing-readable", spf: false }],
+        ),
         (
             "detect_external_ip = true\ndocumentation_ranges_public = false",
             "E6",
-            "",
-            &[(STRANGER, None, "internal", false)],
+            &[Sent { lines: STRANGER, source: None, because: "internal", spf: false }],
         ),
         (
             "detect_external_ip = false",
             "E5",
-            "",
             &[
-                (&both, Some("198.51.100.2"), "previous-hop", true),
-                (&private_first, Some("10.1.2.3"), "previous-hop", false),
-                (&unread, client, "nothing-readable", false),
-                ("", client, "nothing-readable", false),
+                Sent {
+                    lines: &both,
+                    source: Some("198.51.100.2"),
+                    because: "previous-hop",
+                    spf: true,
+                },
+                Sent {
+                    lines: &private_first,
+                    source: Some("10.1.2.3"),
+                    because: "previous-hop",
+                    spf: false,
+                },
+                Sent { lines: &unread, source: client, because: "nothing-readable", spf: false },
+                Sent { lines: "", source: client, because: "nothing-readable", spf: false },
             ],
         ),
     ];
-    for (settings, name, _, messages) in rows {
+    for (settings, name, messages) in letters {
         let table = match *settings {
             "" => String::new(),
             "other" => {
@@ -137,7 +159,7 @@ fn e2_e3_e4_e5_the_source_is_in_explanation_log_queue_header_and_metrics() {
         let serve = folder.serve();
         let mut session = serve.session("mx");
         let mut counted: Vec<(&str, usize)> = Vec::new();
-        for (lines, source, because, spf) in *messages {
+        for Sent { lines, source, because, spf } in *messages {
             let what = format!("{name}: {lines}");
             let reply = session.message(FROM, &[MARIE], &letter(lines));
             let id = queue_id(&reply).to_owned();

@@ -10,7 +10,7 @@ use crate::public::PublicAddresses;
 use crate::ranges::Ranges;
 use crate::reading::Reading;
 use crate::settings::{
-    GatewayError, GatewayErrorKind, GatewaySettings, Setting, is_gateway, ranges,
+    GatewayError, GatewayErrorKind, GatewayErrors, GatewaySettings, Setting, is_gateway, ranges,
 };
 use crate::source::{Because, HopReport, Hops, OwnLine, Skipped, Source};
 use crate::tag::{SpamTag, TagVerdict};
@@ -21,15 +21,13 @@ use crate::tag::{SpamTag, TagVerdict};
 /// top, and no further than needed.
 ///
 /// ```
-/// use waypost_inbound::{Because, GatewaySettings, InboundGateway, OwnLine};
-/// use waypost_types::HeaderBlock;
+/// use waypost_inbound::{Because, GatewaySettings, HeaderBlock, InboundGateway, OwnLine};
 ///
 /// let gateway = InboundGateway::new(&GatewaySettings {
 ///     addresses: vec!["192.0.2.2".to_owned(), "192.0.2.55".to_owned()],
 ///     detect_external_ip: true,
 ///     ..GatewaySettings::default()
-/// })
-/// .map_err(|errors| errors[0].to_string())?;
+/// })?;
 /// let header = HeaderBlock::of(
 ///     b"Received: from [192.0.2.55] by a.example via HTTP; date\r\n\
 ///       Received: from [192.0.2.110] by a.example via HTTP; date\r\n\r\n",
@@ -38,7 +36,7 @@ use crate::tag::{SpamTag, TagVerdict};
 /// let source = gateway.source(client, OwnLine::Absent, &header);
 /// assert_eq!(source.ip, Some([192, 0, 2, 110].into()));
 /// assert_eq!(source.because, Because::FirstExternal);
-/// # Ok::<(), String>(())
+/// # Ok::<(), waypost_inbound::GatewayErrors>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct InboundGateway {
@@ -82,7 +80,7 @@ impl InboundGateway {
     ///
     /// # Errors
     /// Every setting that breaks a rule, each with its value, its rule and its cure.
-    pub fn new(settings: &GatewaySettings) -> Result<Self, Vec<GatewayError>> {
+    pub fn new(settings: &GatewaySettings) -> Result<Self, GatewayErrors> {
         let public = PublicAddresses::new(settings.documentation_ranges_public);
         Self::with_public(settings, public)
     }
@@ -94,7 +92,7 @@ impl InboundGateway {
     pub fn with_public(
         settings: &GatewaySettings,
         public: PublicAddresses,
-    ) -> Result<Self, Vec<GatewayError>> {
+    ) -> Result<Self, GatewayErrors> {
         let mut errors = Vec::new();
         let rule = |text: &str, range| is_gateway(text, range, settings.allow_private, &public);
         let gateways = ranges(&settings.addresses, Setting::Address, rule, &mut errors);
@@ -114,7 +112,7 @@ impl InboundGateway {
             let kind = GatewayErrorKind::NoTag;
             errors.push(GatewayError { setting: Setting::OnlySpamTag, kind });
         }
-        if !errors.is_empty() {
+        if let Some(errors) = GatewayErrors::of(errors) {
             return Err(errors);
         }
         let gateways: Ranges = gateways.into_iter().collect();

@@ -16,7 +16,7 @@
 //! **Bounds:** reading a line takes time linear in its bytes and allocates nothing, whatever they are;
 //! a header is read once from the top, no further than needed; a hop table lists 1,001 lines at most; a
 //! compiled expression takes at most
-//! 1 MiB. Nothing panics. **Errors:** [`GatewayError`] for settings, all of them at once, and
+//! 1 MiB. Nothing panics. **Errors:** [`GatewayErrors`] for settings, all of them at once, and
 //! [`TagError`]; a line that cannot be read is a value. **Source:** E1 to E12; RFC 5321 section 4.4
 //! for trace lines.
 //!
@@ -34,8 +34,7 @@
 //! # Example
 //!
 //! ```
-//! use waypost_inbound::{GatewaySettings, InboundGateway, OwnLine, Reading, Source};
-//! use waypost_types::HeaderBlock;
+//! use waypost_inbound::{GatewaySettings, HeaderBlock, InboundGateway, OwnLine, Reading, Source};
 //!
 //! let line = b"from [10.0.0.7] (host.example [192.0.2.7]) by gw.example; date";
 //! assert_eq!(Reading::of(line).ip(), Some([192, 0, 2, 7].into()));
@@ -45,7 +44,7 @@
 //!     detect_external_ip: true,
 //!     ..GatewaySettings::default()
 //! };
-//! let gateway = InboundGateway::new(&settings).map_err(|errors| errors[0].to_string())?;
+//! let gateway = InboundGateway::new(&settings)?;
 //! let header = HeaderBlock::of(
 //!     b"Received: from gw2 (gw2.example [198.51.100.9]) by gw1.example; date\r\n\
 //!       Received: from a (host.example [192.0.2.7]) by gw2.example; date\r\n\r\n",
@@ -59,7 +58,7 @@
 //! // Without a gateway, or from another client, the source is the client.
 //! let client = [203, 0, 113, 5].into();
 //! assert_eq!(gateway.source(client, OwnLine::Absent, &header), Source::of_client(client));
-//! # Ok::<(), String>(())
+//! # Ok::<(), waypost_inbound::GatewayErrors>(())
 //! ```
 
 mod admission;
@@ -81,10 +80,14 @@ pub use format::Format;
 pub use gateway::{InboundGateway, SpamEvaluation};
 pub use public::PublicAddresses;
 pub use reading::{Hop, Place, Reading, Unreadable};
-pub use settings::{GatewayError, GatewayErrorKind, GatewaySettings, Setting, SpamTagSettings};
+pub use settings::{
+    GatewayError, GatewayErrorKind, GatewayErrors, GatewaySettings, Setting, SpamTagSettings,
+};
 pub use source::{Because, HopReport, Hops, OwnLine, Skipped, Source};
 pub use tag::{SpamTag, TagError, TagMatch, TagNote, TagVerdict};
 pub use trace::TraceLine;
+/// Words of `waypost-types` that the functions here take and give, so that this crate can be used alone.
+pub use waypost_types::{HeaderBlock, Reply, TlsState};
 
 /// The page's program is compiled and run with the examples of the documentation.
 #[cfg(doctest)]

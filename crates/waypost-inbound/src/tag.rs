@@ -18,8 +18,7 @@ const LONGEST_QUOTE: usize = 998;
 /// line the first match counts. Time is linear in the header.
 ///
 /// ```
-/// use waypost_inbound::SpamTag;
-/// use waypost_types::HeaderBlock;
+/// use waypost_inbound::{HeaderBlock, SpamTag};
 ///
 /// let tag = SpamTag::new(r"^X-(?:spam|phishy): (0\.\d*|1\.0*)$", Some(0.5))?;
 /// let verdict = tag.verdict(&HeaderBlock::of(b"X-spam: 0.2\r\nX-phishy: 0.71\r\n\r\n"));

@@ -2,6 +2,7 @@
 //!
 //! One test alone in its process, since it looks at the process's memory.
 
+#![allow(clippy::disallowed_methods, reason = "Linux tells a process's memory in files")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

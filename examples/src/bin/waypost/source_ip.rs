@@ -112,8 +112,7 @@ fn answer(question: Question) -> Result<Reply, String> {
 }
 
 fn compiled(settings: GatewaySettings) -> Result<InboundGateway, String> {
-    InboundGateway::new(&settings)
-        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    InboundGateway::new(&settings).map_err(|errors| errors.to_string().replace('\n', "; "))
 }
 
 /// What is said about one message.
