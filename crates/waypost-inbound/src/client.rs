@@ -64,12 +64,22 @@ pub(crate) fn read(
 ) -> (Result<(Found, Place), Unreadable>, usize) {
     let mut met = Candidates::default();
     let mut steps = 0;
+    let look = |word: Word| {
+        let text = value.get(word.place.clone()).unwrap_or_default();
+        shape(text, word.classes, word.place.start)
+    };
+    // The first word is mostly a name: it is looked at only where it can matter.
+    let mut first = None;
     while let Some(part) = clause.next_part() {
         match part {
-            Part::Word(Word { place, classes }) => {
-                let start = place.start;
-                met.word(shape(clause.text(place), classes, start));
+            Part::Word(word) if first.is_none() && met.words == 0 => first = Some(word),
+            Part::Word(word) => {
+                if let Some(first) = first.take() {
+                    met.word(look(first));
+                }
+                met.word(look(word));
             }
+            Part::Comment(_) if met.is_settled() => {}
             Part::Comment(part) => {
                 // A HELO holds no blank: a comment with one in it was not brought along.
                 let glued =
@@ -79,6 +89,9 @@ pub(crate) fn read(
                 met.comment(said, glued);
             }
         }
+    }
+    if let Some(first) = first.filter(|_| !met.is_settled()) {
+        met.word(look(first));
     }
     steps += clause.steps();
     let cut = match clause.end() {
@@ -132,6 +145,12 @@ impl Candidates {
         } else {
             self.later = Some(found);
         }
+    }
+
+    /// Whether a comment that nobody but the server can have written has named the client: then other
+    /// comments and the first word change nothing.
+    fn is_settled(&self) -> bool {
+        self.comment.as_ref().is_some_and(|comment| !comment.glued)
     }
 
     fn comment(&mut self, said: Said, glued: bool) {
@@ -188,20 +207,14 @@ struct Head<'a> {
     inside: Range<usize>,
     words: [Word; HEAD],
     count: usize,
+    /// The first word announces what the client or the sender said.
+    announces: bool,
 }
 
 impl<'a> Head<'a> {
     fn text(&self, i: usize) -> &'a [u8] {
         let place = self.words.get(i).map(|word| word.place.clone());
         place.and_then(|place| self.value.get(place)).unwrap_or_default()
-    }
-
-    /// Whether its first word announces what the client or the sender said.
-    fn is_said_by_client(&self) -> bool {
-        let classes = self.words.first().map_or(Class::NONE, |word| word.classes);
-        // None of those words holds a dot, and what follows one stands behind a colon.
-        let host = classes.meets(Class::DOT) && !classes.meets(Class::COLON);
-        !host && is_said_by_client(self.text(0))
     }
 
     fn shape(&self, i: usize) -> Shape {
@@ -219,8 +232,13 @@ fn shape_in_comment(value: &[u8], word: &Word) -> Shape {
 /// What one comment says, and how many bytes were looked at.
 fn comment(value: &[u8], part: clause::Comment) -> (Said, usize) {
     let mut words = Words::of(value, part.inside.clone());
-    let mut head =
-        Head { value, inside: part.inside, words: [const { Word::NONE }; HEAD], count: 0 };
+    let mut head = Head {
+        value,
+        inside: part.inside,
+        words: [const { Word::NONE }; HEAD],
+        count: 0,
+        announces: false,
+    };
     let mut last = Word::NONE;
     let mut envelope = false;
     while let Some(word) = words.next_word() {
@@ -231,6 +249,9 @@ fn comment(value: &[u8], part: clause::Comment) -> (Said, usize) {
         }
         if head.count == 0 {
             envelope = starts(text, b"mailfrom:");
+            // None of the words that announce holds a dot, and what follows one stands behind a colon.
+            let host = word.classes.meets(Class::DOT) && !word.classes.meets(Class::COLON);
+            head.announces = !host && is_said_by_client(text);
         }
         if envelope {
             last = word.clone();
@@ -240,7 +261,7 @@ fn comment(value: &[u8], part: clause::Comment) -> (Said, usize) {
         }
         head.count += 1;
         // The rest matters only to the rules that look at all of it.
-        let decided = head.count == HEAD || (head.count == 1 && head.is_said_by_client());
+        let decided = head.count == HEAD || head.announces;
         if decided && !envelope && !part.nests {
             break;
         }
@@ -258,7 +279,7 @@ fn client_information(head: &Head<'_>) -> Said {
     if head.count == 0 {
         return Said::Masked;
     }
-    if head.is_said_by_client() {
+    if head.announces {
         return Said::Other;
     }
     if is_ident(first) {
