@@ -62,6 +62,7 @@
 //! ```
 
 mod admission;
+mod class;
 mod clause;
 mod client;
 mod format;
@@ -71,9 +72,11 @@ mod public;
 mod ranges;
 mod reading;
 mod settings;
+mod shape;
 mod source;
 mod tag;
 mod trace;
+mod words;
 
 pub use admission::{Admission, Refusal, RefusedBecause, RejectCode, RejectCodeError, Switch};
 pub use format::Format;
@@ -87,7 +90,7 @@ pub use source::{Because, HopReport, Hops, OwnLine, Skipped, Source};
 pub use tag::{SpamTag, TagError, TagMatch, TagNote, TagVerdict};
 pub use trace::TraceLine;
 /// Words of `waypost-types` that the functions here take and give, so that this crate can be used alone.
-pub use waypost_types::{HeaderBlock, Reply, TlsState};
+pub use waypost_types::{Fields, HeaderBlock, Reply, TlsState};
 
 /// The page's program is compiled and run with the examples of the documentation.
 #[cfg(doctest)]

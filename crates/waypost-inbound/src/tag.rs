@@ -268,6 +268,21 @@ mod tests {
     }
 
     #[test]
+    fn long_and_many_lines_are_quoted_short_e12() {
+        let tag = SpamTag::new("^X-Score: (\\d+)a*$", Some(5.0)).unwrap();
+        let line = format!("X-Score: 7{}\r\n", "a".repeat(1 << 20));
+        let verdict = tag.verdict(&HeaderBlock::of(line.as_bytes()));
+        assert!(verdict.spam);
+        assert_eq!(verdict.line.unwrap().len(), LONGEST_QUOTE);
+        let many = format!("{}X-Score: 9\r\n", "X-Score: 3\r\n".repeat(20_000));
+        let verdict = tag.verdict(&HeaderBlock::of(many.as_bytes()));
+        assert_eq!((verdict.spam, verdict.score), (true, Some(9.0)));
+        let number = format!("X-Score: {}\r\n", "9".repeat(1 << 20));
+        let note = tag.verdict(&HeaderBlock::of(number.as_bytes())).note;
+        assert_eq!(note, Some(TagNote::NotANumber("9".repeat(LONGEST_QUOTE))));
+    }
+
+    #[test]
     fn a_test_lists_the_lines_that_match_e9() {
         let tag = SpamTag::new(SEED, Some(0.5)).unwrap();
         let header = b"X-spam: 0.2\r\nSubject: x\r\nX-phishy:\r\n 0.7\r\n\r\nX-spam: 0.9\r\n";

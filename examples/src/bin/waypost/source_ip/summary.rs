@@ -162,3 +162,35 @@ pub(super) fn sentence(because: Because) -> &'static str {
         _ => "for a reason that this version has no word for",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_come_first_and_the_rest_is_counted() {
+        let mut counts = Counts::default();
+        for n in 0..20_u64 {
+            (0..=n).for_each(|_| counts.add(n));
+        }
+        let top = counts.top();
+        assert_eq!(top.len(), TOP + 1);
+        assert_eq!((top[0].name.as_str(), top[0].messages), ("19", 20));
+        assert_eq!((top[TOP].name.as_str(), top[TOP].messages), ("others", (1..=10).sum()));
+    }
+
+    #[test]
+    fn memory_has_a_bound_e12() {
+        let mut counts = Counts::default();
+        (0..MOST + 500).for_each(|n| counts.add(n));
+        counts.add(0);
+        assert_eq!((counts.counts.len(), counts.others), (MOST, 500));
+    }
+
+    #[test]
+    fn addresses_are_counted_by_network() {
+        for (ip, want) in [("192.0.2.77", "192.0.2.0/24"), ("2001:db8:1:2::3", "2001:db8:1::/48")] {
+            assert_eq!(network(ip.parse().unwrap()).to_string(), want);
+        }
+    }
+}
