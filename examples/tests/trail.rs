@@ -66,6 +66,22 @@ fn a_message_is_a_table_with_names_formats_delays_and_the_end_of_trust_e4() {
     assert_eq!(words(&ran.stdout), words(want), "{}", ran.stdout);
 }
 
+/// The table on the page about the inbound gateway is what the program prints.
+#[test]
+fn the_page_shows_the_table_that_is_printed() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/INBOUND.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let (begin, end) = ("<!-- hop table: begin -->\n", "<!-- hop table: end -->\n");
+    let from = text.find(begin).unwrap() + begin.len();
+    let to = text.find(end).unwrap();
+    let want = format!("```text\n{}\n```\n", source_ip(&["-"], LETTER).stdout.trim_end());
+    if std::env::var_os("UPDATE_GOLDENS").is_some() {
+        fs::write(&path, [&text[..from], &want, &text[to..]].concat()).unwrap();
+        return;
+    }
+    assert_eq!(&text[from..to], want, "write it anew with UPDATE_GOLDENS=1");
+}
+
 #[test]
 fn trust_ends_where_the_source_is_named_e3_e4_e5() {
     // (arguments, the hop behind which trust ends)
