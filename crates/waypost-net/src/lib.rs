@@ -2,13 +2,14 @@
 //!
 //! **In:** sockets, certificates, a [handler](server::Handler)'s answers, transactions to deliver.
 //! **Out:** a [`server`] that calls the handler, a [`client`] pool that gives each recipient an
-//! outcome, [`dns`] that turns names into next hops, [`tls`] with a route's three switches.
+//! outcome, [`dns`] that turns names into next hops, [`spf`] that tells whom a record covers, [`tls`]
+//! with a route's three switches.
 //!
 //! **Units:** octets, [`Timestamp`](waypost_types::Timestamp), [`Duration`](std::time::Duration).
 //! **Bounds:** named at each module: connections, records of an answer and time are bounded, whatever
 //! a peer does. **Errors:** one type a module, which names what was tried; once a conversation runs,
 //! failures are replies and outcomes. **Source:** RFC 5321, RFC 3207 (STARTTLS), RFC 8314 (implicit
-//! TLS), RFC 7505 (null MX), RFC 9525 (names in certificates); A4 to A10, D6, D15.
+//! TLS), RFC 7208 (SPF), RFC 7505 (null MX), RFC 9525 (names in certificates); A4 to A10, B4, D6, D15.
 //!
 //! **Not here:** the protocol itself (`waypost-smtp`), what to accept, where to route.
 //!
@@ -29,4 +30,5 @@
 pub mod client;
 pub mod dns;
 pub mod server;
+pub mod spf;
 pub mod tls;
