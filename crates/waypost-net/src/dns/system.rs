@@ -129,6 +129,12 @@ impl SystemResolver {
         Ok(Self { inner: Arc::new(built), limits })
     }
 
+    /// The library's resolver, with the same servers, limits and cache.
+    #[cfg(feature = "authenticate")]
+    pub(crate) fn library(&self) -> TokioResolver {
+        TokioResolver::clone(&self.inner)
+    }
+
     async fn records<T>(
         &self,
         name: Result<Name, DnsError>,
