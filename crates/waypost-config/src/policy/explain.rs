@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use waypost_auth::{Action, Authentication};
 use waypost_relay::{ObservedRefusal, Refusal};
 use waypost_rules::Spam;
 use waypost_types::{
@@ -12,7 +13,7 @@ use waypost_types::{
     TlsDemand, TlsState,
 };
 
-use super::decision::{DataReply, DecidedDelivery, Decision};
+use super::decision::{AuthenticationView, DataReply, DecidedDelivery, Decision};
 use super::{Policy, RcptVerdict, mail_accepted, rcpt_accepted};
 
 /// A transaction to be tried without sending anything.
@@ -65,6 +66,9 @@ pub struct Explanation {
     pub spoofed_internal: bool,
     /// That organization.
     pub organization: Option<Box<str>>,
+    /// What that organization makes of SPF, DKIM and DMARC; absent: they are not evaluated there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<ExplainedAuthentication>,
     /// What is observed only.
     pub observed: Vec<Box<str>>,
     /// Every rule looked at.
@@ -77,6 +81,19 @@ pub struct Explanation {
     pub refusals: Vec<ExplainedRefusal>,
     /// The kept ones.
     pub quarantined: Vec<ExplainedQuarantine>,
+}
+
+/// SPF, DKIM and DMARC (E2).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExplainedAuthentication {
+    /// `report` or `enforce`.
+    pub mode: Cow<'static, str>,
+    /// The results; null where nobody asked, since a dry run asks no DNS.
+    pub found: Option<Authentication>,
+    /// What is done for them: `accept`, `spam` or `refuse`.
+    pub verdict: Cow<'static, str>,
+    /// Why.
+    pub because: String,
 }
 
 /// One rule looked at.
@@ -322,6 +339,7 @@ impl Explanation {
             spam: first.is_some_and(|view| view.spam != Spam::No),
             spoofed_internal: first.is_some_and(|view| view.spoofed_internal),
             organization: first.map(|view| view.organization.clone()),
+            authentication: first.and_then(|view| view.authentication.as_ref()).map(told),
             observed: decision.observed.clone(),
             rules: decision
                 .rules
@@ -367,6 +385,7 @@ impl Explanation {
             spam: false,
             spoofed_internal: false,
             organization: refusal.organization.as_deref().map(Into::into),
+            authentication: None,
             observed: observed_entries(&refusal.observed),
             rules: Vec::new(),
             replies: Replies { mail: reply.to_string(), rcpt: Vec::new(), data: None },
@@ -411,6 +430,9 @@ impl Explanation {
         writeln!(out, "organization  {organization}")?;
         writeln!(out, "source IP     {source}")?;
         writeln!(out, "spam          {}", if self.spam { "yes" } else { "no" })?;
+        if let Some(authentication) = &self.authentication {
+            authentication.write_text(out)?;
+        }
         writeln!(out, "MAIL          {}", self.replies.mail)?;
         for reply in &self.replies.rcpt {
             writeln!(out, "RCPT          {reply}")?;
@@ -440,6 +462,27 @@ impl Explanation {
             writeln!(out, "\nobserved only  {}", self.observed.join(", "))?;
         }
         Ok(())
+    }
+}
+
+impl ExplainedAuthentication {
+    fn write_text(&self, out: &mut String) -> std::fmt::Result {
+        let Some(found) = &self.found else {
+            return writeln!(out, "SPF, DMARC    {} ({})", self.because, self.mode);
+        };
+        let domain = found.spf.domain.as_deref().unwrap_or("no domain");
+        writeln!(
+            out,
+            "SPF           {} for {domain}, by {}",
+            found.spf.result, found.spf.identity
+        )?;
+        for dkim in &found.dkim {
+            writeln!(out, "DKIM          {} for {} {}", dkim.result, dkim.domain, dkim.because)?;
+        }
+        let author = found.dmarc.author.as_ref().map_or("no author", |domain| domain.as_str());
+        let policy = found.dmarc.policy.map(|policy| format!(", p={policy}")).unwrap_or_default();
+        writeln!(out, "DMARC         {} for {author}{policy}", found.dmarc.result)?;
+        writeln!(out, "  verdict     {} ({}): {}", self.verdict, self.mode, self.because)
     }
 }
 
@@ -480,6 +523,19 @@ impl ExplainedDelivery {
 /// The observed relay entries that would have refused, by description (O6).
 fn observed_entries(observed: &[ObservedRefusal]) -> Vec<Box<str>> {
     observed.iter().map(|refusal| (*refusal.entry).into()).collect()
+}
+
+fn told(view: &AuthenticationView) -> ExplainedAuthentication {
+    ExplainedAuthentication {
+        mode: view.mode.as_str().into(),
+        found: view.found.clone(),
+        verdict: match &view.verdict.action {
+            Action::Accept => "accept".into(),
+            Action::Spam => "spam".into(),
+            Action::Refuse(_) => "refuse".into(),
+        },
+        because: view.verdict.because.clone(),
+    }
 }
 
 fn explained(policy: &Policy, decided: &DecidedDelivery) -> ExplainedDelivery {

@@ -5,6 +5,7 @@
 //! file. A policy is immutable: a reload builds another one.
 
 mod at_data;
+mod authentication;
 mod decision;
 mod evaluate;
 mod explain;
@@ -21,11 +22,11 @@ use waypost_types::{
 };
 
 pub use decision::{
-    DataReply, DecidedDelivery, Decision, OrganizationView, Quarantined, RefusalCause, Refused,
-    RuleLookedAt,
+    AuthenticationView, DataReply, DecidedDelivery, Decision, OrganizationView, Quarantined,
+    RefusalCause, Refused, RuleLookedAt,
 };
 use evaluate::{Evaluation, Facts, Fate, FateOutcome};
-pub use explain::{DryRun, DryRunError, ExplainedDelivery, Explanation};
+pub use explain::{DryRun, DryRunError, ExplainedAuthentication, ExplainedDelivery, Explanation};
 pub use organization::{InternalSenders, Organization, SpamAction};
 
 use crate::settings::ServerSettings;
