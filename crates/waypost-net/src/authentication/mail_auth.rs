@@ -18,6 +18,7 @@ use waypost_smtp::end_of_data::unstuff;
 use waypost_types::{Domain, HeaderBlock};
 
 use super::signatures::Signatures;
+use super::spf_record::{included, is_sound, is_spf};
 use super::{AuthenticationFuture, Authenticator, body};
 use crate::dns::{DnsError, Resolver, SystemResolver};
 
@@ -38,6 +39,9 @@ impl Default for AuthenticationLimits {
 
 /// Bodies above this are hashed beside the event loop.
 const LARGE: usize = 128 << 10;
+
+/// Records that one of SPF may be made of (RFC 7208 section 4.6.4).
+const SPF_LOOKUPS: usize = 10;
 
 /// Large bodies hashed at once.
 const LARGE_AT_ONCE: usize = 2;
@@ -172,16 +176,12 @@ impl Inner {
         identity: Identity,
         domain: &Domain,
     ) -> SpfResult {
-        // Through the cache that the library uses too, so this costs no question of its own.
-        match self.resolver.txt(domain).await {
-            Err(DnsError::NoRecords | DnsError::NoDomain) => return SpfResult::None,
-            Err(DnsError::Temporary(_)) => return SpfResult::TempError,
-            Ok(records) => match records.iter().filter(|record| is_spf(record)).count() {
-                0 => return SpfResult::None,
-                1 => {}
-                // RFC 7208 section 4.5.
-                _ => return SpfResult::PermError,
-            },
+        let record = match self.record(domain).await {
+            Ok(record) => record,
+            Err(result) => return result,
+        };
+        if !is_sound(&record) {
+            return SpfResult::PermError;
         }
         let helo = question.helo.as_deref().and_then(|helo| helo.parse::<Domain>().ok());
         let helo = helo.as_ref().map_or("unknown", Domain::as_str);
@@ -191,7 +191,7 @@ impl Inner {
             Identity::MailFrom => SpfParameters::verify_mail_from(ip, helo, receiver, &sender),
             Identity::Helo => SpfParameters::verify_ehlo(ip, domain.as_str(), receiver),
         };
-        match self.library.verify_spf(asked).await.result() {
+        let result = match self.library.verify_spf(asked).await.result() {
             mail_auth::SpfResult::Pass => SpfResult::Pass,
             mail_auth::SpfResult::Fail => SpfResult::Fail,
             mail_auth::SpfResult::SoftFail => SpfResult::SoftFail,
@@ -199,7 +199,53 @@ impl Inner {
             mail_auth::SpfResult::TempError => SpfResult::TempError,
             mail_auth::SpfResult::PermError => SpfResult::PermError,
             mail_auth::SpfResult::None => SpfResult::None,
+        };
+        match result {
+            // Nothing matched before, so all that is included was evaluated.
+            SpfResult::Fail | SpfResult::SoftFail | SpfResult::Neutral
+                if !self.included_are_sound(&record).await =>
+            {
+                SpfResult::PermError
+            }
+            _ => result,
         }
+    }
+
+    /// The one SPF record of a domain. The library asks through the same cache, so this costs no
+    /// question of its own.
+    async fn record(&self, domain: &Domain) -> Result<String, SpfResult> {
+        match self.resolver.txt(domain).await {
+            Err(DnsError::NoRecords | DnsError::NoDomain) => Err(SpfResult::None),
+            Err(DnsError::Temporary(_)) => Err(SpfResult::TempError),
+            Ok(records) => {
+                let mut spf = records.into_iter().filter(|record| is_spf(record));
+                match (spf.next(), spf.next()) {
+                    (None, _) => Err(SpfResult::None),
+                    (Some(only), None) => Ok(only),
+                    // RFC 7208 section 4.5.
+                    _ => Err(SpfResult::PermError),
+                }
+            }
+        }
+    }
+
+    /// Whether the records that a record is made of have no errors, as far as they can be had.
+    async fn included_are_sound(&self, record: &str) -> bool {
+        let mut left: Vec<Domain> = included(record).collect();
+        let mut seen: Vec<Domain> = Vec::new();
+        while let Some(domain) = left.pop() {
+            if seen.contains(&domain) || seen.len() == SPF_LOOKUPS {
+                continue;
+            }
+            match self.record(&domain).await {
+                Ok(record) if !is_sound(&record) => return false,
+                Err(SpfResult::PermError) => return false,
+                Ok(record) => left.extend(included(&record)),
+                Err(_) => {}
+            }
+            seen.push(domain);
+        }
+        true
     }
 
     /// DMARC for each author; the worst of them.
@@ -261,10 +307,4 @@ impl Inner {
         };
         Dmarc { result, author: Some(author.clone()), policy, aligned }
     }
-}
-
-/// Whether a TXT record is one of SPF (RFC 7208 section 4.5).
-fn is_spf(record: &str) -> bool {
-    let Some(version) = record.get(..6) else { return false };
-    version.eq_ignore_ascii_case("v=spf1") && matches!(record.as_bytes().get(6), None | Some(b' '))
 }

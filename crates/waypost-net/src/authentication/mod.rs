@@ -22,6 +22,8 @@ mod body;
 mod mail_auth;
 #[cfg(feature = "authenticate")]
 mod signatures;
+#[cfg(feature = "authenticate")]
+mod spf_record;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -107,6 +107,9 @@ fn unacceptable(signature: &Signature) -> Option<(DkimResult, &'static str)> {
     if signature.l > 0 {
         return Some((DkimResult::Policy, "a part of the body is not signed"));
     }
+    if HashAlgorithm::from(signature.a) == HashAlgorithm::Sha1 {
+        return Some((DkimResult::Policy, "SHA-1 is not accepted, see RFC 8301"));
+    }
     if signature.h.len() > MAX_COVERED {
         return Some((DkimResult::Policy, "the signature covers too many names"));
     }
