@@ -484,6 +484,18 @@ fn e2_answers_are_cached_for_all_sessions() {
 }
 
 #[test]
+fn e2_a_machine_without_certificates_serves() {
+    let key = Ed25519Key::from_pkcs8_der(&Ed25519Key::generate_pkcs8().unwrap()).unwrap();
+    let dns = Dns::start(zone(&key));
+    let folder = Folder::new(&organizations(&dns.address.to_string(), ""));
+    let none = [("SSL_CERT_FILE", "/nowhere/roots.pem"), ("SSL_CERT_DIR", "/nowhere")];
+    let serve = Serve::with_environment(&folder.configuration(), &none);
+    let mut client = serve.session("mx");
+    let message = letter("a@elsewhere.example");
+    queue_id(&client.message("a@pass.example", &["marie@enforce.org"], message.as_bytes()));
+}
+
+#[test]
 fn e2_explain_asks_no_dns() {
     let key = Ed25519Key::from_pkcs8_der(&Ed25519Key::generate_pkcs8().unwrap()).unwrap();
     let dns = Dns::start(zone(&key));

@@ -35,7 +35,10 @@ impl<'x> Signatures<'x> {
             let Some(value) = value_with_line_end(header, field.offset, field.raw.len()) else {
                 continue;
             };
-            message.headers.push((field.name, value));
+            // One more than may be shows that there are too many.
+            if message.headers.len() <= MAX_FIELDS {
+                message.headers.push((field.name, value));
+            }
             if field.is("dkim-signature") && seen < MAX_SIGNATURES {
                 seen += 1;
                 match Signature::parse(value) {
@@ -133,11 +136,13 @@ fn value_with_line_end(header: &[u8], offset: usize, raw: usize) -> Option<&[u8]
 }
 
 fn dkim(result: DkimResult, signature: Option<&Signature>, because: &str) -> Dkim {
-    let domain = |text: &str| text.chars().take(255).collect::<String>().into();
+    let printable = |text: &str| {
+        text.chars().filter(char::is_ascii_graphic).take(255).collect::<String>().into()
+    };
     Dkim {
         result,
-        domain: domain(signature.map_or("", |signature| &signature.d)),
-        selector: domain(signature.map_or("", |signature| &signature.s)),
+        domain: printable(signature.map_or("", |signature| &signature.d)),
+        selector: printable(signature.map_or("", |signature| &signature.s)),
         because: because.into(),
     }
 }
