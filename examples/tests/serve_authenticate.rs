@@ -293,6 +293,28 @@ fn e2_dmarc_by_alignment_and_policy() {
 }
 
 #[test]
+fn e2_signatures_of_large_messages_and_of_forwarded_results_hold() {
+    let stage = Stage::new();
+    let large = letter("a@reject.example") + &"..a line of a large message\r\n".repeat(40_000);
+    // What is cut out is cut out behind the verification.
+    let results = format!("Authentication-Results: {HOSTNAME}; spf=pass\r\n");
+    let signer = DkimSigner::from_key(Ed25519Key::from_pkcs8_der(&stage.key).unwrap())
+        .domain("reject.example")
+        .selector("k1")
+        .headers(["From", "Authentication-Results"]);
+    let forwarded = results + &letter("a@reject.example");
+    let forwarded = signer.sign(forwarded.as_bytes()).unwrap().to_header() + &forwarded;
+    for message in [stage.signed("reject.example", &large), forwarded] {
+        queue_id(&stage.send("enforce", "a@pass.example", &message));
+        let came = stage.take("enforce", "");
+        let top = stamped(&came);
+        assert!(top.contains("dkim=pass header.d=reject.example"), "{top}");
+        assert!(top.contains("dmarc=pass (p=reject, by dkim)"), "{top}");
+        assert_eq!(unfolded(&came).matches("Authentication-Results: mx").count(), 1);
+    }
+}
+
+#[test]
 fn e2_behind_a_gateway_the_source_is_checked_and_nothing_refused() {
     let stage = Stage::new();
     let by = |ip: &str| {
