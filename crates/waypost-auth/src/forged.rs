@@ -45,7 +45,7 @@ fn end_of(field: &Field<'_>, block: &[u8]) -> usize {
     let line_end = block.get(end..).unwrap_or_default();
     end + match line_end {
         [b'\r', b'\n', ..] => 2,
-        [b'\n', ..] => 1,
+        [b'\n', ..] | [b'\r'] => 1,
         _ => 0,
     }
 }
