@@ -23,7 +23,8 @@
 //!
 //! use waypost_server::{Options, Server};
 //!
-//! let options = Options { policy, base: "/etc/waypost".into(), resolver: None, authenticator: None };
+//! let base = "/etc/waypost".into();
+//! let options = Options { policy, base, resolver: None, authenticator: None };
 //! let server = Server::start(options).await?;
 //! for (name, address) in server.addresses() {
 //!     println!("{name} listens on {address}");
