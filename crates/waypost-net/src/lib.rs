@@ -2,7 +2,8 @@
 //!
 //! **In:** sockets, certificates, a [handler](server::Handler)'s answers, transactions to deliver.
 //! **Out:** a [`server`] that calls the handler, a [`client`] pool that gives each recipient an
-//! outcome, [`dns`] that turns names into next hops, [`tls`] with a route's three switches.
+//! outcome, [`dns`] that turns names into next hops, [`tls`] with a route's three switches,
+//! [`authentication`] that asks the DNS who may send (SPF, DKIM, DMARC).
 //!
 //! **Units:** octets, [`Timestamp`](waypost_types::Timestamp), [`Duration`](std::time::Duration).
 //! **Bounds:** named at each module: connections, records of an answer and time are bounded, whatever
@@ -26,6 +27,7 @@
 //! # Ok::<(), std::net::AddrParseError>(())
 //! ```
 
+pub mod authentication;
 pub mod client;
 pub mod dns;
 pub mod server;

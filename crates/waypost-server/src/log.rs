@@ -7,6 +7,8 @@ use std::fmt::{self, Display};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use waypost_auth::DkimResult;
+use waypost_config::policy::AuthenticationView;
 use waypost_inbound::Source;
 use waypost_net::client::Over;
 use waypost_queue::Work;
@@ -36,6 +38,28 @@ impl Accepted<'_> {
             %id, listener, %client, source = source.ip.as_ref().map(display),
             source_because = source.because.as_str(), %sender, recipients, deliveries, size,
             "accepted"
+        );
+    }
+}
+
+/// What SPF, DKIM and DMARC say about a message, and what an organization makes of it (E2).
+pub(crate) struct Authenticated<'a> {
+    pub(crate) client: IpAddr,
+    pub(crate) sender: &'a ReversePath,
+    pub(crate) organization: &'a str,
+    pub(crate) found: &'a AuthenticationView,
+}
+
+impl Authenticated<'_> {
+    pub(crate) fn write(&self) {
+        let Self { client, sender, organization, found: view } = self;
+        let Some(found) = &view.found else { return };
+        let dkim = found.dkim.iter().find(|one| one.result == DkimResult::Pass);
+        let dkim = dkim.or(found.dkim.first()).map_or("none", |one| one.result.as_str());
+        tracing::info!(
+            %client, %sender, source = found.checked.map(display), organization,
+            spf = found.spf.result.as_str(), dkim, dmarc = found.dmarc.result.as_str(),
+            mode = view.mode.as_str(), because = view.verdict.because, "authenticated"
         );
     }
 }

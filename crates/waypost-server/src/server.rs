@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use waypost_auth::Mode;
 use waypost_config::policy::{Organization, Policy};
 use waypost_config::settings::{DnsServers, Limits, ListenerSettings, ServerSettings, TlsStart};
+use waypost_net::authentication::Authenticator;
 use waypost_net::dns::{DnsLimits, Resolver, ResolverError, SystemResolver};
 use waypost_net::server::{
     ClientLimits, Clock, Configuration, ConnectionLimits, Listener, SharedLimits, Stopper, Tls,
@@ -41,6 +43,9 @@ pub struct Options {
     pub base: PathBuf,
     /// Who answers DNS; `None`: what the configuration says.
     pub resolver: Option<Arc<dyn Resolver>>,
+    /// Who finds out what SPF, DKIM and DMARC say (E2); `None`: with the feature `authenticate`, and
+    /// without a `resolver` of one's own, the name servers of the configuration are asked.
+    pub authenticator: Option<Arc<dyn Authenticator>>,
 }
 
 /// Why a server does not start, or does not take a new policy.
@@ -89,6 +94,13 @@ pub enum ServerError {
     /// No resolver can be made.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
+    /// A policy asks for SPF and DMARC, and nobody can find out what they say.
+    #[error(
+        "organization \"{0}\" has an `authenticate` that asks for SPF and DMARC (E2), which this \
+         server cannot evaluate; build it with the feature `authenticate`, or set `authenticate = \
+         \"off\"`"
+    )]
+    Authenticator(Box<str>),
     /// A new policy asks for what only a restart can give.
     #[error("{0} cannot change while the server runs; restart it")]
     NeedsRestart(&'static str),
@@ -126,13 +138,18 @@ impl Server {
     /// # Errors
     /// [`ServerError`]; nothing runs then.
     pub async fn start(options: Options) -> Result<Self, ServerError> {
-        let Options { policy, base, resolver } = options;
+        let Options { policy, base, resolver, authenticator } = options;
         let clock = Clock::start();
         let settings = &policy.server;
-        let resolver = match resolver {
-            Some(resolver) => resolver,
-            None => system_resolver(settings)?,
+        let (resolver, authenticator) = match resolver {
+            Some(resolver) => (resolver, authenticator),
+            None => {
+                let resolver = system_resolver(settings)?;
+                let authenticator = authenticator.or_else(|| asking(&resolver));
+                (Arc::new(resolver) as Arc<dyn Resolver>, authenticator)
+            }
         };
+        can_authenticate(&policy, authenticator.is_some())?;
         let (bound, admin) = bind(&policy, &base).await?;
         let spool_path = base.join(&*settings.spool);
         let metrics = Arc::new(Metrics::new(clock.now()));
@@ -148,7 +165,8 @@ impl Server {
             ledger.replay(&replayed(commit));
         }
         let limits = SharedLimits::new(ClientLimits::new(connection_limits(&settings.limits)));
-        let core = Arc::new(Core::new(Arc::clone(&policy), spool, ledger, clock));
+        let core = Core::new(Arc::clone(&policy), spool, ledger, clock);
+        let core = Arc::new(core.with_authenticator(authenticator));
         let deliverer = Arc::new(Deliverer::new(Arc::clone(&core), resolver, key, base.clone()));
         let desk = Arc::new(Desk::new(Arc::clone(&core), Some(Arc::clone(&deliverer))));
         let control = Socket::open(&spool_path, Arc::clone(&desk))
@@ -248,6 +266,7 @@ impl Server {
         if was.dns != is.dns {
             return Err(ServerError::NeedsRestart("the list of name servers"));
         }
+        can_authenticate(&policy, self.core.authenticator.is_some())?;
         let sockets = |settings: &ServerSettings| -> Vec<_> {
             settings.listeners.iter().map(|one| (one.name.clone(), one.bind)).collect()
         };
@@ -393,12 +412,33 @@ fn connection_limits(limits: &Limits) -> ConnectionLimits {
     }
 }
 
-fn system_resolver(settings: &ServerSettings) -> Result<Arc<dyn Resolver>, ServerError> {
+fn system_resolver(settings: &ServerSettings) -> Result<SystemResolver, ServerError> {
     let limits = DnsLimits::default();
-    Ok(Arc::new(match &settings.dns {
+    Ok(match &settings.dns {
         DnsServers::System => SystemResolver::from_system(limits)?,
         DnsServers::List(servers) => SystemResolver::with_servers(servers, limits)?,
-    }))
+    })
+}
+
+/// Asks the same name servers about messages.
+#[cfg(feature = "authenticate")]
+fn asking(resolver: &SystemResolver) -> Option<Arc<dyn Authenticator>> {
+    use waypost_net::authentication::{AuthenticationLimits, MailAuthenticator};
+    Some(Arc::new(MailAuthenticator::new(resolver, AuthenticationLimits::default())))
+}
+
+#[cfg(not(feature = "authenticate"))]
+fn asking(_: &SystemResolver) -> Option<Arc<dyn Authenticator>> {
+    None
+}
+
+/// Refuses a policy that asks for what nobody can find out.
+fn can_authenticate(policy: &Policy, can: bool) -> Result<(), ServerError> {
+    let mut organizations = policy.organizations().iter();
+    match organizations.find(|organization| organization.authenticate != Mode::Off) {
+        Some(organization) if !can => Err(ServerError::Authenticator(organization.name.clone())),
+        _ => Ok(()),
+    }
 }
 
 /// The key of the draw, kept in the spool so that an explanation can be reproduced (A9).

@@ -1,5 +1,6 @@
 //! One SMTP session: the client's commands put to the policy, quotas and spool.
 
+mod authentication;
 mod intake;
 
 use std::cell::RefCell;
@@ -274,7 +275,6 @@ impl SmtpHandler {
             share.shrink(u64::try_from(body.len()).unwrap_or(u64::MAX));
         }
         let header = HeaderBlock::of(&body);
-        let header_size = header.body_offset();
         let limit = open.policy.server.limits.header_size;
         if u64::try_from(header.as_bytes().len()).unwrap_or(u64::MAX) > limit {
             let text = format!("The header is larger than {limit} octets");
@@ -283,14 +283,19 @@ impl SmtpHandler {
             note(&self.core, session, Some(&open.transaction.sender), None, why, &reply, &text);
             return reply;
         }
-        let decision = open.policy.at_data(&open.transaction, &open.recipients, &header);
-        if let DataReply::Refuse(reply) = &decision.reply {
-            let reason = decision.refused_for().map_or(Reason::Other, Reason::from);
-            let because = decision.refusals.first().map_or("", |refused| &refused.because);
-            let sender = Some(&open.transaction.sender);
-            note(&self.core, session, sender, None, (At::Data, reason), reply, &because);
-            return reply.clone();
+        let mut decision = open.policy.at_data(&open.transaction, &open.recipients, &header);
+        if let Some(reply) = self.refused_as_a_whole(session, &open, &decision) {
+            return reply;
         }
+        // Only now: what is refused anyway costs no question to the DNS.
+        if let Some(authenticated) = self.authenticated(session, &open, &body).await {
+            decision = authenticated;
+            if let Some(reply) = self.refused_as_a_whole(session, &open, &decision) {
+                return reply;
+            }
+        }
+        let body = authentication::without_forged_results(session, &open, body);
+        let header_size = HeaderBlock::of(&body).body_offset();
         if !decision.observed.is_empty() {
             self.core.metrics.observed(Observed::Rule, decision.observed.len());
             for rule in &decision.observed {
@@ -355,6 +360,21 @@ impl SmtpHandler {
                 self.not_stored(session, &sender, &error)
             }
         }
+    }
+
+    /// The reply to a message that the policy refuses as a whole, counted and logged.
+    fn refused_as_a_whole(
+        &self,
+        session: &Session,
+        open: &Open,
+        decision: &Decision,
+    ) -> Option<Reply> {
+        let DataReply::Refuse(reply) = &decision.reply else { return None };
+        let reason = decision.refused_for().map_or(Reason::Other, Reason::from);
+        let because = decision.refusals.first().map_or("", |refused| &refused.because);
+        let sender = Some(&open.transaction.sender);
+        note(&self.core, session, sender, None, (At::Data, reason), reply, &because);
+        Some(reply.clone())
     }
 
     fn not_stored(&self, session: &Session, sender: &ReversePath, error: &dyn Display) -> Reply {
@@ -422,7 +442,7 @@ impl SmtpHandler {
             parameters: open.parameters.clone(),
             client: format!("{} [{}]", session.helo.as_deref().unwrap_or("?"), session.client_ip)
                 .into(),
-            trace: trace.line().into(),
+            trace: (authentication::stamps(decision) + &trace.line()).into(),
             deliveries: delivered.chain(kept).chain(told).collect(),
             decision: serde_json::to_string(&explanation).unwrap_or_default().into(),
             size: u64::try_from(body.len()).unwrap_or(u64::MAX),

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "no test program uses all of it")]
 
 pub(crate) mod control;
+pub(crate) mod dns;
 pub(crate) mod exposition;
 pub(crate) mod serving;
 pub(crate) mod sink;

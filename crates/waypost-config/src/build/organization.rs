@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use waypost_auth::Mode;
 use waypost_rules::InternalDomains;
 use waypost_types::{Domain, OrgUnit};
 
@@ -114,6 +115,11 @@ fn one(
         mailbox_route: raw.mailbox_route.as_ref().map(|route| route.value.clone()),
         outbound_gateway: raw.outbound_gateway.as_ref().map(|host| host.value.clone()),
         inbound_gateway,
+        authenticate: match raw.authenticate.value {
+            raw::Authenticate::Off => Mode::Off,
+            raw::Authenticate::Report => Mode::Report,
+            raw::Authenticate::Enforce => Mode::Enforce,
+        },
         spam_action: match raw.spam_action.value {
             raw::SpamAction::Mark => SpamAction::Mark,
             raw::SpamAction::Quarantine => SpamAction::Quarantine,

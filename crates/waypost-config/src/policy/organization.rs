@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use waypost_auth::Mode;
 use waypost_inbound::InboundGateway;
 use waypost_relay::PasswordHash;
 use waypost_route::Route;
@@ -51,6 +52,8 @@ pub struct Organization {
     pub outbound_gateway: Option<HostPort>,
     /// The inbound gateway (E1-E12).
     pub inbound_gateway: Option<InboundGateway>,
+    /// What is done with SPF and DMARC (E2).
+    pub authenticate: Mode,
     /// What is done with spam.
     pub spam_action: SpamAction,
     /// Who is who.

@@ -65,7 +65,6 @@ pub(crate) const NOT_YET: &[NotYet] = &[
     entry_of("server.proxy_protocol_from", Allowed::EmptyList, "D15"),
     entry_of("server.xclient_from", Allowed::EmptyList, "D15"),
     entry_of("server.record", Allowed::Absent, "C9"),
-    entry_of("organization.authenticate", Allowed::Text("off"), "E2"),
     entry_of("organization.administrators", Allowed::EmptyList, "D17"),
     entry_of("organization.abuse_threshold", Allowed::Number(100), "D17"),
     entry_of("organization.over_limit", Allowed::Text("reject"), "D10"),

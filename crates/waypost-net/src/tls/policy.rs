@@ -144,6 +144,16 @@ fn client_config(store: Option<Arc<RootCertStore>>) -> ClientConfig {
     config
 }
 
+/// A configuration that no connection can be made with.
+#[cfg(feature = "authenticate")]
+pub(crate) fn trusting_nobody() -> ClientConfig {
+    ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("ring has suites for TLS 1.2 and 1.3")
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth()
+}
+
 /// The one provider, by name: nothing process-wide is set.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())

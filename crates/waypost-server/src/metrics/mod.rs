@@ -21,6 +21,7 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use waypost_auth::Authentication;
 use waypost_config::policy::Policy;
 use waypost_inbound::Because;
 use waypost_net::tls::TlsVersion;
@@ -125,6 +126,12 @@ struct ResultLabels {
     result: &'static str,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AuthenticationLabels {
+    method: &'static str,
+    result: &'static str,
+}
+
 /// On which side of a connection we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -172,6 +179,7 @@ pub(crate) struct Metrics {
     sources: Family<BecauseLabels, Counter>,
     refusals: Family<RefusalLabels, Counter>,
     observed: Family<WhatLabels, Counter>,
+    authentications: Family<AuthenticationLabels, Counter>,
     quota: Family<LimitLabels, Counter>,
     handshakes: Family<HandshakeLabels, Counter>,
     notices: Family<ActionLabels, Counter>,
@@ -237,6 +245,12 @@ impl Metrics {
         for what in [Observed::Gateway, Observed::Quota, Observed::Relay, Observed::Rule] {
             let _ = observed.get_or_create(&WhatLabels { what: what.as_str() });
         }
+        let authentications = r.add(
+            "waypost_authentications",
+            "method, result",
+            "Results of SPF, DKIM and DMARC; of DKIM one for each signature.",
+            Family::<AuthenticationLabels, Counter>::default(),
+        );
         let quota = r.add(
             "waypost_quota_refusals",
             "limit",
@@ -326,6 +340,7 @@ impl Metrics {
             sources,
             refusals,
             observed,
+            authentications,
             quota,
             handshakes,
             notices,
@@ -397,6 +412,22 @@ impl Metrics {
     pub(crate) fn observed(&self, what: Observed, count: usize) {
         let labels = WhatLabels { what: what.as_str() };
         self.observed.get_or_create(&labels).inc_by(number(count));
+    }
+
+    /// A message's SPF, DKIM and DMARC were evaluated.
+    pub(crate) fn authenticated(&self, found: &Authentication) {
+        let count = |method, result| {
+            let labels = AuthenticationLabels { method, result };
+            self.authentications.get_or_create(&labels).inc();
+        };
+        count("spf", found.spf.result.as_str());
+        for dkim in &found.dkim {
+            count("dkim", dkim.result.as_str());
+        }
+        if found.dkim.is_empty() {
+            count("dkim", "none");
+        }
+        count("dmarc", found.dmarc.result.as_str());
     }
 
     /// A TLS handshake ended; `None`: it failed.
