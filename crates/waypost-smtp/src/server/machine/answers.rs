@@ -97,7 +97,9 @@ impl Server {
 
     fn refused(&mut self, now: Timestamp, question: Question, reply: Reply) {
         match question {
-            Question::Connect => return self.close(CloseCause::Refused, Some(&reply)),
+            Question::Connect | Question::Xclient(_) => {
+                return self.close(CloseCause::Refused, Some(&reply));
+            }
             Question::Auth => {
                 self.tally.errors += 1;
                 let at = now + self.settings.timeouts.auth_failure_pause;
@@ -115,7 +117,7 @@ impl Server {
                 self.tally.fruitless += 1;
                 return self.chunk_unwanted(now, reply);
             }
-            Question::Chunk | Question::Hello(_) | Question::Xclient(_) => {}
+            Question::Chunk | Question::Hello(_) => {}
         }
         if reply.code() == 421 {
             return self.close(CloseCause::Refused, Some(&reply));
