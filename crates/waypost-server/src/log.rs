@@ -20,6 +20,8 @@ pub(crate) struct Accepted<'a> {
     pub(crate) id: QueueId,
     pub(crate) listener: &'a str,
     pub(crate) client: IpAddr,
+    /// Who announced the client, if a proxy did.
+    pub(crate) proxy: Option<IpAddr>,
     pub(crate) sender: &'a ReversePath,
     pub(crate) recipients: usize,
     pub(crate) deliveries: usize,
@@ -28,9 +30,9 @@ pub(crate) struct Accepted<'a> {
 
 impl Accepted<'_> {
     pub(crate) fn write(&self) {
-        let Self { id, listener, client, sender, recipients, deliveries, size } = self;
+        let Self { id, listener, client, proxy, sender, recipients, deliveries, size } = self;
         tracing::info!(
-            %id, listener, %client, %sender, recipients, deliveries, size, "accepted"
+            %id, listener, %client, proxy = proxy.map(display), %sender, recipients, deliveries, size, "accepted"
         );
     }
 }
@@ -40,6 +42,8 @@ pub(crate) struct Refused<'a, R, B> {
     pub(crate) at: At,
     pub(crate) reason: Reason,
     pub(crate) client: IpAddr,
+    /// Who announced the client, if a proxy did.
+    pub(crate) proxy: Option<IpAddr>,
     pub(crate) sender: Option<&'a ReversePath>,
     pub(crate) recipient: Option<&'a Mailbox>,
     pub(crate) reply: &'a R,
@@ -48,9 +52,10 @@ pub(crate) struct Refused<'a, R, B> {
 
 impl<R: Display, B: Display> Refused<'_, R, B> {
     pub(crate) fn write(&self) {
-        let Self { at, reason, client, sender, recipient, reply, because } = self;
+        let Self { at, reason, client, proxy, sender, recipient, reply, because } = self;
         tracing::info!(
-            at = at.as_str(), reason = reason.as_str(), %client, sender = sender.map(display),
+            at = at.as_str(), reason = reason.as_str(), %client,
+            proxy = proxy.map(display), sender = sender.map(display),
             recipient = recipient.map(display), %reply, %because, "refused"
         );
     }
@@ -199,6 +204,7 @@ mod tests {
                 at: At::Rcpt,
                 reason: Reason::Rule,
                 client: IpAddr::from([192, 0, 2, 1]),
+                proxy: None,
                 sender: None,
                 recipient: None,
                 reply: &reply,
