@@ -202,8 +202,8 @@ impl ClientLimits {
     /// A proxy says for which client an open connection is, or for which other one than `before`.
     ///
     /// # Errors
-    /// [`ConnectionRefusal`], counted as that of any connection, though this one was counted as admitted; it then counts for no
-    /// client, and [`ClientLimits::disconnect_proxy`] ends it.
+    /// [`ConnectionRefusal`], counted as that of any connection, though this one was counted as
+    /// admitted; it then counts for no client, and [`ClientLimits::disconnect_proxy`] ends it.
     pub fn announce(
         &mut self,
         now: Timestamp,

@@ -20,7 +20,8 @@ pub enum Event {
     },
     /// XCLIENT, from a client that it was [offered](super::Server::offer_xclient) to: it is a proxy, and
     /// speaks for this client from now on. Accepted: the session is as new, with the greeting for a reply;
-    /// refused: the reply, and the connection ends. The next EHLO or HELO is told with the name and kind that stood here, if they did.
+    /// refused: the reply, and the connection ends. The next EHLO or HELO is told with the name and kind
+    /// that stood here, if they did.
     Xclient(Box<Xclient>),
     /// AUTH, inside TLS; answered by [`Server::accept_auth`](super::Server::accept_auth) or a
     /// negative reply, which is held back for a while (D6).
