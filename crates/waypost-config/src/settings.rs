@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use waypost_types::{Domain, ListenerRole};
 
 /// `[server]` and its tables, and `[[listener]]`.
@@ -18,6 +19,10 @@ pub struct ServerSettings {
     pub dns: DnsServers,
     /// The port of MX hosts; other than 25 only in tests.
     pub mx_port: u16,
+    /// Whose connections begin with a PROXY header. IPv4-mapped ranges are IPv4.
+    pub proxy_protocol_from: Vec<IpNet>,
+    /// Who may give XCLIENT. IPv4-mapped ranges are IPv4.
+    pub xclient_from: Vec<IpNet>,
     /// Limits.
     pub limits: Limits,
     /// Time-outs.

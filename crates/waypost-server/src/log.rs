@@ -25,6 +25,8 @@ pub(crate) struct Accepted<'a> {
     pub(crate) client: IpAddr,
     /// Where it came from, as the first recipient's organization sees it.
     pub(crate) source: Source,
+    /// Who announced the client, if a proxy did.
+    pub(crate) proxy: Option<IpAddr>,
     pub(crate) sender: &'a ReversePath,
     pub(crate) recipients: usize,
     pub(crate) deliveries: usize,
@@ -33,9 +35,10 @@ pub(crate) struct Accepted<'a> {
 
 impl Accepted<'_> {
     pub(crate) fn write(&self) {
-        let Self { id, listener, client, source, sender, recipients, deliveries, size } = self;
+        let Self { id, listener, client, proxy, source, sender, recipients, deliveries, size } =
+            self;
         tracing::info!(
-            %id, listener, %client, source = source.ip.as_ref().map(display),
+            %id, listener, %client, proxy = proxy.map(display), source = source.ip.as_ref().map(display),
             source_because = source.because.as_str(), %sender, recipients, deliveries, size,
             "accepted"
         );
@@ -69,6 +72,8 @@ pub(crate) struct Refused<'a, R, B> {
     pub(crate) at: At,
     pub(crate) reason: Reason,
     pub(crate) client: IpAddr,
+    /// Who announced the client, if a proxy did.
+    pub(crate) proxy: Option<IpAddr>,
     pub(crate) sender: Option<&'a ReversePath>,
     pub(crate) recipient: Option<&'a Mailbox>,
     pub(crate) reply: &'a R,
@@ -77,9 +82,10 @@ pub(crate) struct Refused<'a, R, B> {
 
 impl<R: Display, B: Display> Refused<'_, R, B> {
     pub(crate) fn write(&self) {
-        let Self { at, reason, client, sender, recipient, reply, because } = self;
+        let Self { at, reason, client, proxy, sender, recipient, reply, because } = self;
         tracing::info!(
-            at = at.as_str(), reason = reason.as_str(), %client, sender = sender.map(display),
+            at = at.as_str(), reason = reason.as_str(), %client,
+            proxy = proxy.map(display), sender = sender.map(display),
             recipient = recipient.map(display), %reply, %because, "refused"
         );
     }
@@ -228,6 +234,7 @@ mod tests {
                 at: At::Rcpt,
                 reason: Reason::Rule,
                 client: IpAddr::from([192, 0, 2, 1]),
+                proxy: None,
                 sender: None,
                 recipient: None,
                 reply: &reply,

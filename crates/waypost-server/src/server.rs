@@ -15,7 +15,7 @@ use waypost_net::authentication::Authenticator;
 use waypost_net::dns::{DnsLimits, Resolver, ResolverError, SystemResolver};
 use waypost_net::server::{
     ClientLimits, Clock, Configuration, ConnectionLimits, Listener, SharedLimits, Stopper, Tls,
-    stop_signal,
+    TrustedProxies, stop_signal,
 };
 use waypost_net::tls::{PemError, server_config};
 use waypost_queue::{ConfigChange, Entry, Work};
@@ -399,7 +399,11 @@ fn configuration(
     if relays && !matches!(tls, Tls::Off) {
         settings.auth = AuthOffer::InsideTls;
     }
-    Ok(Configuration::new(settings, tls, listener.role))
+    let trusted = TrustedProxies {
+        proxy_protocol: server.proxy_protocol_from.clone(),
+        xclient: server.xclient_from.clone(),
+    };
+    Ok(Configuration::new(settings, tls, listener.role).with_trusted(trusted))
 }
 
 fn connection_limits(limits: &Limits) -> ConnectionLimits {

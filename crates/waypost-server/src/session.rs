@@ -6,6 +6,7 @@ mod intake;
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use prometheus_client::metrics::counter::Counter;
@@ -13,12 +14,14 @@ use waypost_config::policy::{
     DataReply, Decision, Explanation, Policy, RcptVerdict, Refused, Transaction,
 };
 use waypost_inbound::Source;
-use waypost_net::server::{Handler, Mail, SharedLimits, TlsFacts, is_generic_hello};
+use waypost_net::server::{Handler, Mail, Peer, SharedLimits, TlsFacts, is_generic_hello};
 use waypost_net::tls::TlsVersion;
 use waypost_queue::{Body, Entry, Hold, Owed};
 use waypost_relay as relay;
 use waypost_smtp::end_of_data::Data;
-use waypost_smtp::server::{CloseCause, Credentials, HelloKind, OwnRefusal, ResetCause};
+use waypost_smtp::server::{
+    CloseCause, Credentials, HelloKind, OwnRefusal, ResetCause, Told, Xclient,
+};
 use waypost_types::{
     Changes, Delivery, Destination, HeaderBlock, MailParameters, Mailbox, QueueId, Recipient,
     Reply, ReversePath, Session, TlsDemand,
@@ -38,9 +41,18 @@ pub(crate) struct SmtpHandler {
     core: Arc<Core>,
     limits: SharedLimits,
     on: Arc<OnListener>,
+    /// Who announced the client, if a proxy did.
+    proxy: Option<IpAddr>,
     extended: bool,
     tls: Option<String>,
     open: Option<Open>,
+}
+
+/// Whose commands they are, for the log.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    session: &'a Session,
+    proxy: Option<IpAddr>,
 }
 
 /// The listener that a client came to.
@@ -70,6 +82,30 @@ struct Open {
 }
 
 impl Handler for SmtpHandler {
+    async fn connected(&mut self, _session: &Session, peer: Peer) -> Result<(), Reply> {
+        self.proxy = peer.proxy.map(|proxy| proxy.ip().to_canonical());
+        Ok(())
+    }
+
+    async fn announced(
+        &mut self,
+        session: &Session,
+        peer: Peer,
+        said: &Xclient,
+    ) -> Result<(), Reply> {
+        self.open = None;
+        self.extended = false;
+        self.proxy = peer.proxy.map(|proxy| proxy.ip().to_canonical());
+        // What the proxy was told is not proved to us: it stands in the log, and gives no right.
+        let shown = |told: &Option<Told<Box<str>>>| told.as_ref().and_then(Told::known).cloned();
+        tracing::info!(
+            client = %session.client_ip, proxy = self.proxy.map(tracing::field::display),
+            name = shown(&said.name).map(tracing::field::debug),
+            login = shown(&said.login).map(tracing::field::debug), "XCLIENT"
+        );
+        Ok(())
+    }
+
     async fn tls(&mut self, _session: &Session, facts: TlsFacts) {
         self.open = None;
         self.core.metrics.handshake(Side::Server, Some(TlsVersion::named(&facts.version)));
@@ -86,7 +122,7 @@ impl Handler for SmtpHandler {
         self.extended = kind == HelloKind::Ehlo;
         let policy = self.core.policy();
         if is_generic_hello(name, &policy.server.hostname) {
-            tracing::info!(client = %session.client_ip, name, "generic HELO name (D15)");
+            tracing::info!(client = %session.client_ip, proxy = self.proxy.map(tracing::field::display), name, "generic HELO name (D15)");
             let now = self.core.clock.now();
             let counted = self.limits.lock().generic_hello(now, session.client_ip);
             if let Err(refusal) = counted {
@@ -156,7 +192,11 @@ impl Handler for SmtpHandler {
 
 impl SmtpHandler {
     pub(crate) fn new(core: Arc<Core>, limits: SharedLimits, on: Arc<OnListener>) -> Self {
-        Self { core, limits, on, extended: false, tls: None, open: None }
+        Self { core, limits, on, proxy: None, extended: false, tls: None, open: None }
+    }
+
+    fn seen<'a>(&self, session: &'a Session) -> Seen<'a> {
+        Seen { session, proxy: self.proxy }
     }
 
     /// Counts and logs a refusal; hands its reply back.
@@ -168,7 +208,7 @@ impl SmtpHandler {
         reply: Reply,
         because: &dyn Display,
     ) -> Reply {
-        note(&self.core, session, None, None, (at, reason), &reply, because);
+        note(&self.core, self.seen(session), None, None, (at, reason), &reply, because);
         reply
     }
 
@@ -178,12 +218,13 @@ impl SmtpHandler {
         let OwnRefusal { code, enhanced } = refusal;
         self.core.metrics.refused_by(at, code, enhanced, reason, 1);
         tracing::debug!(
-            at = at.as_str(), reason = reason.as_str(), client = %session.client_ip, code,
-            "refused"
+            at = at.as_str(), reason = reason.as_str(), client = %session.client_ip,
+            proxy = self.proxy.map(tracing::field::display), code, "refused"
         );
     }
 
     fn begin(&mut self, session: &Session, mail: Mail) -> Result<(), Reply> {
+        let seen = self.seen(session);
         let Mail { sender, parameters, size } = mail;
         let policy = self.core.policy();
         if let Some(refusal) = self.no_room(session, &sender, &policy) {
@@ -193,7 +234,7 @@ impl SmtpHandler {
             Ok(transaction) => transaction,
             Err(refusal) => {
                 let why = (At::Mail, refusal.because.into());
-                note(&self.core, session, Some(&sender), None, why, &refusal.reply, &refusal);
+                note(&self.core, seen, Some(&sender), None, why, &refusal.reply, &refusal);
                 return Err(refusal.reply);
             }
         };
@@ -219,6 +260,7 @@ impl SmtpHandler {
     }
 
     fn add(&mut self, session: &Session, mut recipient: Recipient) -> Result<(), Reply> {
+        let seen = self.seen(session);
         let Some(open) = &mut self.open else { return Err(no_transaction()) };
         if let Some(postmaster) = own_postmaster(&open.policy, &recipient.address) {
             recipient.address = postmaster;
@@ -234,7 +276,7 @@ impl SmtpHandler {
             RcptVerdict::Refuse(refused) => {
                 let sender = Some(&open.transaction.sender);
                 let (recipient, why) = (Some(&refused.recipient), (At::Rcpt, refused.cause.into()));
-                note(&self.core, session, sender, recipient, why, &refused.reply, &refused.because);
+                note(&self.core, seen, sender, recipient, why, &refused.reply, &refused.because);
                 return Err(refused.reply);
             }
         }
@@ -251,15 +293,7 @@ impl SmtpHandler {
                     let reply = refusal.reply();
                     let sender = Some(&open.transaction.sender);
                     let why = (At::Rcpt, refusal.limit.into());
-                    note(
-                        &self.core,
-                        session,
-                        sender,
-                        Some(&recipient.address),
-                        why,
-                        &reply,
-                        &refusal,
-                    );
+                    note(&self.core, seen, sender, Some(&recipient.address), why, &reply, &refusal);
                     return Err(reply);
                 }
             }
@@ -269,6 +303,7 @@ impl SmtpHandler {
     }
 
     async fn take(&mut self, session: &Session, data: Data) -> Reply {
+        let seen = self.seen(session);
         let Some(mut open) = self.open.take() else { return no_transaction() };
         let body = Body::from(data.stuffed);
         if let Some(share) = &mut open.share {
@@ -280,7 +315,7 @@ impl SmtpHandler {
             let text = format!("The header is larger than {limit} octets");
             let reply = Reply::new(552, (5, 3, 4), &text);
             let why = (At::Data, Reason::HeaderTooLarge);
-            note(&self.core, session, Some(&open.transaction.sender), None, why, &reply, &text);
+            note(&self.core, seen, Some(&open.transaction.sender), None, why, &reply, &text);
             return reply;
         }
         let mut decision = open.policy.at_data(&open.transaction, &open.recipients, &header);
@@ -336,12 +371,13 @@ impl SmtpHandler {
                 if behind_gateway {
                     self.core.metrics.source(source.because);
                 }
-                let (listener, client) = (&*self.on.name, session.client_ip);
+                let (listener, client, proxy) = (&*self.on.name, session.client_ip, self.proxy);
                 let sender = &sender;
                 log::Accepted {
                     id,
                     listener,
                     client,
+                    proxy,
                     source,
                     sender,
                     recipients,
@@ -373,7 +409,7 @@ impl SmtpHandler {
         let reason = decision.refused_for().map_or(Reason::Other, Reason::from);
         let because = decision.refusals.first().map_or("", |refused| &refused.because);
         let sender = Some(&open.transaction.sender);
-        note(&self.core, session, sender, None, (At::Data, reason), reply, &because);
+        note(&self.core, self.seen(session), sender, None, (At::Data, reason), reply, &because);
         Some(reply.clone())
     }
 
@@ -382,7 +418,7 @@ impl SmtpHandler {
         let reply = Reply::new(451, (4, 3, 0), text);
         note(
             &self.core,
-            session,
+            self.seen(session),
             Some(sender),
             None,
             (At::Data, Reason::StoreFailed),
@@ -454,7 +490,7 @@ impl SmtpHandler {
 /// Counts and logs a refusal.
 fn note(
     core: &Core,
-    session: &Session,
+    seen: Seen<'_>,
     sender: Option<&ReversePath>,
     recipient: Option<&Mailbox>,
     (at, reason): (At, Reason),
@@ -462,8 +498,8 @@ fn note(
     because: &dyn Display,
 ) {
     core.metrics.refused(at, reply, reason);
-    let client = session.client_ip;
-    log::Refused { at, reason, client, sender, recipient, reply, because: &because }.write();
+    let (client, proxy) = (seen.session.client_ip, seen.proxy);
+    log::Refused { at, reason, client, proxy, sender, recipient, reply, because: &because }.write();
 }
 
 /// Names of rules, one copy for neighbours that have the same.

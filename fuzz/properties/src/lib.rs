@@ -24,6 +24,7 @@ mod forged_results;
 mod header_block;
 mod ledger_ops;
 mod mailbox;
+mod proxy_header;
 mod received_line;
 mod smtp_client;
 mod smtp_server;
@@ -37,6 +38,7 @@ pub use forged_results::forged_results;
 pub use header_block::header_block;
 pub use ledger_ops::ledger_ops;
 pub use mailbox::mailbox;
+pub use proxy_header::proxy_header;
 pub use received_line::received_line;
 pub use smtp_client::smtp_client;
 pub use smtp_server::smtp_server;
@@ -54,6 +56,7 @@ pub const ALL: [(&str, Property); 11] = [
     ("header_block", header_block),
     ("ledger_ops", ledger_ops),
     ("mailbox", mailbox),
+    ("proxy_header", proxy_header),
     ("received_line", received_line),
     ("smtp_client", smtp_client),
     ("smtp_server", smtp_server),

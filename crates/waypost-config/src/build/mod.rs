@@ -10,6 +10,7 @@ mod inbound;
 mod lint;
 mod modification;
 mod organization;
+mod proxies;
 mod relay;
 mod routes;
 mod rules;

@@ -2,7 +2,7 @@
 
 use waypost_types::ListenerRole;
 
-use super::Unique;
+use super::{Unique, proxies};
 use crate::diagnostics::{Diagnostic, Place, Report, Spanned};
 use crate::raw::{self, RawConfig, RawListener, RawRetry, RawServer, RawTls, Role};
 use crate::settings::{
@@ -32,6 +32,8 @@ pub(super) fn build(raw: &RawConfig, report: &mut Report) -> Option<ServerSettin
             raw::DnsServers::Servers(list) => DnsServers::List(list.clone()),
         },
         mx_port: server.mx_port.0,
+        proxy_protocol_from: proxies::build(&server.proxy_protocol_from, report),
+        xclient_from: proxies::build(&server.xclient_from, report),
         limits: limits(server, report),
         timeouts: timeouts(server),
         retry,

@@ -20,6 +20,11 @@ impl Range {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The range as written; an address is a range of one.
+    pub(crate) fn net(&self) -> Option<IpNet> {
+        self.0.parse().ok().or_else(|| self.0.parse::<IpAddr>().ok().map(IpNet::from))
+    }
 }
 
 impl Leaf for Range {

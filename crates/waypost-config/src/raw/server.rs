@@ -31,9 +31,9 @@ table! {
         default redis_fallback: RedisFallback = RedisFallback::Defer, "O5";
         /// A filter that sees each message before it is accepted.
         optional filter: String, "D17";
-        /// Addresses that may speak PROXY v1 or v2.
+        /// Addresses of proxies whose connections begin with a PROXY header, version 1 or 2.
         list proxy_protocol_from: Range, "D15";
-        /// Addresses that may speak XCLIENT.
+        /// Addresses of proxies that may name another client by XCLIENT.
         list xclient_from: Range, "D15";
         /// A file to which envelopes are written.
         optional record: FilePath, "C9";

@@ -265,6 +265,8 @@ pub(crate) fn of_own(refusal: OwnRefusal) -> (At, Reason) {
         (500, _) => (At::Protocol, Reason::Syntax),
         (501 | 555, _) => (At::Protocol, Reason::Arguments),
         (502 | 504, _) => (At::Protocol, Reason::NotOffered),
+        // XCLIENT from who is not listed.
+        (550, _) => (At::Protocol, Reason::NotOffered),
         (503, _) => (At::Protocol, Reason::OutOfOrder),
         (553, _) => (At::Protocol, Reason::NeedsSmtpUtf8),
         _ => (At::Protocol, Reason::Other),
