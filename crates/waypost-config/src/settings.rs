@@ -18,6 +18,8 @@ pub struct ServerSettings {
     pub dns: DnsServers,
     /// The port of MX hosts; other than 25 only in tests.
     pub mx_port: u16,
+    /// How often the TLS of the routes' hosts is tested (A8); `None`: never.
+    pub tls_check: Option<Duration>,
     /// Limits.
     pub limits: Limits,
     /// Time-outs.

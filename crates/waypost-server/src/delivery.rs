@@ -351,7 +351,7 @@ impl Deliverer {
                 alias: found.tls_names.get(1).cloned(),
                 protocol: way.protocol,
                 tls: tls_policy(target.tls, &way.roots),
-                credentials: None,
+                credentials: way.credentials.clone(),
                 host: found.host,
             };
             let addresses: Vec<_> = found.addresses.iter().map(std::net::SocketAddr::ip).collect();

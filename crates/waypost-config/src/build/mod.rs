@@ -8,6 +8,7 @@
 
 mod inbound;
 mod lint;
+mod logins;
 mod modification;
 mod organization;
 mod relay;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 use waypost_relay::RelayService;
 
-use crate::diagnostics::{Diagnostic, Place, Report, SourceFile, Spanned};
+use crate::diagnostics::{Diagnostic, Place, Report, Severity, SourceFile, Spanned};
 use crate::directory::StaticDirectory;
 use crate::policy::{Organization, Policy};
 use crate::raw::{FileKind, RawConfig, RawDirectory};
@@ -36,6 +37,11 @@ pub trait Files {
     /// # Errors
     /// Why the file cannot be read.
     fn read(&self, path: &str) -> Result<Vec<u8>, String>;
+
+    /// Whether every user of the machine may read a file, for a warning about passwords.
+    fn is_open_to_all(&self, _path: &str) -> bool {
+        false
+    }
 }
 
 impl Files for HashMap<String, Vec<u8>> {
@@ -75,7 +81,7 @@ pub fn compile(raw: &RawConfig, files: &dyn Files, report: &mut Report) -> Optio
         .map(|organization| directory_file(organization.directory.as_ref()?, files, report))
         .collect();
     readable_files(raw, files, report);
-    let compiled = organization::build(raw, &written, report);
+    let compiled = organization::build(raw, &written, files, report);
     let relay = relay::build(raw, &compiled, report);
     lint::expects(raw, report);
     if report.has_errors() {
@@ -114,14 +120,17 @@ fn unreadable(path: &Spanned<crate::raw::FilePath>, because: &str) -> Diagnostic
     )
 }
 
-/// Files that decide nothing about a message only warn here: `serve` refuses to start without them.
+/// A route without its roots sends nothing, so that is an error. The files of a listener only warn
+/// here: `serve` refuses to start without them. Directories and passwords are told of where they are
+/// read.
 fn readable_files(raw: &RawConfig, files: &dyn Files, report: &mut Report) {
     for file in raw.needed_files() {
-        if file.kind == FileKind::Directory {
-            continue;
-        }
+        let severity = match file.kind {
+            FileKind::Directory | FileKind::Password => continue,
+            FileKind::Roots => Severity::Error,
+            FileKind::Certificate | FileKind::PrivateKey => Severity::Warning,
+        };
         if let Err(because) = files.read(file.path.as_str()) {
-            let severity = crate::diagnostics::Severity::Warning;
             report.push(Diagnostic { severity, ..unreadable(&file.path, &because) });
         }
     }

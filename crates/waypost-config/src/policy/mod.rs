@@ -26,7 +26,7 @@ pub use decision::{
 };
 use evaluate::{Evaluation, Facts, Fate, FateOutcome};
 pub use explain::{DryRun, DryRunError, ExplainedDelivery, Explanation};
-pub use organization::{InternalSenders, Organization, SpamAction};
+pub use organization::{InternalSenders, Login, Organization, SpamAction};
 
 use crate::settings::ServerSettings;
 
