@@ -27,6 +27,7 @@
 //! ```
 
 pub mod client;
+mod concurrent;
 pub mod dns;
 pub mod server;
 pub mod tls;

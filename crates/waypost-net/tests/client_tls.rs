@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use support::{Step, greeting, hop, message, peer, settings, transaction};
-use waypost_net::client::{ConnectError, Connection, Hop, Over, Pool, PoolLimits, connect, probe};
+use waypost_net::client::{ConnectError, Connection, Hop, Over, Pool, PoolLimits, connect};
 use waypost_net::tls::{
     Roots, TlsClients, TlsFailure, TlsPolicy, TlsSwitch, TlsVersion, server_config,
 };
@@ -263,34 +263,6 @@ async fn a_root_file_that_is_missing_is_named() {
     let tls = TlsPolicy { roots: Roots::File("no/such.pem".into()), ..TlsPolicy::strict() };
     let error = reach(&hop(address, tls)).await.err().unwrap().to_string();
     assert!(error.contains("no/such.pem"), "{error}");
-}
-
-#[tokio::test]
-async fn a_probe_names_every_switch_that_fails_a8() {
-    let folder = tempfile::tempdir().unwrap();
-    let ours = authority("ours");
-    let roots = folder.path().join("roots.pem");
-    std::fs::write(&roots, &ours.pem).unwrap();
-    let good = server(folder.path(), named("mx.example"), Some(&ours));
-    let bad = server(folder.path(), named("b.example"), None);
-    let quit = support::goodbye();
-    let wrong = TlsFailure::WrongName { names: vec!["b.example".to_owned()] };
-    for (script, has_session, want) in [
-        ([starttls(&good), quit.clone()].concat(), true, vec![]),
-        ([starttls(&bad), quit].concat(), true, vec![TlsFailure::Untrusted, wrong]),
-        (greeting(), false, vec![TlsFailure::NoStartTls]),
-    ] {
-        let (address, peer) = peer(vec![script]).await;
-        let tls = TlsPolicy { roots: Roots::File(roots.clone()), ..TlsPolicy::strict() };
-        let local = "127.0.0.1".parse().unwrap();
-        let hop = hop(address, tls);
-        let found = probe(local, &hop, &settings(), &TlsClients::default()).await;
-        assert_eq!(found.failures, want);
-        assert!(found.error.is_none());
-        assert_eq!(found.session.is_some(), has_session);
-        let heard = peer.await.unwrap();
-        assert_eq!(heard[0].last().unwrap() == "QUIT", has_session, "{heard:?}");
-    }
 }
 
 #[tokio::test]

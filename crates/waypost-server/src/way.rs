@@ -108,10 +108,7 @@ impl<'p> Way<'p> {
                 waypost_route::Protocol::Smtp => Protocol::Smtp,
                 waypost_route::Protocol::Lmtp => Protocol::Lmtp,
             },
-            roots: match route.roots() {
-                None => Roots::System,
-                Some(file) => Roots::File(base.join(file)),
-            },
+            roots: Roots::of_route(route, base),
             credentials: None,
             on_tls_failure: route.on_tls_failure(),
             attempts: Some(attempts),

@@ -32,10 +32,12 @@ mod connection;
 mod hop;
 mod pool;
 mod probe;
+mod route_probe;
 mod stream;
 
 pub use connect::{ConnectError, connect};
 pub use connection::{Connection, TlsFacts};
 pub use hop::{ConnectSettings, Hop};
 pub use pool::{Over, Pool, PoolLimits};
-pub use probe::{Probe, probe};
+pub use probe::{Checked, Finding, Passage, ProbeError, TlsReport, probe};
+pub use route_probe::{HostReport, PROBE_TIME, RouteProbe, RouteReport};
