@@ -35,7 +35,7 @@ pub enum TlsFailure {
     StartTlsRefused(Reply),
     /// The two sides could not agree, or one broke the rules.
     #[error(
-        "the TLS handshake failed: {0} (A5): ask the host's provider, or switch require_tls off"
+        "the TLS handshake failed: {0} (A5): ask the host's provider, or switch all three options off"
     )]
     Handshake(String),
     /// The connection broke or the time was up during the handshake.
