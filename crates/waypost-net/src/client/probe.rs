@@ -225,10 +225,15 @@ impl TlsReport {
     #[must_use]
     pub fn remedies(&self) -> Vec<String> {
         let mut found = Vec::new();
-        for failure in self.failures() {
-            self.remedies_of(failure, &mut found);
+        let mut failures: Vec<&TlsFailure> = self.failures().collect();
+        // Another name is the cheapest cure.
+        failures.sort_by_key(|failure| !matches!(failure, TlsFailure::WrongName { .. }));
+        for failure in &failures {
+            let mut of_this = Vec::new();
+            self.remedies_of(failure, &mut of_this);
+            of_this.retain(|remedy| !found.contains(remedy));
+            found.append(&mut of_this);
         }
-        let failures: Vec<&TlsFailure> = self.failures().collect();
         if !failures.is_empty() {
             found.push(
                 "If the host belongs to a mail relay service, ask its provider about this failure."
@@ -246,8 +251,9 @@ impl TlsReport {
             }
             if !off.is_empty() {
                 found.push(format!(
-                    "Or switch off {}; it is better to leave it on.",
-                    off.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(" and ")
+                    "Or switch off {}; it is better to leave {} on.",
+                    off.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(" and "),
+                    if off.len() == 1 { "it" } else { "them" }
                 ));
             }
         }
