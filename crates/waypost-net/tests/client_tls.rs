@@ -300,3 +300,49 @@ async fn a_delivery_says_over_which_connection_it_went_o4() {
         assert_eq!(over, Over::default(), "there was no address to try");
     }
 }
+
+#[tokio::test]
+async fn nothing_that_was_heard_before_tls_survives_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = server(folder.path(), named("mx.example"), None);
+    // RFC 3207 section 6: replies in clear text behind the 220, whole or cut, at once or later.
+    for behind in ["220 go\r\n250 2.1.0 ok\r\n", "220 go\r\n25", "220 go\r\n\0", "220 go\r\n\r\n"] {
+        for tls in [TlsPolicy::opportunistic(), TlsPolicy::strict()] {
+            let script = vec![
+                Step::Say("220 mx.example\r\n"),
+                Step::Hear("EHLO"),
+                Step::Say("250-mx.example\r\n250 STARTTLS\r\n"),
+                Step::Hear("STARTTLS"),
+                Step::Say(behind),
+                Step::Tls(config.clone()),
+                Step::Hear("EHLO"),
+                Step::Say("250 mx.example\r\n"),
+            ];
+            let (address, peer) = peer(vec![script]).await;
+            let hop = hop(address, tls);
+            let Err(error) = reach(&hop).await else { panic!("{behind:?}") };
+            let failure = error.to_failure(&hop.host);
+            assert_eq!(failure.scope, FailureScope::Host, "{behind:?}: {failure}");
+            assert!(failure.to_string().contains("RFC 3207 section 6"), "{behind:?}: {failure}");
+            let heard = peer.await.unwrap().concat();
+            assert_eq!(heard.last().unwrap(), "STARTTLS", "no clear text instead: {heard:?}");
+        }
+    }
+    // RFC 3207 section 4.2: what was offered in clear text is forgotten.
+    let script = vec![
+        Step::Say("220 mx.example\r\n"),
+        Step::Hear("EHLO"),
+        Step::Say(
+            "250-mx.example\r\n250-SIZE 1\r\n250-AUTH PLAIN\r\n250-SMTPUTF8\r\n250 STARTTLS\r\n",
+        ),
+        Step::Hear("STARTTLS"),
+        Step::Say("220 go\r\n"),
+        Step::Tls(config),
+        Step::Hear("EHLO"),
+        Step::Say("250-mx.example\r\n250 DSN\r\n"),
+    ];
+    let (address, _peer) = peer(vec![script]).await;
+    let connection = reach(&hop(address, TlsPolicy::opportunistic())).await.unwrap();
+    let want = waypost_smtp::client::Extensions { dsn: true, ..Default::default() };
+    assert_eq!(*connection.extensions(), want);
+}
