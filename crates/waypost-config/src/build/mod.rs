@@ -130,10 +130,27 @@ fn readable_files(raw: &RawConfig, files: &dyn Files, report: &mut Report) {
             FileKind::Roots => Severity::Error,
             FileKind::Certificate | FileKind::PrivateKey => Severity::Warning,
         };
-        if let Err(because) = files.read(file.path.as_str()) {
-            report.push(Diagnostic { severity, ..unreadable(&file.path, &because) });
+        match files.read(file.path.as_str()) {
+            Err(because) => {
+                report.push(Diagnostic { severity, ..unreadable(&file.path, &because) });
+            }
+            Ok(bytes) if file.kind == FileKind::Roots && !holds_certificate(&bytes) => {
+                report.push(Diagnostic::error(
+                    "no-roots",
+                    file.path.place,
+                    "A6",
+                    format!("the file `{}` holds no certificate in PEM", file.path.as_str()),
+                    "write the authority's certificates into it, each from BEGIN CERTIFICATE to END",
+                ));
+            }
+            Ok(_) => {}
         }
     }
+}
+
+fn holds_certificate(pem: &[u8]) -> bool {
+    let begin = b"-----BEGIN CERTIFICATE-----";
+    pem.windows(begin.len()).any(|window| window == begin)
 }
 
 /// Notes a second use of something that must be unique, by its folded form.

@@ -168,14 +168,16 @@ impl Leaf for TlsCheck {
         if value.as_str() == Some("off") {
             return Ok(TlsCheck::Off);
         }
-        let span = Duration::from_value(value)?;
-        if span.is_zero() {
-            return Err(Fault::Value {
-                message: "a test every no time at all never rests".to_owned(),
-                cure: Some("write a span such as \"1d\", or \"off\"".to_owned()),
-            });
+        let cure = || Some("write a span such as \"1d\", or \"off\"".to_owned());
+        match Duration::from_value(value) {
+            Ok(span) if !span.is_zero() => Ok(TlsCheck::Every(span)),
+            Ok(_) => {
+                let message = "a test every no time at all never rests".to_owned();
+                Err(Fault::Value { message, cure: cure() })
+            }
+            Err(Fault::Value { message, .. }) => Err(Fault::Value { message, cure: cure() }),
+            Err(fault) => Err(fault),
         }
-        Ok(TlsCheck::Every(span))
     }
 
     fn to_toml(&self) -> String {
