@@ -65,7 +65,7 @@ require_tls = false
 
 /// A sink inside TLS that knows one user, offering these mechanisms there.
 fn demanding(authority: &Authority, user: &'static str, offers: [&'static str; 2]) -> TlsSink {
-    let tls = Tls::StartTls(authority.server(&["127.0.0.1"]));
+    let tls = Tls::Upgraded(authority.server(&["127.0.0.1"]));
     TlsSink::start(Manner { tls, offers, login: Some((user, PASSWORD)) })
 }
 
@@ -137,7 +137,7 @@ fn a5_without_tls_or_without_auth_the_mail_waits_and_the_password_stays_here() {
     let authority = Authority::new("Ours");
     let login = Some(("smart", PASSWORD));
     let inside = "PIPELINING|AUTH PLAIN";
-    let good = || Tls::StartTls(authority.server(&["127.0.0.1"]));
+    let good = || Tls::Upgraded(authority.server(&["127.0.0.1"]));
     for (manner, more, want) in [
         (
             Manner { tls: Tls::Absent, offers: ["", inside], login },

@@ -114,21 +114,21 @@ fn rows(ours: &Authority, theirs: &Authority, old: SocketAddr) -> Vec<Row> {
     let mut expired = params(&[NAME]);
     (expired.not_before, expired.not_after) =
         (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
-    let by_ip = Tls::StartTls(ours.server(&["127.0.0.1"]));
+    let by_ip = Tls::Upgraded(ours.server(&["127.0.0.1"]));
     let at_ip = |row: Row| Row { host: "127.0.0.1", ..row };
     let with = |row: Row, route| Row { route, ..row };
     vec![
-        row("good certificate", Tls::StartTls(good.clone())),
-        row("self-signed", Tls::StartTls(self_signed.clone())),
-        row("wrong name", Tls::StartTls(ours.server(&["mail.other.example"]))),
-        row("expired", Tls::StartTls(server(expired, Some(ours)))),
-        row("unknown CA", Tls::StartTls(theirs.server(&[NAME]))),
+        row("good certificate", Tls::Upgraded(good.clone())),
+        row("self-signed", Tls::Upgraded(self_signed.clone())),
+        row("wrong name", Tls::Upgraded(ours.server(&["mail.other.example"]))),
+        row("expired", Tls::Upgraded(server(expired, Some(ours)))),
+        row("unknown CA", Tls::Upgraded(theirs.server(&[NAME]))),
         row("no STARTTLS offered", Tls::Absent),
         row("STARTTLS refused (454)", Tls::Refused),
         row("handshake broken", Tls::Broken),
         row("TLS 1.0 only", Tls::HandedTo(old)),
         at_ip(row("IP address, certificate for it", by_ip)),
-        at_ip(row("IP address, certificate for a name", Tls::StartTls(good.clone()))),
+        at_ip(row("IP address, certificate for a name", Tls::Upgraded(good.clone()))),
         row("connection dropped in the handshake", Tls::Dropped),
         row("replies injected behind 220", Tls::Injecting("250 2.1.0 Ok\r\n", good.clone())),
         with(row("implicit TLS", Tls::Implicit(good.clone())), "tls = \"implicit\"\n"),
@@ -136,10 +136,10 @@ fn rows(ours: &Authority, theirs: &Authority, old: SocketAddr) -> Vec<Row> {
             row("implicit TLS, self-signed", Tls::Implicit(self_signed.clone())),
             "tls = \"implicit\"\n",
         ),
-        with(row("LMTP", Tls::StartTls(good)), "protocol = \"lmtp\"\n"),
-        with(row("LMTP, self-signed", Tls::StartTls(self_signed.clone())), "protocol = \"lmtp\"\n"),
+        with(row("LMTP", Tls::Upgraded(good)), "protocol = \"lmtp\"\n"),
+        with(row("LMTP, self-signed", Tls::Upgraded(self_signed.clone())), "protocol = \"lmtp\"\n"),
         with(
-            row("self-signed, `on_tls_failure = \"defer\"`", Tls::StartTls(self_signed)),
+            row("self-signed, `on_tls_failure = \"defer\"`", Tls::Upgraded(self_signed)),
             "on_tls_failure = \"defer\"\n",
         ),
         with(

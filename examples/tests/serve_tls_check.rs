@@ -68,9 +68,9 @@ fn expiring(days: u64) -> CertificateParams {
 #[test]
 fn a8_serve_warns_before_a_certificate_expires_and_when_a_demand_fails() {
     let ours = Authority::new("Ours");
-    let long = TlsSink::start(Tls::StartTls(server(expiring(200), Some(&ours))));
-    let short = TlsSink::start(Tls::StartTls(server(expiring(10), Some(&ours))));
-    let bad = TlsSink::start(Tls::StartTls(server(expiring(200), None)));
+    let long = TlsSink::start(Tls::Upgraded(server(expiring(200), Some(&ours))));
+    let short = TlsSink::start(Tls::Upgraded(server(expiring(10), Some(&ours))));
+    let bad = TlsSink::start(Tls::Upgraded(server(expiring(200), None)));
     let clear = TlsSink::start(Tls::Absent);
     let admin = reserved();
     let routes = [
@@ -120,7 +120,7 @@ fn a8_serve_warns_before_a_certificate_expires_and_when_a_demand_fails() {
 #[test]
 fn a8_off_is_off_and_a_reload_tests_the_routes_that_changed() {
     let ours = Authority::new("Ours");
-    let sink = TlsSink::start(Tls::StartTls(server(expiring(200), Some(&ours))));
+    let sink = TlsSink::start(Tls::Upgraded(server(expiring(200), Some(&ours))));
     let admin = reserved();
     let folder = Folder::new(&organization(admin, "off", &[("second", &sink, "")]));
     folder.write("roots.pem", &ours.pem);

@@ -41,7 +41,7 @@ fn a8_text_says_what_fails_and_what_helps() {
     let mut other = params(&["mail.other.example", "*.other.example"]);
     other.distinguished_name.push(rcgen::DnType::CommonName, "other");
     (other.not_before, other.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2999, 1, 1));
-    let sink = TlsSink::start(Tls::StartTls(server(other, None)));
+    let sink = TlsSink::start(Tls::Upgraded(server(other, None)));
     let ran = test(&single(&sink, ""), &authority, &[]);
     assert_eq!(ran.status, 1, "{}", ran.stderr);
     let port = sink.address.port().to_string();
@@ -81,10 +81,10 @@ back, as `on_tls_failure` says.
 #[test]
 fn a8_exit_status_and_json_for_each_kind_of_route() {
     let authority = Authority::new("Ours");
-    let good = TlsSink::start(Tls::StartTls(authority.server(&["127.0.0.1"])));
+    let good = TlsSink::start(Tls::Upgraded(authority.server(&["127.0.0.1"])));
     let implicit = TlsSink::start(Tls::Implicit(authority.server(&["127.0.0.1"])));
     let demanding = TlsSink::start(Manner {
-        tls: Tls::StartTls(authority.server(&["127.0.0.1"])),
+        tls: Tls::Upgraded(authority.server(&["127.0.0.1"])),
         offers: ["", "AUTH PLAIN"],
         login: Some(("smart", "hidden-horse")),
     });
@@ -135,7 +135,7 @@ fn a8_exit_status_and_json_for_each_kind_of_route() {
 #[test]
 fn a8_every_host_counts_and_unusable_input_is_2() {
     let authority = Authority::new("Ours");
-    let good = TlsSink::start(Tls::StartTls(authority.server(&["127.0.0.1"])));
+    let good = TlsSink::start(Tls::Upgraded(authority.server(&["127.0.0.1"])));
     let down = reserved();
     let route = format!(
         "roots = \"roots.pem\"\n\

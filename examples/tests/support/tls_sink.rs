@@ -71,7 +71,7 @@ pub(crate) enum Tls {
     /// STARTTLS is offered, and refused with 454.
     Refused,
     /// By STARTTLS.
-    StartTls(Arc<ServerConfig>),
+    Upgraded(Arc<ServerConfig>),
     /// By STARTTLS; this stands behind its 220 in the same write.
     Injecting(&'static str, Arc<ServerConfig>),
     /// From the first octet on.
@@ -206,7 +206,7 @@ fn connection(tcp: TcpStream, number: usize, manner: &Manner, shared: &Shared) -
     }
     let mut tcp = clear.into_inner();
     match &manner.tls {
-        Tls::StartTls(config) => {
+        Tls::Upgraded(config) => {
             tcp.write_all(b"220 2.0.0 Go on\r\n")?;
             talk.session(&mut BufReader::new(handshake(tcp, config, shared)?), true).map(drop)
         }

@@ -18,6 +18,30 @@ use crate::tls::{Roots, TlsClients, TlsPolicy};
 pub const PROBE_TIME: Duration = Duration::from_secs(30);
 
 /// What a test of a route's hosts needs; made once for many routes.
+///
+/// ```no_run
+/// use waypost_net::client::{PROBE_TIME, RouteProbe};
+/// use waypost_net::dns::{DnsLimits, SystemResolver};
+/// use waypost_net::tls::TlsClients;
+///
+/// # async fn example(route: waypost_route::Route) -> Result<(), Box<dyn std::error::Error>> {
+/// let probe = RouteProbe {
+///     resolver: &SystemResolver::from_system(DnsLimits::default())?,
+///     tls: &TlsClients::default(),
+///     hostname: &"us.example".parse()?,
+///     base: "/etc/waypost".as_ref(),
+///     limit: PROBE_TIME,
+///     at_once: 4,
+/// };
+/// for host in probe.run(&route).await.hosts {
+///     for found in host.addresses {
+///         println!("{}: {:?}", found.address, found.passage());
+///         found.remedies().iter().for_each(|remedy| println!("  {remedy}"));
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct RouteProbe<'a> {
     /// Who answers for names.
     pub resolver: &'a dyn Resolver,
