@@ -134,7 +134,7 @@ roots = "roots.pem"
     let shown = report.render(false);
     assert!(shown.contains("people.toml:3:1"), "{shown}");
     assert_eq!(shown.matches("warning[unreadable-file]").count(), 2, "{shown}");
-    assert_eq!(shown.matches("error[unreadable-file]").count(), 1, "{shown}");
+    assert_eq!(shown.matches("error[unreadable-file]").count(), 1, "A6: {shown}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn password(file: &Spanned<FilePath>, files: &dyn Files, report: &mut Report) ->
     let bytes = match files.read(file.as_str()) {
         Ok(bytes) => bytes,
         Err(because) => {
-            report.push(unreadable(file, &because));
+            report.push(Diagnostic { rule: "A5", ..unreadable(file, &because) });
             return None;
         }
     };

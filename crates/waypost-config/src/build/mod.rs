@@ -132,7 +132,8 @@ fn readable_files(raw: &RawConfig, files: &dyn Files, report: &mut Report) {
         };
         match files.read(file.path.as_str()) {
             Err(because) => {
-                report.push(Diagnostic { severity, ..unreadable(&file.path, &because) });
+                let rule = if file.kind == FileKind::Roots { "A6" } else { "format" };
+                report.push(Diagnostic { severity, rule, ..unreadable(&file.path, &because) });
             }
             Ok(bytes) if file.kind == FileKind::Roots && !holds_certificate(&bytes) => {
                 report.push(Diagnostic::error(

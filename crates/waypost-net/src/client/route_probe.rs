@@ -168,8 +168,7 @@ impl RouteProbe<'_> {
         let third = self.limit / 3;
         let mut settings = ConnectSettings::new(self.hostname.clone().into());
         settings.connect = third;
-        settings.timeouts =
-            Timeouts { command: third, data_start: third, data_block: third, data_end: third };
+        settings.timeouts = Timeouts { command: third, ..Timeouts::default() };
         settings
     }
 }
