@@ -23,6 +23,8 @@ pub struct ServerSettings {
     pub proxy_protocol_from: Vec<IpNet>,
     /// Who may give XCLIENT. IPv4-mapped ranges are IPv4.
     pub xclient_from: Vec<IpNet>,
+    /// How often the TLS of the routes' hosts is tested (A8); `None`: never.
+    pub tls_check: Option<Duration>,
     /// Limits.
     pub limits: Limits,
     /// Time-outs.

@@ -29,6 +29,7 @@
 
 pub mod authentication;
 pub mod client;
+mod concurrent;
 pub mod dns;
 pub mod server;
 pub mod tls;

@@ -10,11 +10,11 @@ use waypost_net::client::{ConnectSettings, Hop, Over, Pool, PoolLimits};
 use waypost_net::dns::{Resolver, resolve_next_hops};
 use waypost_net::tls;
 use waypost_queue::{Ended, Handover, Resting, Work};
-use waypost_route::{Check, Draw, FIRST_PAUSE, Health, HostState, Route, TlsPolicy, TlsStart};
-use waypost_smtp::client::{Message, Protocol, SharedBytes, Timeouts, TlsUse, Transaction};
+use waypost_route::{Draw, FIRST_PAUSE, Health, HostState, Route};
+use waypost_smtp::client::{Message, Protocol, SharedBytes, Timeouts, Transaction};
 use waypost_types::{
     Account, Delivery, Destination, Directory, Failure, FailureScope, Host, HostPort, Outcome,
-    Recipient, Reply, Timestamp, TlsDemand,
+    Recipient, Reply, Timestamp,
 };
 
 use crate::changes::pieces;
@@ -350,8 +350,8 @@ impl Deliverer {
             let hop = Hop {
                 alias: found.tls_names.get(1).cloned(),
                 protocol: way.protocol,
-                tls: tls_policy(target.tls, &way.roots),
-                credentials: None,
+                tls: tls::TlsPolicy::of_route(target.tls, way.roots.clone()),
+                credentials: way.credentials.clone(),
                 host: found.host,
             };
             let addresses: Vec<_> = found.addresses.iter().map(std::net::SocketAddr::ip).collect();
@@ -491,19 +491,6 @@ fn pool(policy: &Policy) -> Pool {
         data_end: timeouts.next_hop_data_end,
     };
     Pool::new(settings, PoolLimits::default())
-}
-
-fn tls_policy(policy: TlsPolicy, roots: &tls::Roots) -> tls::TlsPolicy {
-    tls::TlsPolicy {
-        tls: match (policy.start, policy.requirement) {
-            (TlsStart::Implicit, _) => TlsUse::Implicit,
-            (TlsStart::Starttls, TlsDemand::Required) => TlsUse::Required,
-            (TlsStart::Starttls, TlsDemand::Opportunistic) => TlsUse::Opportunistic,
-        },
-        require_ca_signed: policy.ca_signed == Check::On,
-        verify_hostname: policy.hostname == Check::On,
-        roots: roots.clone(),
-    }
 }
 
 fn recipient(delivery: &Delivery) -> Recipient {

@@ -52,6 +52,7 @@ mod schedule;
 mod server;
 mod session;
 mod spool;
+mod tls_watch;
 mod trace;
 mod way;
 

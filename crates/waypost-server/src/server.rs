@@ -34,6 +34,7 @@ use crate::metrics::Metrics;
 use crate::schedule::schedule;
 use crate::session::{OnListener, SmtpHandler};
 use crate::spool::{Notices, Spool, SpoolError};
+use crate::tls_watch::TlsWatch;
 
 /// What a server is started with.
 pub struct Options {
@@ -113,6 +114,7 @@ pub enum ServerError {
 pub struct Server {
     core: Arc<Core>,
     deliverer: Arc<Deliverer>,
+    tls_watch: (Arc<TlsWatch>, JoinHandle<()>),
     base: PathBuf,
     committer: Option<Committer>,
     listeners: Vec<Running>,
@@ -167,6 +169,8 @@ impl Server {
         let limits = SharedLimits::new(ClientLimits::new(connection_limits(&settings.limits)));
         let core = Core::new(Arc::clone(&policy), spool, ledger, clock);
         let core = Arc::new(core.with_authenticator(authenticator));
+        let tls_watch = TlsWatch::new(Arc::clone(&core), Arc::clone(&resolver), base.clone(), key);
+        let tls_watch = Arc::new(tls_watch);
         let deliverer = Arc::new(Deliverer::new(Arc::clone(&core), resolver, key, base.clone()));
         let desk = Arc::new(Desk::new(Arc::clone(&core), Some(Arc::clone(&deliverer))));
         let control = Socket::open(&spool_path, Arc::clone(&desk))
@@ -199,9 +203,11 @@ impl Server {
         });
         let (dispatcher_stop, stopped) = watch::channel(false);
         let dispatcher = tokio::spawn(dispatch(Arc::clone(&core), Arc::clone(&deliverer), stopped));
+        let testing = tokio::spawn(Arc::clone(&tls_watch).run());
         Ok(Self {
             core,
             deliverer,
+            tls_watch: (tls_watch, testing),
             base,
             committer: Some(committer),
             listeners,
@@ -288,6 +294,7 @@ impl Server {
         self.core.metrics.policy(&policy, self.core.clock.now());
         self.core.replace_policy(policy);
         self.deliverer.policy_replaced();
+        self.tls_watch.0.policy_replaced();
         for (running, configuration) in self.listeners.iter().zip(configurations) {
             running.configuration.send_replace(configuration);
         }
@@ -298,6 +305,7 @@ impl Server {
     /// long as `grace`, the spool is synced and closed. What is owed stays in the spool.
     pub async fn stop(mut self, grace: Duration) {
         self.core.health.stop();
+        self.tls_watch.1.abort();
         self.stopper.stop(grace);
         for running in &mut self.listeners {
             let _ = (&mut running.task).await;
@@ -332,6 +340,7 @@ impl Drop for Server {
             running.task.abort();
         }
         self.dispatcher.abort();
+        self.tls_watch.1.abort();
         if let Some((_, task)) = &self.admin {
             task.abort();
         }

@@ -8,6 +8,7 @@ pub(crate) mod exposition;
 pub(crate) mod serving;
 pub(crate) mod sink;
 pub(crate) mod smtp_client;
+pub(crate) mod tls_sink;
 pub(crate) mod tmpfs;
 
 use std::io::Write as _;

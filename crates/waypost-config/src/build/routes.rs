@@ -23,7 +23,13 @@ impl Routes {
     pub(super) fn build(raw: &RawOrganization, report: &mut Report) -> Self {
         let mut routes = Self { units: BTreeMap::new(), compiled: BTreeMap::new() };
         for route in &raw.route {
-            let Some(name) = &route.name else { continue };
+            let Some(name) = &route.name else {
+                // Its other mistakes are told all the same.
+                if let Ok(stand_in) = "unnamed".parse() {
+                    compile(route, &stand_in, report);
+                }
+                continue;
+            };
             if let Some((_, first)) = routes.units.get(&name.value) {
                 let first = report.locate(*first);
                 report.push(Diagnostic::error(
@@ -69,11 +75,7 @@ impl Routes {
     }
 }
 
-fn compile(
-    raw: &Spanned<RawRoute>,
-    name: &Spanned<RouteName>,
-    report: &mut Report,
-) -> Option<Route> {
+fn compile(raw: &Spanned<RawRoute>, name: &RouteName, report: &mut Report) -> Option<Route> {
     match Route::new(settings(raw, name)) {
         Ok(route) => {
             for warning in route.warnings() {

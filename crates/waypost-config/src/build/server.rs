@@ -1,5 +1,7 @@
 //! `[server]` and `[[listener]]`.
 
+use std::time::Duration;
+
 use waypost_types::ListenerRole;
 
 use super::{Unique, proxies};
@@ -34,11 +36,26 @@ pub(super) fn build(raw: &RawConfig, report: &mut Report) -> Option<ServerSettin
         mx_port: server.mx_port.0,
         proxy_protocol_from: proxies::build(&server.proxy_protocol_from, report),
         xclient_from: proxies::build(&server.xclient_from, report),
+        tls_check: tls_check(server, report),
         limits: limits(server, report),
         timeouts: timeouts(server),
         retry,
         listeners,
     })
+}
+
+fn tls_check(server: &RawServer, report: &mut Report) -> Option<Duration> {
+    let raw::TlsCheck::Every(span) = server.tls_check.value else { return None };
+    if span < Duration::from_secs(600) {
+        report.push(Diagnostic::warning(
+            "frequent-tls-check",
+            server.tls_check.place,
+            "A8",
+            "the hosts of the routes are connected to more often than every ten minutes",
+            "write a span such as \"1d\"; a change of the configuration is tested at once anyway",
+        ));
+    }
+    Some(span)
 }
 
 fn limits(server: &RawServer, report: &mut Report) -> Limits {

@@ -29,7 +29,7 @@ use evaluate::{Evaluation, Facts, Fate, FateOutcome};
 pub use explain::{
     DryRun, DryRunError, ExplainedAuthentication, ExplainedDelivery, ExplainedGateway, Explanation,
 };
-pub use organization::{InternalSenders, Organization, SpamAction};
+pub use organization::{InternalSenders, Login, Organization, SpamAction};
 
 use crate::settings::ServerSettings;
 

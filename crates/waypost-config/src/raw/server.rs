@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use waypost_types::Domain;
 
-use super::checked::{DnsServers, Range};
+use super::checked::{DnsServers, Range, TlsCheck};
 use super::keys::table;
 use super::leaf::Port;
 use super::text::{FilePath, Name};
@@ -25,6 +25,8 @@ table! {
         default dns: DnsServers = DnsServers::System, "A4";
         /// The port for delivery by MX; another one is for tests.
         default mx_port: Port = Port(25), "A4";
+        /// How often the TLS of the routes' hosts is tested, or "off".
+        default tls_check: TlsCheck = TlsCheck::Every(Duration::from_secs(86_400)), "A8";
         /// A Redis server that quotas are shared over.
         optional redis: String, "O5";
         /// What holds while Redis does not answer.

@@ -9,12 +9,14 @@
 //!
 //! **Not here:** revocation, DANE, MTA-STS, client certificates.
 
+mod certificate;
 mod failure;
 mod pem;
 mod policy;
 mod verifier;
 mod version;
 
+pub use certificate::CertificateFacts;
 pub use failure::{TlsFailure, TlsSwitch};
 pub use pem::{PemError, PemErrorKind, server_config};
 #[cfg(feature = "authenticate")]

@@ -1,14 +1,16 @@
 //! What a route asks of TLS, and the rustls configuration that does it.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
+use waypost_route::{Check, Route, TlsStart};
 use waypost_smtp::client::TlsUse;
+use waypost_types::TlsDemand;
 
 use super::failure::TlsFailure;
 use super::pem::{PemError, roots};
@@ -37,6 +39,14 @@ pub enum Roots {
     File(PathBuf),
 }
 
+impl Roots {
+    /// The roots of a route; the path of its file begins at `base`.
+    #[must_use]
+    pub fn of_route(route: &Route, base: &Path) -> Self {
+        route.roots().map_or(Roots::System, |file| Roots::File(base.join(file)))
+    }
+}
+
 impl TlsPolicy {
     /// A route's default: all three switches on, system roots.
     #[must_use]
@@ -57,6 +67,21 @@ impl TlsPolicy {
             require_ca_signed: false,
             verify_hostname: false,
             roots: Roots::System,
+        }
+    }
+
+    /// What a route asks of one of its hosts, with the roots that it trusts.
+    #[must_use]
+    pub fn of_route(policy: waypost_route::TlsPolicy, roots: Roots) -> Self {
+        Self {
+            tls: match (policy.start, policy.requirement) {
+                (TlsStart::Implicit, _) => TlsUse::Implicit,
+                (TlsStart::Starttls, TlsDemand::Required) => TlsUse::Required,
+                (TlsStart::Starttls, TlsDemand::Opportunistic) => TlsUse::Opportunistic,
+            },
+            require_ca_signed: policy.ca_signed == Check::On,
+            verify_hostname: policy.hostname == Check::On,
+            roots,
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod deliveries;
 mod histogram;
+mod next_hop_tls;
 mod process;
 mod reason;
 mod registration;
@@ -32,6 +33,7 @@ use waypost_types::{EnhancedCode, Reply, Timestamp};
 pub(crate) use deliveries::Outcomes;
 use deliveries::{ByHost, ByRoute};
 use histogram::Histogram;
+pub(crate) use next_hop_tls::{Checked, NextHopTls};
 pub(crate) use process::Process;
 pub(crate) use reason::{At, Reason, of_close, of_own};
 use registration::Registration;
@@ -192,6 +194,8 @@ pub(crate) struct Metrics {
     pub(crate) routes: ByRoute,
     /// Deliveries by host.
     pub(crate) hosts: ByHost,
+    /// What the tests of the routes' TLS found.
+    pub(crate) next_hop_tls: NextHopTls,
     latency: Histogram,
     sync: Histogram,
     batch: Histogram,
@@ -332,6 +336,7 @@ impl Metrics {
         for result in ["ok", "failed"] {
             let _ = reloads.get_or_create(&ResultLabels { result });
         }
+        let next_hop_tls = NextHopTls::new(&mut r);
         let scraped = Scraped::new(&mut r, started);
         Self {
             registration: r,
@@ -349,6 +354,7 @@ impl Metrics {
             reloads,
             routes: ByRoute::new(deliveries),
             hosts: ByHost::new(hosts),
+            next_hop_tls,
             latency,
             sync,
             batch,
@@ -464,6 +470,7 @@ impl Metrics {
     /// When a metric cannot be written; none is known to fail.
     pub(crate) fn page(&self, format: Format, found: &Found) -> Result<String, std::fmt::Error> {
         self.show(found);
+        self.next_hop_tls.show(found.now);
         format.write(&self.registration.registry)
     }
 

@@ -369,11 +369,12 @@ impl Client {
                 self.command(&line);
             }
             (ReplyClass::Intermediate, Auth::Verdict) => {
-                let detail = format!("it said {reply} when all was said");
+                let detail = format!("it went on asking, {}", without_secret(&reply, credentials));
                 self.close(Cause::OutOfStep, None, &detail);
             }
             (ReplyClass::Transient | ReplyClass::Permanent, _) => {
-                self.close(Cause::AuthRefused, Some(reply), "");
+                let detail = without_secret(&reply, credentials);
+                self.close(Cause::AuthRefused, None, &detail);
             }
         }
     }
@@ -511,6 +512,17 @@ fn literal(host: &Host) -> String {
         Host::Name(name) => name.to_string(),
         Host::Ip(ip) if ip.is_ipv4() => format!("[{ip}]"),
         Host::Ip(ip) => format!("[IPv6:{ip}]"),
+    }
+}
+
+/// A reply to AUTH as it may be logged: a peer that repeats what it was told gives it away.
+fn without_secret(reply: &Reply, credentials: &Credentials) -> String {
+    let said = reply.to_string();
+    let password = &*credentials.password;
+    let secrets = [password, &STANDARD.encode(password), &plain(credentials)];
+    match secrets.iter().any(|secret| said.contains(*secret)) {
+        true => format!("with {} and a text that repeats the password", reply.code()),
+        false => format!("with `{said}`"),
     }
 }
 
