@@ -133,5 +133,6 @@ roots = "roots.pem"
     assert!(waypost_config::compile(&config, &files, &mut report).is_none());
     let shown = report.render(false);
     assert!(shown.contains("people.toml:3:1"), "{shown}");
-    assert_eq!(shown.matches("warning[unreadable-file]").count(), 3, "{shown}");
+    assert_eq!(shown.matches("warning[unreadable-file]").count(), 2, "{shown}");
+    assert_eq!(shown.matches("error[unreadable-file]").count(), 1, "A6: {shown}");
 }

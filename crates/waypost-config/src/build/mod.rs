@@ -114,16 +114,21 @@ fn unreadable(path: &Spanned<crate::raw::FilePath>, because: &str) -> Diagnostic
     )
 }
 
-/// Files that decide nothing about a message only warn here: `serve` refuses to start without them.
+/// A root file that is missing would keep its route's mail waiting, so it is an error. `serve` refuses
+/// to start without the other files, so they only warn here: `check` may run on another machine.
 fn readable_files(raw: &RawConfig, files: &dyn Files, report: &mut Report) {
     for file in raw.needed_files() {
-        if file.kind == FileKind::Directory {
+        let Err(because) = (match file.kind {
+            FileKind::Directory => continue,
+            _ => files.read(file.path.as_str()),
+        }) else {
             continue;
-        }
-        if let Err(because) = files.read(file.path.as_str()) {
-            let severity = crate::diagnostics::Severity::Warning;
-            report.push(Diagnostic { severity, ..unreadable(&file.path, &because) });
-        }
+        };
+        let told = unreadable(&file.path, &because);
+        report.push(match file.kind {
+            FileKind::Roots => Diagnostic { rule: "A6", ..told },
+            _ => Diagnostic { severity: crate::diagnostics::Severity::Warning, ..told },
+        });
     }
 }
 

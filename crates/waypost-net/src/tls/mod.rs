@@ -17,6 +17,8 @@ mod version;
 
 pub use failure::{TlsFailure, TlsSwitch};
 pub use pem::{PemError, PemErrorKind, server_config};
+#[cfg(feature = "test-kit")]
+pub(crate) use policy::provider;
 pub use policy::{Roots, TlsClients, TlsPolicy};
 pub(crate) use verifier::server_name;
 pub use verifier::verify_name;

@@ -145,7 +145,7 @@ fn client_config(store: Option<Arc<RootCertStore>>) -> ClientConfig {
 }
 
 /// The one provider, by name: nothing process-wide is set.
-pub(super) fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
