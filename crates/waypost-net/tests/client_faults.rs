@@ -488,3 +488,68 @@ async fn certificates_of_the_kit_fail_as_they_say_a5_a6_a7() {
         assert!(peer.received().is_empty());
     }
 }
+
+#[tokio::test]
+async fn a_change_that_is_none_for_a_hop_keeps_its_connections_a9_a12() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (Authority::new().unwrap(), Authority::new().unwrap());
+    let roots = folder.path().join("roots.pem");
+    let write = |pem: &str| std::fs::write(&roots, pem).unwrap();
+    write(ours.pem());
+    let peer = Script::new().starttls(&ours.identity("mx.example").unwrap()).start().unwrap();
+    let tls = TlsPolicy { roots: Roots::File(roots.clone()), ..TlsPolicy::strict() };
+    let (local, hop) = ([peer.address().ip()], Hop { tls, ..hop(&peer) });
+    let (settings, limits) = (settings(), PoolLimits::default());
+    let pool = Pool::new(settings.clone(), limits);
+    let connections = async || {
+        let outcomes = pool.deliver(&hop, &local, to_two(TEXT)).await;
+        (outcomes.len(), peer.sessions().len(), pool.idle())
+    };
+    assert_eq!(connections().await, (2, 1, 1));
+    // As before; and other limits, which hold for the connections that there are too.
+    pool.reconfigure(settings.clone(), limits);
+    assert_eq!(connections().await, (2, 1, 1));
+    let fewer = PoolLimits { connections_per_hop: 1, ..limits };
+    pool.reconfigure(settings.clone(), fewer);
+    assert_eq!(connections().await, (2, 1, 1));
+    let once = PoolLimits { messages_per_connection: 4, ..fewer };
+    pool.reconfigure(settings.clone(), once);
+    assert_eq!(connections().await, (2, 1, 0), "the fourth message over it");
+    assert_eq!(connections().await, (2, 2, 1));
+    // Another name of our own: nothing is sent under the old one.
+    let mut other = settings.clone();
+    other.ehlo = "other.example".parse().unwrap();
+    pool.reconfigure(other.clone(), limits);
+    assert_eq!(pool.idle(), 0);
+    assert_eq!(connections().await, (2, 3, 1));
+    assert_eq!(peer.sessions()[2].commands[0], "EHLO other.example");
+    // The same roots in other words; then other roots, which do not trust it.
+    write(&format!("# ours\n{}", ours.pem()));
+    pool.reconfigure(other.clone(), limits);
+    assert_eq!(connections().await, (2, 3, 1));
+    write(theirs.pem());
+    pool.reconfigure(other, limits);
+    assert_eq!(pool.idle(), 0);
+    let outcomes = pool.deliver(&hop, &local, to_two(TEXT)).await;
+    assert!(shown(&outcomes).iter().all(|one| one.starts_with("deferred Tls")), "{outcomes:?}");
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_in_a_reload_goes_on_and_its_connection_ends_a12() {
+    let peer = Script::new().at(Phase::Data, Act::Stall).start().unwrap();
+    let pool = Pool::new(settings(), PoolLimits::default());
+    let (hop, local) = (hop(&peer), [peer.address().ip()]);
+    let sending = pool.deliver(&hop, &local, to_two(TEXT));
+    let changing = async {
+        while peer.sessions().iter().all(|one| one.transactions.is_empty()) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let mut other = settings();
+        other.ehlo = "other.example".parse().unwrap();
+        pool.reconfigure(other, PoolLimits::default());
+        peer.release();
+    };
+    let (outcomes, ()) = tokio::join!(sending, changing);
+    assert_eq!(shown(&outcomes), ["delivered 250 2.0.0 Taken"; 2]);
+    assert_eq!(pool.idle(), 0, "it is not used again");
+}

@@ -116,7 +116,7 @@ fn transactions_are_values() {
     assert_eq!(one.recipient_parameters, [vec!["NOTIFY=NEVER"], vec![]]);
     assert_eq!(one.text(), ".\r\nbody\r\n");
     assert_eq!(one.framing, Some(Framing::Data));
-    assert!(one.is_whole && one.is_taken());
+    assert!(one.is_whole() && one.is_taken());
     let session = peer.wait_until(|all| all[0].is_over).unwrap().remove(0);
     assert_eq!(session.commands.len(), 6);
     assert_eq!(session.commands[5], "QUIT");

@@ -33,6 +33,8 @@ pub(super) struct Shared {
 struct Seen {
     sessions: Vec<Session>,
     sockets: Vec<TcpStream>,
+    /// Messages whose content came to its end.
+    whole: usize,
     is_released: bool,
     is_stopped: bool,
 }
@@ -66,7 +68,7 @@ impl Peer {
     }
 
     /// The messages that were taken so far, for one recipient at least, in the order in which their
-    /// connections were made.
+    /// contents came to their ends.
     #[must_use]
     pub fn received(&self) -> Vec<Received> {
         taken(&self.shared.seen().sessions)
@@ -89,7 +91,7 @@ impl Peer {
     /// # Errors
     /// [`io::ErrorKind::TimedOut`] after a minute, with how many came.
     pub fn wait(&self, count: usize) -> io::Result<Vec<Received>> {
-        let enough = |sessions: &[Session]| taken(sessions).len() >= count;
+        let enough = |sessions: &[Session]| all_taken(sessions).count() >= count;
         self.wait_until(enough).map(|sessions| taken(&sessions))
     }
 
@@ -157,6 +159,13 @@ impl Shared {
         self.changed.notify_all();
     }
 
+    /// The number of a message whose content has come.
+    pub(super) fn count_whole(&self) -> usize {
+        let mut seen = self.seen();
+        seen.whole += 1;
+        seen.whole - 1
+    }
+
     /// Waits for [`Peer::release`], or the end of the peer.
     pub(super) fn stall(&self) {
         let mut seen = self.seen();
@@ -170,7 +179,13 @@ impl Shared {
     }
 }
 
-fn taken(sessions: &[Session]) -> Vec<Received> {
+fn all_taken(sessions: &[Session]) -> impl Iterator<Item = &Received> {
     let all = sessions.iter().flat_map(|session| &session.transactions);
-    all.filter(|transaction| transaction.is_taken()).cloned().collect()
+    all.filter(|transaction| transaction.is_taken())
+}
+
+fn taken(sessions: &[Session]) -> Vec<Received> {
+    let mut all: Vec<&Received> = all_taken(sessions).collect();
+    all.sort_by_key(|one| one.whole);
+    all.into_iter().cloned().collect()
 }

@@ -34,8 +34,8 @@ pub struct Received {
     pub content: Vec<u8>,
     /// How the content came; `None`: none did.
     pub framing: Option<Framing>,
-    /// The content came to its end.
-    pub is_whole: bool,
+    /// The content came to its end: as which of all that came so far, counted from 0.
+    pub whole: Option<usize>,
     /// What was said to the end of the content: one reply, or for LMTP one for each recipient.
     pub verdicts: Vec<String>,
 }
@@ -50,6 +50,12 @@ pub enum Framing {
 }
 
 impl Received {
+    /// Whether the content came to its end.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.whole.is_some()
+    }
+
     /// Whether the message was taken, for one recipient at least.
     #[must_use]
     pub fn is_taken(&self) -> bool {

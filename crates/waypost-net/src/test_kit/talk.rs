@@ -186,19 +186,25 @@ impl Talk<'_> {
             return Ok(());
         }
         self.transaction(|open| open.framing = Some(Framing::Data));
-        let mut is_first = true;
-        while let Some(line) = self.wire.line()? {
+        // Noted when somebody may look: at the first line and at the end, whatever end it is.
+        let (mut content, mut is_first) = (Vec::new(), true);
+        let is_whole = loop {
+            let line = match self.wire.line() {
+                Ok(Some(line)) => line,
+                Ok(None) | Err(_) => break false,
+            };
             if line == b".\r\n" {
-                return self.end(".");
+                break true;
             }
             let stuffed = usize::from(line.starts_with(b"."));
-            let content = line.get(stuffed..).unwrap_or_default();
-            self.transaction(|open| open.content.extend_from_slice(content));
+            content.extend_from_slice(line.get(stuffed..).unwrap_or_default());
             if std::mem::take(&mut is_first) {
+                self.transaction(|open| open.content.append(&mut content));
                 self.in_content()?;
             }
-        }
-        Err(End::Drop)
+        };
+        self.transaction(|open| open.content.append(&mut content));
+        if is_whole { self.end(".") } else { Err(End::Drop) }
     }
 
     fn chunk(&mut self, line: &str) -> Result<(), End> {
@@ -239,9 +245,9 @@ impl Talk<'_> {
     /// The content is there, whole.
     fn end(&mut self, command: &str) -> Result<(), End> {
         let mut asked = vec![command.to_owned()];
-        let is_lmtp = self.is_lmtp;
+        let (is_lmtp, number) = (self.is_lmtp, self.shared.count_whole());
         self.transaction(|open| {
-            open.is_whole = true;
+            open.whole = Some(number);
             if is_lmtp {
                 asked = open.recipients.iter().map(|to| format!("<{to}>")).collect();
             }
