@@ -201,6 +201,20 @@ fn pick_host_spreads_by_load_a3_a9() {
         assert_eq!(status, 0);
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), all(want), "{down:?}");
     }
+    // Over 100,000 messages each share is within half a point of what the loads say.
+    for (down, want) in [
+        (&[][..], [60_000, 40_000, 0]),
+        (&[first], [0, 100_000, 0]),
+        (&[third], [60_000, 40_000, 0]),
+        (&[first, second], [0, 0, 100_000]),
+    ] {
+        let mut more = vec!["--count", "100000"];
+        more.extend(down.iter().flat_map(|host| ["--down", *host]));
+        let value: Value = serde_json::from_str(&counts(&more).1).unwrap();
+        for (host, want) in [first, second, third].iter().zip(want) {
+            assert!(value[host].as_i64().unwrap().abs_diff(want) < 500, "{down:?}: {value}");
+        }
+    }
     let down = ["--down", first, "--down", second, "--down", third];
     assert_eq!(counts(&down).0, 1);
     let text = waypost(&["pick-host", SAMPLE, "exchange"], "").stdout;

@@ -266,6 +266,31 @@ async fn whatever_a_peer_does_each_recipient_has_one_outcome_a9() {
     }
 }
 
+/// More than the system takes in one go: the end has not been sent when the peer goes.
+#[tokio::test]
+async fn what_is_lost_in_mid_message_is_the_hosts_failure_a9() {
+    let large = format!("{}\r\n", "x".repeat(998)).repeat(20_000);
+    for chunking in [false, true] {
+        for (act, want) in [
+            (Act::Drop, "deferred Host 451 4.4.2 connection lost while sending the message"),
+            (Act::reply("452 4.3.1 Full"), "deferred Message 452 4.3.1 Full"),
+            (Act::reply("552 5.3.4 Too large"), "failed Message 552 5.3.4 Too large"),
+            (Act::reply("421 4.3.2 Bye"), "deferred Host 421 4.3.2 Bye"),
+            (Act::reply("250 2.0.0 Taken"), "deferred Host 451 4.5.0 the host is out of step"),
+        ] {
+            let script = Script::new().at(Phase::Content, act);
+            let script = if chunking { script.offers("CHUNKING") } else { script };
+            let peer = script.start().unwrap();
+            let got = shown(&deliver(&peer, settings(), to_two(&large)).await);
+            assert!(
+                got.len() == 2 && got.iter().all(|got| got.starts_with(want)),
+                "{want}: {got:?}"
+            );
+            assert!(peer.received().is_empty(), "half a message is none");
+        }
+    }
+}
+
 #[tokio::test]
 async fn lmtp_answers_for_each_and_fewer_answers_are_unknown_ones_rfc_2033() {
     let table: Vec<(Script, [&str; 2])> = vec![
