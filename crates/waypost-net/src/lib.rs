@@ -13,6 +13,10 @@
 //!
 //! **Not here:** the protocol itself (`waypost-smtp`), what to accept, where to route.
 //!
+//! # Features
+//!
+//! - `test-kit`: a scripted peer that fails as it is told, and certificates good and bad, for tests.
+//!
 //! # Example
 //!
 //! ```
@@ -32,4 +36,6 @@ pub mod client;
 mod concurrent;
 pub mod dns;
 pub mod server;
+#[cfg(feature = "test-kit")]
+pub mod test_kit;
 pub mod tls;

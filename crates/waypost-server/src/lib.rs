@@ -48,6 +48,7 @@ mod metrics;
 mod pattern;
 mod queue_ids;
 mod room;
+mod route_changes;
 mod schedule;
 mod server;
 mod session;

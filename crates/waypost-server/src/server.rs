@@ -292,8 +292,8 @@ impl Server {
         self.core.spool.record_change(change).await?;
         self.limits.lock().set_limits(connection_limits(&is.limits));
         self.core.metrics.policy(&policy, self.core.clock.now());
-        self.core.replace_policy(policy);
-        self.deliverer.policy_replaced();
+        let old = self.core.replace_policy(policy);
+        self.deliverer.policy_replaced(&old);
         self.tls_watch.0.policy_replaced();
         for (running, configuration) in self.listeners.iter().zip(configurations) {
             running.configuration.send_replace(configuration);

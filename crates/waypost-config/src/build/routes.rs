@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use waypost_route::{
-    AuthSettings, HostSettings, OnTlsFailure, Protocol, RetrySettings, Route, RouteSettings,
-    TlsStart,
+    AuthSettings, HostSettings, OnTlsFailure, Protocol, RetrySettings, Route, RouteErrorKind,
+    RouteSettings, TlsStart,
 };
 use waypost_types::{OrgUnit, RouteName};
 
@@ -91,7 +91,10 @@ fn compile(raw: &Spanned<RawRoute>, name: &RouteName, report: &mut Report) -> Op
             for error in errors {
                 let place = place_of(raw, error.field());
                 let (message, cure) = split(&error.kind().to_string());
-                let rule = rule_of(error.field());
+                let rule = match error.kind() {
+                    RouteErrorKind::MxLookupOnIp(_) => "A4",
+                    _ => rule_of(error.field()),
+                };
                 // What could not be read was told already: that it is missing is no news.
                 let follows = match error.field() {
                     field if field.starts_with("primary") => is_incomplete(&raw.primary),

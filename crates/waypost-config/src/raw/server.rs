@@ -69,6 +69,10 @@ table! {
         default generic_helo_connections_per_minute: u64 = 10, "D15";
         /// The largest header block.
         default header_size: Size = Size(1 << 20), "E12";
+        /// Connections to one host of the next hops at a time, for each way in which TLS is used there.
+        default connections_per_host: u64 = 20, "A9";
+        /// Messages over one connection to a next hop; then it is closed.
+        default messages_per_connection: u64 = 100, "A9";
     }
 }
 
@@ -81,10 +85,22 @@ table! {
         default data: Duration = Duration::from_secs(180), "D15";
         /// For a connection to the next hop.
         default next_hop_connect: Duration = Duration::from_secs(30), "A9";
+        /// For the next hop's greeting; absent: as `next_hop_command`.
+        optional next_hop_greeting: Duration, "A9";
         /// For the next hop's reply to a command.
         default next_hop_command: Duration = Duration::from_secs(300), "A9";
+        /// For the next hop's reply to MAIL; absent: as `next_hop_command`.
+        optional next_hop_mail: Duration, "A9";
+        /// For the next hop's reply to RCPT; absent: as `next_hop_command`.
+        optional next_hop_rcpt: Duration, "A9";
+        /// For the next hop's reply to DATA; absent: 2m, or `next_hop_command` where that is shorter.
+        optional next_hop_data: Duration, "A9";
+        /// For the next hop to take 16 KiB of a message; absent: as `data`.
+        optional next_hop_data_block: Duration, "A9";
         /// For the next hop's reply to the final dot.
         default next_hop_data_end: Duration = Duration::from_secs(600), "A9";
+        /// How long a connection to a next hop is kept open for another message.
+        default next_hop_idle: Duration = Duration::from_secs(30), "A9";
     }
 }
 

@@ -19,6 +19,8 @@ mod version;
 pub use certificate::CertificateFacts;
 pub use failure::{TlsFailure, TlsSwitch};
 pub use pem::{PemError, PemErrorKind, server_config};
+#[cfg(feature = "test-kit")]
+pub(crate) use policy::provider;
 #[cfg(feature = "authenticate")]
 pub(crate) use policy::trusting_nobody;
 pub use policy::{Roots, TlsClients, TlsPolicy};

@@ -139,6 +139,19 @@ impl TlsClients {
         })
     }
 
+    /// Whether both trust the same roots, as far as a policy asks.
+    pub(crate) fn agrees(&self, other: &Self, policy: &TlsPolicy) -> bool {
+        if !policy.require_ca_signed {
+            return true;
+        }
+        match (self.made(Some(&policy.roots)), other.made(Some(&policy.roots))) {
+            (Ok(Made { roots: Some(one), .. }), Ok(Made { roots: Some(two), .. })) => {
+                one.roots == two.roots
+            }
+            _ => false,
+        }
+    }
+
     fn made(&self, trusted: Option<&Roots>) -> Result<Made, PemError> {
         let mut all = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let trusted = trusted.cloned();
@@ -180,7 +193,7 @@ pub(crate) fn trusting_nobody() -> ClientConfig {
 }
 
 /// The one provider, by name: nothing process-wide is set.
-pub(super) fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 

@@ -245,6 +245,13 @@ impl Client {
         &self.extensions
     }
 
+    /// How many octets of the peer's are kept now: those of a reply that is not whole, so 100 lines of
+    /// 2,048 at most (times three, where they are no UTF-8 and shown as such).
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.reader.held()
+    }
+
     fn reply(&mut self, now: Timestamp, raw: &RawReply) {
         let reply = raw.to_reply();
         let answers = self.due.pop_front();
@@ -497,8 +504,11 @@ impl Client {
                 Step::Data => timeouts.data_start,
                 Step::Message(_) if run.is_sending_message(&self.outbox) => timeouts.data_block,
                 Step::Message(_) | Step::LoneDot => timeouts.data_end,
-                Step::Rset | Step::Mail | Step::Rcpt(_) => timeouts.command,
+                Step::Rset => timeouts.command,
+                Step::Mail => timeouts.mail,
+                Step::Rcpt(_) => timeouts.rcpt,
             }),
+            State::Greeting => Some(timeouts.greeting),
             _ => Some(timeouts.command),
         };
         self.marked = self.outbox.sent();
