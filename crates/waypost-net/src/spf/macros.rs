@@ -143,7 +143,7 @@ mod tests {
             ("192.0.2.3", "%{o1r-}.a", Some("strong.a")),
             ("192.0.2.3", "%{ir}.%{v}._spf.%{d2}", Some("3.2.0.192.in-addr._spf.email.example")),
             ("192.0.2.3", "%{l}.%{h}.%{p}.a", Some("postmaster.mx.email.example.unknown.a")),
-            ("2001:db8::cb01", "%{ir8}.%{v}.a", Some("8.b.d.0.1.0.0.2.ip6.a")),
+            ("2001:db8::cb01", "%{i8r}.%{v}.a", Some("8.b.d.0.1.0.0.2.ip6.a")),
             ("192.0.2.3", "%{D}.", Some("email.example")),
             ("192.0.2.3", "%{S}.a", None),
             ("192.0.2.3", "a%_b.example", None),
