@@ -8,7 +8,7 @@
 //!
 //! **Units:** spans of time and sizes are written with their unit. **Bounds:** time and memory are
 //! linear in the text; patterns compile to 1 MiB at most. **Errors:** a text that is not TOML is
-//! [`raw::NotToml`]; everything else is in the report. **Source:** A1-A11, B1-B3, C1-C8, D1-D6,
+//! [`raw::NotToml`]; everything else is in the report. **Source:** A1-A11, B1-B4, C1-C8, D1-D6,
 //! D10-D12, E1-E11, O2, O6, O7.
 //!
 //! **Not here:** no file is opened: the caller resolves relative paths (they start at the directory
@@ -39,6 +39,7 @@
 mod build;
 pub mod diagnostics;
 pub mod directory;
+pub mod dns;
 mod duration;
 mod expect;
 pub mod policy;

@@ -1,6 +1,6 @@
 //! The server's own settings: names, listeners, limits, time-outs.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -15,6 +15,9 @@ pub struct ServerSettings {
     pub spool: Box<str>,
     /// Where metrics and health are served over HTTP.
     pub admin: Option<SocketAddr>,
+    /// Where others see mail from this server come from (B4); empty: the addresses of the hostname.
+    /// No IPv4-mapped ones.
+    pub public_addresses: Vec<IpAddr>,
     /// Which name servers are asked.
     pub dns: DnsServers,
     /// The port of MX hosts; other than 25 only in tests.

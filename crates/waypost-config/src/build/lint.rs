@@ -1,7 +1,7 @@
 //! What can be used and is probably not meant, and what tests of the configuration lack.
 
 use crate::diagnostics::{Diagnostic, Report, Spanned};
-use crate::raw::{Mode, RawConfig, RawExpect, RawOrganization};
+use crate::raw::{Affects, Mode, RawConfig, RawExpect, RawOrganization};
 
 use super::known_names;
 
@@ -9,8 +9,8 @@ use super::known_names;
 pub(super) fn organization(raw: &Spanned<RawOrganization>, report: &mut Report) {
     if let Some(gateway) = &raw.outbound_gateway {
         let rules = raw.rule.iter().filter(|rule| rule.mode.value == Mode::Enforce);
-        let outbound =
-            rules.filter(|rule| rule.affects.iter().any(|affects| affects.is_outgoing()));
+        let outbound = rules
+            .filter(|rule| rule.affects.iter().any(|affects| affects.value == Affects::Outbound));
         for rule in outbound {
             let then = rule.then.as_ref().and_then(|then| then.modify.as_ref());
             let (Some(modify), Some(name)) = (then, &rule.description) else { continue };

@@ -30,14 +30,29 @@ pub(super) fn build(
             "split and dual delivery are for `inbound` and `internal-receiving`",
         ));
     }
-    if let (Some(prefix), Some(_)) = (&raw.subject_prefix, outgoing) {
-        report.push(Diagnostic::warning(
-            "breaks-signature",
-            prefix.place,
-            "B3",
-            "a subject prefix breaks the DKIM signature of mail that is signed already",
-            "sign after this server, or leave the subject of outgoing mail as it is",
-        ));
+    if outgoing.is_some() {
+        let copies = raw.also_deliver_to.iter();
+        let prefixes = raw.subject_prefix.iter();
+        for prefix in prefixes.chain(copies.clone().filter_map(|copy| copy.subject_prefix.as_ref()))
+        {
+            report.push(breaks_signature(prefix.place, "a subject prefix", "the subject"));
+        }
+        let removals = std::iter::once(&raw.remove_attachments);
+        for removes in removals.chain(copies.clone().map(|copy| &copy.remove_attachments)) {
+            if removes.value {
+                report.push(breaks_signature(removes.place, "a removed attachment", "the body"));
+            }
+        }
+        for header in raw.add_headers.iter().chain(copies.flat_map(|copy| &copy.add_headers)) {
+            let Some(name) = &header.name else { continue };
+            if ONLY_ONE.iter().any(|one| one.eq_ignore_ascii_case(name.as_str())) {
+                report.push(breaks_signature(
+                    name.place,
+                    "a further line of this name",
+                    "this name in the header",
+                ));
+            }
+        }
     }
     let replace_recipient =
         raw.replace_recipient.as_ref().and_then(|replace| replaced(replace, report));
@@ -71,6 +86,35 @@ pub(super) fn build(
         ));
     }
     built
+}
+
+/// Names that a message has once, and that signatures therefore allow no further line of (RFC 5322
+/// section 3.6, RFC 6376 section 5.4.2).
+const ONLY_ONE: [&str; 14] = [
+    "From",
+    "Sender",
+    "Reply-To",
+    "To",
+    "Cc",
+    "Subject",
+    "Date",
+    "Message-ID",
+    "In-Reply-To",
+    "References",
+    "MIME-Version",
+    "Content-Type",
+    "Content-Transfer-Encoding",
+    "List-Unsubscribe",
+];
+
+fn breaks_signature(place: Place, change: &str, left: &str) -> Diagnostic {
+    Diagnostic::warning(
+        "breaks-signature",
+        place,
+        "B3",
+        format!("{change} breaks the DKIM signature of mail that is signed already"),
+        format!("sign after this server, or leave {left} of outgoing mail as it is"),
+    )
 }
 
 fn copy_to(

@@ -116,7 +116,21 @@ fn accounts(raw: &Spanned<RawRule>, affects: Directions, report: &mut Report) ->
         ));
     }
     let all_outgoing = !affects.is_empty() && affects.is_outgoing_only();
+    let then = raw.then.as_ref().and_then(|then| then.modify.as_ref());
+    let routes_outbound =
+        affects.contains(Direction::Outbound) && then.is_some_and(|modify| modify.route.is_some());
     if raw.accounts.is_unset() {
+        if routes_outbound && !all_outgoing {
+            report.push(Diagnostic::warning(
+                "senders-left-out",
+                raw.affects.place,
+                "B2",
+                "outbound mail of groups and unrecognized senders passes this rule by: a rule that \
+                 affects incoming mail too affects users alone",
+                "give outbound mail a rule of its own, or write `accounts = [\"users\", \"groups\", \
+                 \"unrecognized\"]`",
+            ));
+        }
         return if all_outgoing { AccountKinds::ALL } else { AccountKinds::USERS };
     }
     let left_out: Vec<_> = [
@@ -129,7 +143,7 @@ fn accounts(raw: &Spanned<RawRule>, affects: Directions, report: &mut Report) ->
     .map(|(_, word)| word)
     .collect();
     let complete = raw.accounts.written == Some(raw.accounts.items.len());
-    if all_outgoing && complete && !left_out.is_empty() {
+    if (all_outgoing || routes_outbound) && complete && !left_out.is_empty() {
         report.push(Diagnostic::warning(
             "senders-left-out",
             raw.accounts.place,

@@ -1,7 +1,10 @@
 //! `[server]` and `[[listener]]`.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+use waypost_inbound::PublicAddresses;
 use waypost_types::ListenerRole;
 
 use super::{Unique, proxies};
@@ -29,6 +32,7 @@ pub(super) fn build(raw: &RawConfig, report: &mut Report) -> Option<ServerSettin
         hostname: server.hostname.as_ref()?.value.clone(),
         spool: server.spool.as_str().into(),
         admin: server.admin.as_ref().map(|admin| admin.value),
+        public_addresses: public_addresses(server, report),
         dns: match &server.dns.value {
             raw::DnsServers::System => DnsServers::System,
             raw::DnsServers::Servers(list) => DnsServers::List(list.clone()),
@@ -42,6 +46,23 @@ pub(super) fn build(raw: &RawConfig, report: &mut Report) -> Option<ServerSettin
         retry,
         listeners,
     })
+}
+
+fn public_addresses(server: &RawServer, report: &mut Report) -> Vec<IpAddr> {
+    for ip in &server.public_addresses {
+        let block = PublicAddresses::default().block_in(IpNet::from(ip.value));
+        if let Some((_, kind)) = block.filter(|_| !PublicAddresses::default().contains(ip.value)) {
+            report.push(Diagnostic::error(
+                "not-public",
+                ip.place,
+                "B4",
+                format!("{} is no public address: it is {kind}", ip.value),
+                "write the address that others see, such as that of the router in front of this \
+                 server",
+            ));
+        }
+    }
+    server.public_addresses.iter().map(|ip| ip.value.to_canonical()).collect()
 }
 
 fn tls_check(server: &RawServer, report: &mut Report) -> Option<Duration> {

@@ -14,7 +14,7 @@ use super::decision::{
 };
 use super::evaluate::{Evaluation, Facts, FateOutcome};
 use super::organization::Organization;
-use super::{Policy, Transaction, authentication};
+use super::{Policy, Transaction, authentication, signatures};
 
 impl Policy {
     /// DATA: decides for every recipient that RCPT accepted, from the message's header.
@@ -125,6 +125,9 @@ impl Policy {
             let loops = message.hops > self.server.limits.hops;
             let cause = if loops { RefusalCause::Loop } else { RefusalCause::WithOthers };
             refuse_all(&mut decision, &reply, cause, recipients);
+        }
+        if message.signed {
+            signatures::warn_of_added_lines(&mut decision, header);
         }
         stamp(&mut decision);
         decision

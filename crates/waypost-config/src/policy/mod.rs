@@ -10,6 +10,7 @@ mod decision;
 mod evaluate;
 mod explain;
 mod organization;
+mod signatures;
 
 use std::collections::HashMap;
 

@@ -1,6 +1,6 @@
 //! `[server]` and `[[listener]]`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use waypost_types::Domain;
@@ -21,6 +21,8 @@ table! {
         default spool: FilePath = FilePath::new("/var/lib/waypost"), "O1";
         /// Where metrics and health are served over HTTP, read-only; absent: nowhere.
         optional admin: SocketAddr, "O4";
+        /// The addresses that others see mail from this server come from; absent: those of the hostname.
+        list public_addresses: IpAddr, "B4";
         /// Who answers DNS questions: the system's servers, or those listed.
         default dns: DnsServers = DnsServers::System, "A4";
         /// The port for delivery by MX; another one is for tests.

@@ -1,11 +1,14 @@
 //! `waypost check`: what is wrong or doubtful in a configuration, and its own tests.
 
+mod records;
+
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 use waypost_config::diagnostics::{Report, Severity};
+use waypost_config::dns::{OrganizationFacts, judge};
 use waypost_config::policy::Policy;
 use waypost_config::{Tested, run_expectations};
 use waypost_server::{LoadError, Loaded, load};
@@ -25,7 +28,7 @@ pub(crate) struct Arguments {
     /// The configuration's main file
     #[arg(value_name = "CONFIG")]
     config: String,
-    /// Look up the SPF and MX records of the domains (B4); not there yet
+    /// Compare the SPF and MX records of the domains with this server and its gateways (B4)
     #[arg(long)]
     dns: bool,
     /// Answer one JSON object
@@ -40,6 +43,9 @@ struct Reply<'a> {
     version: Option<&'a str>,
     diagnostics: Box<RawValue>,
     expect: Vec<ExpectReply<'a>>,
+    /// Only with `--dns`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns: Option<Vec<records::OrganizationReply<'a>>>,
 }
 
 #[derive(Serialize)]
@@ -52,15 +58,10 @@ struct ExpectReply<'a> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
-    if arguments.dns {
-        return Err(Failure::Input(
-            "check --dns cannot look up DNS records yet (B4); leave --dns out".to_owned(),
-        ));
-    }
     match load(Path::new(&arguments.config)) {
-        Ok(loaded) => checked(arguments, &loaded),
+        Ok(loaded) => checked(arguments, loaded),
         Err(LoadError::NotToml(not_toml)) if arguments.json => {
-            let reply = reply(&arguments.config, None, &not_toml.report, &[])?;
+            let reply = reply(&arguments.config, None, &not_toml.report, &[], None)?;
             batch::write_line(&mut io::stdout().lock(), &reply)?;
             Ok(Answer::Unusable)
         }
@@ -68,15 +69,32 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     }
 }
 
-fn checked(arguments: &Arguments, loaded: &Loaded) -> Result<Answer, Failure> {
+fn checked(arguments: &Arguments, mut loaded: Loaded) -> Result<Answer, Failure> {
+    let asked = loaded.policy.as_deref().filter(|_| arguments.dns);
+    let found = asked.map(records::look).transpose()?;
+    if let Some(found) = &found {
+        judge(&loaded.raw, found, &mut loaded.report);
+    }
+    let loaded = &loaded;
     let policy = loaded.policy.as_deref();
     let tests = policy.map(|policy| run_expectations(policy, &loaded.raw)).unwrap_or_default();
     let mut out = io::stdout().lock();
     if arguments.json {
         let version = policy.map(Policy::version);
-        batch::write_line(&mut out, &reply(&arguments.config, version, &loaded.report, &tests)?)?;
+        let report = &loaded.report;
+        let reply = reply(&arguments.config, version, report, &tests, found.as_deref())?;
+        batch::write_line(&mut out, &reply)?;
     } else {
         let colour = out.is_terminal();
+        let mut told = Vec::new();
+        match &found {
+            Some(found) => records::write_text(&mut told, found)?,
+            None if arguments.dns => {
+                told.extend_from_slice(b"The DNS was not asked: correct the errors first.\n\n");
+            }
+            None => {}
+        }
+        out.write_all(&told)?;
         out.write_all(text(&arguments.config, loaded, &tests, colour)?.as_bytes())?;
     }
     let usable = policy.is_some() && tests.iter().all(|test| test.passed);
@@ -93,7 +111,7 @@ pub(crate) fn json(
     tests: &[Tested],
 ) -> Result<serde_json::Value, Failure> {
     let version = loaded.policy.as_deref().map(Policy::version);
-    let reply = reply(path, version, &loaded.report, tests)?;
+    let reply = reply(path, version, &loaded.report, tests, None)?;
     let text = serde_json::to_string(&reply).map_err(io::Error::from)?;
     Ok(serde_json::from_str(&text).map_err(io::Error::from)?)
 }
@@ -103,6 +121,7 @@ fn reply<'a>(
     version: Option<&'a str>,
     report: &Report,
     tests: &'a [Tested],
+    dns: Option<&'a [OrganizationFacts]>,
 ) -> Result<Reply<'a>, Failure> {
     Ok(Reply {
         file,
@@ -119,6 +138,7 @@ fn reply<'a>(
                 at: report.locate(test.place),
             })
             .collect(),
+        dns: dns.map(records::reply),
     })
 }
 
