@@ -55,7 +55,12 @@ async fn server(spool: &str, mx_port: u16, resolver: StaticResolver) -> Server {
     let compiled = waypost_config::compile(&config, &files, &mut report);
     let compiled = compiled.unwrap_or_else(|| panic!("{}", report.render(false)));
     let policy = Arc::new(compiled.into_policy("1"));
-    let options = Options { policy, base: spool.into(), resolver: Some(Arc::new(resolver)) };
+    let options = Options {
+        policy,
+        base: spool.into(),
+        resolver: Some(Arc::new(resolver)),
+        authenticator: None,
+    };
     Server::start(options).await.unwrap()
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use waypost_auth::{Authentication, Verdict};
+use waypost_inbound::SpamEvaluation;
 use waypost_rules::{FromField, Spam};
 use waypost_types::{
     Changes, Delivery, Destination, HeaderBlock, Mailbox, Recipient, Reply, TlsDemand,
