@@ -235,7 +235,8 @@ fn spf_rows(spf: &SpfFacts, senders: &[Sending]) -> Vec<[String; 3]> {
         SpfFacts::Found { record, checks } => {
             let mut rows = vec![row("", record.clone())];
             for check in checks {
-                let who = senders.get(check.sender).map(ToString::to_string).unwrap_or_default();
+                let who = senders.get(check.sender).map(|sending| sending.sender.to_string());
+                let who = who.unwrap_or_default();
                 let answer = format!("{} by {}", check.result, check.because);
                 rows.push(row(&format!("{}, {who}", check.ip), answer));
             }
@@ -325,12 +326,15 @@ struct HostReply<'a> {
 
 /// The answers for `--json`.
 pub(super) fn reply(found: &[OrganizationFacts]) -> Vec<OrganizationReply<'_>> {
-    let one = |one: &'_ OrganizationFacts| OrganizationReply {
-        organization: &one.organization,
-        senders: one.senders.iter().map(sender_reply).collect(),
-        domains: one.domains.iter().map(|facts| domain_reply(facts, &one.senders)).collect(),
-    };
-    found.iter().map(one).collect()
+    found.iter().map(organization_reply).collect()
+}
+
+fn organization_reply(found: &OrganizationFacts) -> OrganizationReply<'_> {
+    OrganizationReply {
+        organization: &found.organization,
+        senders: found.senders.iter().map(sender_reply).collect(),
+        domains: found.domains.iter().map(|facts| domain_reply(facts, &found.senders)).collect(),
+    }
 }
 
 fn kind(sender: &Sender) -> &'static str {
