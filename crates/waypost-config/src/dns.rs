@@ -69,13 +69,30 @@ impl fmt::Display for Sender {
     }
 }
 
+/// Why a sender's addresses are not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoAddress {
+    /// The DNS does not answer now.
+    Unknown(String),
+    /// It has none that others could see.
+    None(String),
+}
+
+impl fmt::Display for NoAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NoAddress::Unknown(why) | NoAddress::None(why) => f.write_str(why),
+        }
+    }
+}
+
 /// Where a sender's mail is seen to come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sending {
     /// Who sends.
     pub sender: Sender,
     /// Its public addresses, or why there are none.
-    pub addresses: Result<Vec<IpAddr>, String>,
+    pub addresses: Result<Vec<IpAddr>, NoAddress>,
     /// The addresses were written into the configuration, not found by the sender's name.
     pub written: bool,
 }
@@ -84,12 +101,14 @@ impl Sending {
     /// A sender with the addresses that were found or written; those that are not public are left out,
     /// since nobody outside sees them.
     #[must_use]
-    pub fn new(sender: Sender, found: Result<Vec<IpAddr>, String>, written: bool) -> Self {
+    pub fn new(sender: Sender, found: Result<Vec<IpAddr>, NoAddress>, written: bool) -> Self {
         let addresses = found.and_then(|found| {
             let (public, hidden): (Vec<_>, Vec<_>) =
                 found.iter().partition(|ip| PublicAddresses::default().contains(**ip));
             match (public.is_empty(), hidden.first()) {
-                (true, Some(hidden)) => Err(format!("{hidden} is no public address")),
+                (true, Some(hidden)) => {
+                    Err(NoAddress::None(format!("{hidden} is no public address")))
+                }
                 _ => Ok(public),
             }
         });
@@ -142,6 +161,14 @@ pub struct SpfCheck {
     pub because: String,
     /// Terms evaluated that asked the DNS.
     pub lookups: usize,
+}
+
+impl SpfCheck {
+    /// Whether the term that decided is `all`.
+    fn is_by_all(&self) -> bool {
+        let last = self.because.rsplit('`').nth(1).unwrap_or_default();
+        last.trim_start_matches(['+', '-', '~', '?']).eq_ignore_ascii_case("all")
+    }
 }
 
 /// What the DNS says of a domain's SPF record.
@@ -221,13 +248,14 @@ pub struct OrganizationFacts {
     pub domains: Vec<DomainFacts>,
 }
 
-/// What an MX host is: `host` with the addresses that the DNS gave for it.
+/// What an MX host is: `host` with the addresses that the DNS gave for it. `own` are this server's, if
+/// they are known.
 #[must_use]
 pub fn mx_leads_to(
     host: &Domain,
     addresses: Result<&[IpAddr], String>,
     server: &ServerSettings,
-    own: &[IpAddr],
+    own: Option<&[IpAddr]>,
     gateway: Option<&InboundGateway>,
 ) -> MxLeadsTo {
     if *host == server.hostname {
@@ -237,11 +265,18 @@ pub fn mx_leads_to(
         Ok(addresses) => addresses,
         Err(why) => return MxLeadsTo::Unknown(why),
     };
-    if addresses.iter().any(|ip| own.contains(ip)) {
+    if addresses.iter().any(|ip| own.is_some_and(|own| own.contains(ip))) {
         return MxLeadsTo::Server;
     }
     let listed = |ip: &&IpAddr| gateway.is_some_and(|gateway| gateway.lists(**ip));
-    addresses.iter().find(listed).map_or(MxLeadsTo::Elsewhere, |ip| MxLeadsTo::Gateway(*ip))
+    if let Some(ip) = addresses.iter().find(listed) {
+        return MxLeadsTo::Gateway(*ip);
+    }
+    match own {
+        Some(_) => MxLeadsTo::Elsewhere,
+        None if addresses.is_empty() => MxLeadsTo::Elsewhere,
+        None => MxLeadsTo::Unknown("the addresses of this server are not known".to_owned()),
+    }
 }
 
 /// Adds a warning for each thing to mend.
@@ -262,9 +297,9 @@ pub fn judge(raw: &RawConfig, facts: &[OrganizationFacts], report: &mut Report) 
                 Sender::Gateway(host) => place_of_gateway(organization, &host.at),
             };
             if let Err(why) = &sending.addresses
-                && !told.contains(&place)
+                && !told.contains(&(place, &sending.sender))
             {
-                told.push(place);
+                told.push((place, &sending.sender));
                 report.push(no_address(place, &sending.sender, why));
             }
         }
@@ -283,6 +318,8 @@ fn place_of_gateway(organization: &Spanned<RawOrganization>, at: &HostPort) -> P
     setting.unwrap_or(organization.place)
 }
 
+const ASK_AGAIN: &str = "nothing is said to be missing; ask again when this is known";
+
 fn warning(
     id: &'static str,
     place: Place,
@@ -292,19 +329,22 @@ fn warning(
     Diagnostic::warning(id, place, "B4", message, cure)
 }
 
-fn no_address(place: Place, sender: &Sender, why: &str) -> Diagnostic {
-    let cure = match sender {
-        Sender::Server(_) => {
+fn no_address(place: Place, sender: &Sender, why: &NoAddress) -> Diagnostic {
+    let message =
+        format!("the addresses of {sender} are not known, so SPF was not compared: {why}");
+    let cure = match (why, sender) {
+        (NoAddress::Unknown(_), _) => {
+            return warning("dns-unknown", place, message, ASK_AGAIN);
+        }
+        (NoAddress::None(_), Sender::Server(_)) => {
             "give the name an address, or write `public_addresses` into `[server]`: where others see \
              mail from this server come from"
         }
-        Sender::Gateway(_) => {
+        (NoAddress::None(_), Sender::Gateway(_)) => {
             "ask whoever runs the gateway which addresses it sends from, and put them into the SPF \
              record"
         }
     };
-    let message =
-        format!("the addresses of {sender} are not known, so SPF was not compared: {why}");
     warning("sender-without-address", place, message, cure)
 }
 
@@ -352,10 +392,9 @@ fn found_spf(
     if let Some(failed) = first(&Coverage::Unknown) {
         report.push(unknown(place, "SPF record", domain, &failed.because));
     }
-    if let Some(open) = checks
-        .iter()
-        .find(|check| check.because.ends_with("all`") && check.coverage == Coverage::Covered)
-    {
+    let everyone = |check: &&SpfCheck| check.coverage == Coverage::Covered && check.is_by_all();
+    if let Some(open) = checks.iter().find(everyone) {
+        let terms: Vec<String> = senders.iter().flat_map(|one| one.terms(true)).collect();
         report.push(warning(
             "spf-covers-everyone",
             place,
@@ -363,10 +402,7 @@ fn found_spf(
                 "the SPF record of {domain} covers every address there is, by {}",
                 open.because
             ),
-            format!(
-                "end it in `~all` or `-all`, and add {}",
-                quoted(&senders.iter().flat_map(|one| one.terms(true)).collect::<Vec<_>>())
-            ),
+            format!("end it in `~all` or `-all`, and add {}", quoted(&terms)),
         ));
     }
     let lacking = |at: usize| {
@@ -445,7 +481,10 @@ fn mx(place: Place, facts: &DomainFacts, hostname: Option<&Domain>, report: &mut
     }
     let what = match hosts.iter().all(|host| host.preference.is_none()) {
         true => format!("{domain} has no MX records, and its own address is"),
-        false => format!("the MX records of {domain} name {}, which is", elsewhere.join(", ")),
+        false => {
+            let are = if elsewhere.len() == 1 { "is" } else { "are" };
+            format!("the MX records of {domain} name {}, which {are}", elsewhere.join(" and "))
+        }
     };
     report.push(warning(
         "mx-elsewhere",
@@ -464,7 +503,7 @@ fn unknown(place: Place, what: &str, domain: &Domain, why: &str) -> Diagnostic {
         "dns-unknown",
         place,
         format!("the {what} of {domain} could not be found out: {why}"),
-        "nothing is said to be missing; ask again when the name servers answer",
+        ASK_AGAIN,
     )
 }
 
@@ -544,6 +583,9 @@ mod tests {
         };
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         assert_eq!(sending(&["127.0.1.1", "192.0.2.1"]), Ok(vec![ip("192.0.2.1")]));
-        assert_eq!(sending(&["127.0.1.1"]), Err("127.0.1.1 is no public address".to_owned()));
+        assert_eq!(
+            sending(&["127.0.1.1"]),
+            Err(NoAddress::None("127.0.1.1 is no public address".to_owned()))
+        );
     }
 }

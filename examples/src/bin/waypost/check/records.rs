@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 use waypost_config::dns::{
-    Coverage, DomainFacts, MxFacts, MxHost, MxLeadsTo, OrganizationFacts, OutboundHost, Sender,
-    Sending, SpfCheck, SpfFacts, mx_leads_to, outbound_hosts,
+    Coverage, DomainFacts, MxFacts, MxHost, MxLeadsTo, NoAddress, OrganizationFacts, OutboundHost,
+    Sender, Sending, SpfCheck, SpfFacts, mx_leads_to, outbound_hosts,
 };
 use waypost_config::policy::{Organization, Policy};
 use waypost_config::settings::DnsServers;
@@ -82,7 +82,7 @@ impl Looking<'_> {
             let found = self.gateway(&host).await;
             senders.push(Sending::new(Sender::Gateway(host), found, false));
         }
-        let own: &[IpAddr] = server.addresses.as_deref().unwrap_or_default();
+        let own = server.addresses.as_deref().ok();
         let mut domains = Vec::new();
         for domain in &organization.domains {
             let spf = self.spf(domain, &senders).await;
@@ -92,11 +92,11 @@ impl Looking<'_> {
         OrganizationFacts { organization: organization.name.clone(), senders, domains }
     }
 
-    async fn addresses(&self, name: &Domain) -> Result<Vec<IpAddr>, String> {
-        self.resolver.addresses(name).await.map_err(|error| format!("{name}: {error}"))
+    async fn addresses(&self, name: &Domain) -> Result<Vec<IpAddr>, NoAddress> {
+        self.resolver.addresses(name).await.map_err(|error| no_address(name, &error))
     }
 
-    async fn gateway(&self, host: &OutboundHost) -> Result<Vec<IpAddr>, String> {
+    async fn gateway(&self, host: &OutboundHost) -> Result<Vec<IpAddr>, NoAddress> {
         let name = match &host.at.host {
             Host::Ip(ip) => return Ok(vec![*ip]),
             Host::Name(name) => name,
@@ -107,7 +107,7 @@ impl Looking<'_> {
         let records = match self.resolver.mx(name).await {
             Ok(records) => records,
             Err(DnsError::NoRecords) => return self.addresses(name).await,
-            Err(error) => return Err(format!("{name}: {error}")),
+            Err(error) => return Err(no_address(name, &error)),
         };
         let mut found = Vec::new();
         for record in records {
@@ -143,7 +143,12 @@ impl Looking<'_> {
         SpfFacts::Found { record, checks }
     }
 
-    async fn mx(&self, domain: &Domain, own: &[IpAddr], organization: &Organization) -> MxFacts {
+    async fn mx(
+        &self,
+        domain: &Domain,
+        own: Option<&[IpAddr]>,
+        organization: &Organization,
+    ) -> MxFacts {
         let mut records = match self.resolver.mx(domain).await {
             Ok(records) => records,
             Err(DnsError::NoDomain) => return MxFacts::Missing,
@@ -183,7 +188,7 @@ impl Looking<'_> {
         &self,
         host: &Domain,
         found: Result<Vec<IpAddr>, DnsError>,
-        own: &[IpAddr],
+        own: Option<&[IpAddr]>,
         organization: &Organization,
     ) -> MxLeadsTo {
         let found = match found {
@@ -194,6 +199,14 @@ impl Looking<'_> {
         let gateway = organization.inbound_gateway.as_ref();
         let found = found.as_deref().map_err(Clone::clone);
         mx_leads_to(host, found, &self.policy.server, own, gateway)
+    }
+}
+
+fn no_address(name: &Domain, error: &DnsError) -> NoAddress {
+    let text = format!("{name}: {error}");
+    match error {
+        DnsError::NoRecords | DnsError::NoDomain => NoAddress::None(text),
+        _ => NoAddress::Unknown(text),
     }
 }
 
@@ -281,7 +294,7 @@ struct SenderReply<'a> {
     kind: &'static str,
     host: String,
     addresses: &'a [IpAddr],
-    error: Option<&'a str>,
+    error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -352,7 +365,7 @@ fn sender_reply(sending: &Sending) -> SenderReply<'_> {
             Sender::Gateway(host) => host.at.host.to_string(),
         },
         addresses: sending.addresses.as_deref().unwrap_or_default(),
-        error: sending.addresses.as_ref().err().map(String::as_str),
+        error: sending.addresses.as_ref().err().map(ToString::to_string),
     }
 }
 
