@@ -355,3 +355,35 @@ fn own_recipients_do_not_go_through_the_gateway_and_a_rule_beats_the_setting_b1_
     assert!(by_setting.received().is_empty());
     serve.terminate();
 }
+
+/// A notice to somebody outside leaves by the gateway too, also where a rule is what leads there.
+#[test]
+fn notices_to_the_outside_go_through_the_gateway_b1_b2() {
+    for by in ["setting", "rule"] {
+        let refusing = Sink::answering(|command| {
+            command.starts_with("RCPT TO:").then(|| "550 5.1.1 No such user".to_owned())
+        });
+        let gateway = Sink::start();
+        let organization = match by {
+            "rule" => by_rule(&gateway, ""),
+            _ => by_setting(&gateway),
+        };
+        let mailboxes = format!(
+            "[[organization.route]]\nname = \"mailboxes\"\nhost = \"{}\"\nport = {}\n\
+             require_tls = false\n",
+            refusing.address.ip(),
+            refusing.address.port()
+        );
+        let named = "licences = 2500\nmailbox_route = \"mailboxes\"";
+        let folder = Folder::new(&(organization.replace("licences = 2500", named) + &mailboxes));
+        let serve = folder.serve();
+        let mut client = serve.session("mx");
+        let message = b"From: a@b.example\r\nSubject: x\r\n\r\nx\r\n";
+        queue_id(&client.message("a@b.example", &["marie@solarmora.com"], message));
+        let notice = gateway.only();
+        assert!(notice.from.starts_with("<>"), "{by}: {}", notice.from);
+        assert_eq!(notice.to.len(), 1);
+        assert!(notice.to[0].starts_with("<a@b.example>"), "{by}: {:?}", notice.to);
+        serve.terminate();
+    }
+}

@@ -514,13 +514,13 @@ fn quoted(terms: &[String]) -> String {
 
 /// A record with these terms before the one that ends it.
 fn with_terms(record: &str, terms: &[String]) -> String {
-    let ends = |term: &&str| {
+    let ends = |term: &str| {
         let plain = term.trim_start_matches(['+', '-', '~', '?']);
         let redirect = plain.get(..9).is_some_and(|name| name.eq_ignore_ascii_case("redirect="));
         plain.eq_ignore_ascii_case("all") || redirect
     };
     let words: Vec<&str> = record.split(' ').filter(|word| !word.is_empty()).collect();
-    let at = words.iter().position(|word| ends(&word)).unwrap_or(words.len());
+    let at = words.iter().position(|word| ends(word)).unwrap_or(words.len());
     let (before, behind) = words.split_at_checked(at).unwrap_or((&words, &[]));
     let terms = terms.iter().map(String::as_str);
     let all: Vec<&str> =

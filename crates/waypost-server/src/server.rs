@@ -526,11 +526,11 @@ async fn deliver(core: Arc<Core>, deliverer: Arc<Deliverer>, work: Work) {
 
 /// Where a notice to a sender goes: for one of ours where the policy sends mail for it, so that a
 /// split delivery holds for notices too; for others the outbound way of the organization that the
-/// message was for.
+/// message was for, by setting or rule.
 fn notice_destination(policy: &Policy, entry: &Entry, to: &Mailbox) -> Option<Destination> {
     if policy.receiving(to).is_none() {
         let owner = entry.deliveries.iter().find_map(|owed| owner(policy, &owed.delivery));
-        return Some(owner.map_or(Destination::Mx, |owner| owner.default_destination(to)));
+        return Some(owner.map_or(Destination::Mx, |owner| owner.notice_destination(to)));
     }
     let session = Session {
         client_ip: Ipv4Addr::LOCALHOST.into(),

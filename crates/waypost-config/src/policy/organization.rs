@@ -8,8 +8,10 @@ use waypost_auth::Mode;
 use waypost_inbound::InboundGateway;
 use waypost_relay::PasswordHash;
 use waypost_route::Route;
-use waypost_rules::{InternalDomains, RuleSet};
-use waypost_types::{Destination, Directory, Domain, HostPort, Mailbox, RouteName};
+use waypost_rules::{
+    Direction, InternalDomains, Question, RuleSet, Spam, Subject, Verdict, combine,
+};
+use waypost_types::{Destination, Directory, Domain, HostPort, Mailbox, ReversePath, RouteName};
 
 /// What is done with spam (D17).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,6 +95,29 @@ impl Organization {
             Some(host) => Destination::Gateway(host.clone()),
             None => Destination::Mx,
         }
+    }
+
+    /// Where a notice to somebody goes: as [`Organization::default_destination`], unless a rule for
+    /// outbound mail changes the route of mail without an envelope sender (B2). Only routes are taken from
+    /// rules; where the directory does not answer, none.
+    #[must_use]
+    pub fn notice_destination(&self, recipient: &Mailbox) -> Destination {
+        let default = self.default_destination(recipient);
+        if matches!(default, Destination::Mailbox { .. }) {
+            return default;
+        }
+        let (sender, direction) = (ReversePath::Null, Direction::Outbound);
+        let Ok(subject) = Subject::of_sender(&sender, &*self.directory) else { return default };
+        let question = Question { direction, subject, sender: &sender, recipient };
+        let Ok(walk) = self.rules.walk(&question, &*self.directory) else { return default };
+        let route = match combine(recipient, &[&walk], Spam::No) {
+            Verdict::Deliver(plan) => plan.route,
+            _ => None,
+        };
+        route.map_or(default, |chosen| Destination::Route {
+            organization: self.name.clone(),
+            route: chosen.route,
+        })
     }
 
     /// Whether mail for users ends in the built-in Maildir.
