@@ -10,10 +10,15 @@
 
 mod support;
 
+use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
+use mail_auth::MessageAuthenticator;
+use mail_auth::spf::verify::SpfParameters;
 use serde_json::{Value, json};
 use support::dns::{Dns, Entry};
 use support::serving::Folder;
 use support::{Ran, file, waypost};
+use waypost_net::dns::{DnsLimits, SystemResolver};
+use waypost_net::spf::check_host;
 
 /// A record: owner, type, value.
 type Line = (&'static str, &'static str, &'static str);
@@ -232,4 +237,60 @@ fn the_page_shows_what_check_prints_b4_b5() {
     } else {
         assert_eq!(told, shown);
     }
+}
+
+/// Our reader and an independent one agree on what records say of addresses.
+#[test]
+#[rustfmt::skip]
+fn records_are_read_as_mail_auth_reads_them_b4() {
+    let others: [Line; 11] = [
+        ("i.example", "TXT", "v=spf1 ip4:198.51.100.7 -all"),
+        ("soft.example", "TXT", "v=spf1 ?ip4:198.51.100.7 ~all"),
+        ("r.example", "TXT", "v=spf1 redirect=i.example"),
+        ("loop.example", "TXT", "v=spf1 include:loop.example -all"),
+        ("down.example", "SERVFAIL", ""),
+        ("smart.example", "A", "198.51.100.7"),
+        ("smart.example", "AAAA", "2001:db8::7"),
+        ("smart.example", "MX", "mx1.example."),
+        ("mx1.example", "A", "198.51.100.21"),
+        ("7.100.51.198.in-addr.listed.example", "A", "127.0.0.2"),
+        ("_spf.solarmora.com", "TXT", "v=spf1 a:mx.%{o} ~all"),
+    ];
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (domain, helo) = ("solarmora.com".parse().unwrap(), "mx.solarmora.com".parse().unwrap());
+    let mut seen = std::collections::BTreeMap::new();
+    for record in [
+        "v=spf1", "v=spf1 -all", "v=spf1 ~all", "v=spf1 ?all", "v=spf1 +all", "V=SPF1 -ALL",
+        "v=spf1 ip4:198.51.100.0/24 -all", "v=spf1 ip4:198.51.100.0/29 ~all", "v=spf1 ip6:2001:db8::/32 -all",
+        "v=spf1 -ip4:198.51.100.7 +all", "v=spf1 a:smart.example -all", "v=spf1 a:smart.example/28 -all",
+        "v=spf1 a:smart.example//64 -all", "v=spf1 a:smart.example/0//0 -all", "v=spf1 a:gone.example -all",
+        "v=spf1 mx:smart.example -all", "v=spf1 mx:smart.example/24 -all", "v=spf1 mx ?all",
+        "v=spf1 include:i.example -all", "v=spf1 include:i.example ~all", "v=spf1 ~include:i.example -all",
+        "v=spf1 include:soft.example -all", "v=spf1 include:r.example -all", "v=spf1 include:gone.example -all",
+        "v=spf1 include:loop.example -all", "v=spf1 include:down.example -all", "v=spf1 a:down.example -all",
+        "v=spf1 redirect=i.example", "v=spf1 redirect=gone.example", "v=spf1 ~all redirect=i.example",
+        "v=spf1 exists:%{ir}.%{v}.listed.example -all", "v=spf1 redirect=_spf.%{o}", "v=spf1 include:_spf.%{d} -all",
+        "v=spf1 moo=1 exp=why.%{d} -all", "v=spf1   a:smart.example    -all  ",
+    ] {
+        let mut lines = others.to_vec();
+        lines.push(("solarmora.com", "TXT", record));
+        let dns = Dns::start(zone(&lines));
+        let server = &[dns.address];
+        runtime.block_on(async {
+            let resolver = SystemResolver::with_servers(server, DnsLimits::default()).unwrap();
+            let mut name_server = NameServerConfig::udp(dns.address.ip());
+            name_server.connections.iter_mut().for_each(|way| way.port = dns.address.port());
+            let config = ResolverConfig::from_name_servers(vec![name_server]);
+            let other = MessageAuthenticator::new(config, ResolverOpts::default()).unwrap();
+            for ip in ["198.51.100.7", "198.51.100.8", "198.51.100.21", "2001:db8::7", "2001:db8::8", "192.0.2.10"] {
+                let ip = ip.parse().unwrap();
+                let ours = check_host(&resolver, &domain, ip, &helo).await;
+                let asked = SpfParameters::verify_mail_from(ip, "mx.solarmora.com", "mx.solarmora.com", "postmaster@solarmora.com");
+                let theirs = format!("{:?}", other.verify_spf(asked).await.result()).to_lowercase();
+                assert_eq!(ours.result.as_str(), theirs, "{record} {ip}: {}", ours.because);
+                *seen.entry(theirs).or_insert(0) += 1;
+            }
+        });
+    }
+    assert!(seen.len() >= 6, "{seen:?}");
 }

@@ -214,12 +214,15 @@ fn send(client: &mut SmtpClient, message: &[u8]) {
     queue_id(&client.data(message));
 }
 
+/// The configuration that leads to a gateway.
+type Leads = fn(&Sink) -> String;
+
 /// The ways to a gateway, and what each gateway is told to be.
-fn ways() -> Vec<(&'static str, Sink, fn(&Sink) -> String)> {
+fn ways() -> Vec<(&'static str, Sink, Leads)> {
     let chunks = Script::new().offers("CHUNKING");
     let authority = Authority::new().unwrap();
     let identity = authority.identity("gateway.example").unwrap();
-    let route: fn(&Sink) -> String = |gateway| by_rule(gateway, "");
+    let route: Leads = |gateway| by_rule(gateway, "");
     vec![
         ("setting", Sink::start(), by_setting),
         ("rule", Sink::start(), route),

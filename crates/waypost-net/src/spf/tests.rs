@@ -1,5 +1,7 @@
 //! Records against addresses, one line a case.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::dns::StaticResolver;
 
@@ -113,4 +115,48 @@ async fn ten_lookups_are_allowed_b4() {
     let terms: String = (0..10).map(|number| format!(" a:h{number}.example")).collect();
     let spf = said(&format!("v=spf1{terms} ip4:198.51.100.7 -all"), "198.51.100.7").await;
     assert_eq!((spf.result, spf.lookups), (SpfResult::Pass, 10));
+}
+
+/// Terms as they are, cut and glued by chance.
+fn terms() -> impl Strategy<Value = String> {
+    let whole = prop::sample::select(vec![
+        "a",
+        "mx",
+        "ptr",
+        "-all",
+        "~all",
+        "?mx",
+        "a:smart.example/28//64",
+        "include:i.example",
+        "include:loop.example",
+        "redirect=many.example",
+        "exists:%{ir}.%{v}.%{d2}",
+        "ip4:198.51.100.0/24",
+        "ip6:2001:db8::/32",
+        "exp=%{i}.example",
+        "mx:crowd.example",
+        "a:down.example",
+        "%{",
+        "/",
+        "::",
+    ]);
+    prop_oneof![8 => whole.prop_map(ToOwned::to_owned), 1 => "\\PC{0,12}", 1 => "[ -~]{0,12}"]
+}
+
+proptest! {
+    #[test]
+    fn any_record_ends_within_its_bounds_b4(
+        terms in prop::collection::vec(terms(), 0..20),
+        glue in prop::sample::select(vec![" ", "", "  ", ":"]),
+        ip in prop::sample::select(vec!["198.51.100.7", "2001:db8::7", "203.0.113.9"]),
+    ) {
+        let record = format!("v=spf1 {}", terms.join(glue));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let spf = runtime.block_on(said(&record, ip));
+        prop_assert!(spf.lookups <= MAX_LOOKUPS + 1);
+        prop_assert!(!spf.because.is_empty());
+        prop_assert_ne!(spf.result, SpfResult::None);
+        let lookups_tell = spf.lookups <= MAX_LOOKUPS || spf.result == SpfResult::PermError;
+        prop_assert!(lookups_tell, "{}", spf.because);
+    }
 }
