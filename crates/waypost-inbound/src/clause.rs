@@ -10,20 +10,43 @@
 
 use std::ops::Range;
 
-use memchr::memchr;
+use memchr::memchr3;
 
-use crate::literal::{self, Found};
+use crate::class::Class;
 
 /// Brackets further apart are not a literal's.
 const LONGEST_BRACKET: usize = 64;
 
+/// A word's place in the value, and what its bytes are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Word {
+    pub(crate) place: Range<usize>,
+    pub(crate) classes: Class,
+}
+
+impl Word {
+    /// No word.
+    pub(crate) const NONE: Self = Self { place: 0..0, classes: Class::NONE };
+}
+
+/// A comment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Comment {
+    /// What stands between its parentheses.
+    pub(crate) inside: Range<usize>,
+    /// No blank stands before it.
+    pub(crate) glued: bool,
+    /// Another comment stands in it.
+    pub(crate) nests: bool,
+}
+
 /// One part of the clause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// A word outside comments, by its place in the value.
-    Word(Range<usize>),
-    /// What stands between a comment's parentheses; `glued`: no blank stands before it.
-    Comment { inside: Range<usize>, glued: bool },
+    /// A word outside comments.
+    Word(Word),
+    /// A comment.
+    Comment(Comment),
 }
 
 /// How the clause ended.
@@ -85,10 +108,7 @@ impl<'a> Clause<'a> {
 
     /// The next part.
     pub(crate) fn next_part(&mut self) -> Option<Part> {
-        loop {
-            if self.end.is_some() {
-                return None;
-            }
+        while self.end.is_none() {
             match self.value.get(self.at) {
                 None => self.end = Some(End::Word),
                 Some(b'(') => return self.comment(),
@@ -96,75 +116,103 @@ impl<'a> Clause<'a> {
                     self.at += 1;
                     self.end = Some(End::Semicolon);
                 }
-                Some(b) if is_blank(*b) || *b == b')' => {
+                Some(b')' | b' ' | b'\t' | b'\r' | b'\n') => {
                     self.at += 1;
                     self.steps += 1;
                 }
                 Some(_) => return self.word(),
             }
         }
-    }
-
-    fn comment(&mut self) -> Option<Part> {
-        let start = self.at + 1;
-        let glued = self.at.checked_sub(1).and_then(|i| self.value.get(i));
-        let glued = glued.is_some_and(|b| !is_blank(*b));
-        let mut depth = 1_usize;
-        for (i, b) in self.value.iter().enumerate().skip(start) {
-            self.steps += 1;
-            match b {
-                b'(' => depth += 1,
-                b')' => depth -= 1,
-                b'\\' if matches!(self.value.get(i + 1), Some(b'(' | b')')) => {
-                    self.end = Some(End::Escape);
-                    return None;
-                }
-                _ => {}
-            }
-            if depth == 0 {
-                self.at = i + 1;
-                return Some(Part::Comment { inside: start..i, glued });
-            }
-        }
-        self.at = self.value.len();
-        self.end = Some(End::Open);
         None
     }
 
-    fn word(&mut self) -> Option<Part> {
-        let start = self.at;
-        while let Some(b) = self.value.get(self.at) {
-            match b {
-                b'[' => {
-                    let rest = self.value.get(self.at..).unwrap_or_default();
-                    let (closed, looked) = bracket(rest);
-                    self.steps += looked;
-                    self.at += closed.unwrap_or(1);
-                    if closed.is_some() && is_by(self.rest()) {
-                        break;
-                    }
-                }
-                b'(' | b')' | b';' => break,
-                b'\\' if matches!(self.value.get(self.at + 1), Some(b'(' | b')')) => {
+    fn comment(&mut self) -> Option<Part> {
+        let before = self.at.checked_sub(1).and_then(|i| self.value.get(i));
+        let glued = before.is_some_and(|b| !is_blank(*b));
+        let start = self.at + 1;
+        self.at = start;
+        let (mut depth, mut nests) = (1_usize, false);
+        loop {
+            let Some(length) = memchr3(b'(', b')', b'\\', self.rest()) else {
+                self.steps += self.rest().len();
+                self.at = self.value.len();
+                self.end = Some(End::Open);
+                return None;
+            };
+            self.steps += length + 1;
+            self.at += length;
+            match self.rest() {
+                [b'\\', b'(' | b')', ..] => {
                     self.end = Some(End::Escape);
                     return None;
                 }
-                b if is_blank(*b) => break,
-                _ => {
-                    self.at += 1;
-                    self.steps += 1;
+                [b'(', ..] => {
+                    depth += 1;
+                    nests = true;
                 }
+                [b')', ..] => depth -= 1,
+                _ => {}
+            }
+            self.at += 1;
+            if depth == 0 {
+                let inside = start..self.at - 1;
+                return Some(Part::Comment(Comment { inside, glued, nests }));
             }
         }
-        let word = self.value.get(start..self.at).unwrap_or_default();
-        let ends: [&[u8]; 5] = [b"by", b"via", b"with", b"id", b"for"];
-        // `by[192.0.2.1]` and `by:` end the clause as well.
-        let head = word.split(|b| b"[:".contains(b)).next().unwrap_or_default();
-        if ends.iter().any(|end| head.eq_ignore_ascii_case(end)) {
+    }
+
+    fn word(&mut self) -> Option<Part> {
+        const BREAK: Class = Class::BLANK
+            .and(Class::PARENTHESIS)
+            .and(Class::OPEN)
+            .and(Class::SEMICOLON)
+            .and(Class::BACKSLASH);
+        let start = self.at;
+        let mut classes = Class::default();
+        loop {
+            let (length, met) = Class::run(self.rest(), BREAK);
+            classes = classes | met;
+            self.steps += length + 1;
+            self.at += length;
+            match self.rest() {
+                [b'[', ..] => {
+                    let bracket = Bracket::of(self.rest());
+                    classes = classes | bracket.classes;
+                    self.steps += bracket.looked;
+                    self.at += bracket.length.unwrap_or(1);
+                    if bracket.length.is_some() && is_by(self.rest()) {
+                        break;
+                    }
+                }
+                [b'\\', b'(' | b')', ..] => {
+                    self.end = Some(End::Escape);
+                    return None;
+                }
+                [b'\\', ..] => self.at += 1,
+                _ => break,
+            }
+        }
+        let place = start..self.at;
+        if ends_clause(self.text(place.clone()), classes) {
             self.end = Some(End::Word);
             return None;
         }
-        Some(Part::Word(start..self.at))
+        Some(Part::Word(Word { place, classes }))
+    }
+}
+
+/// Whether a word ends the clause; `by[192.0.2.1]` and `by:` do as well.
+fn ends_clause(word: &[u8], classes: Class) -> bool {
+    let head = match classes.meets(Class::OPEN | Class::COLON) {
+        true => word.split(|b| b"[:".contains(b)).next().unwrap_or_default(),
+        false => word,
+    };
+    let is = |end: &[u8]| head.eq_ignore_ascii_case(end);
+    match head.len() {
+        2 => is(b"by") || is(b"id"),
+        3 => is(b"via") || is(b"for"),
+        4 => is(b"with"),
+        _ => false,
     }
 }
 
@@ -174,187 +222,41 @@ fn is_by(text: &[u8]) -> bool {
     ends && text.get(..2).is_some_and(|word| word.eq_ignore_ascii_case(b"by"))
 }
 
-/// The length of the bracket at the head of `text` with both its marks, and how far was looked.
+/// What stands at an opening bracket.
 ///
-/// No blank may stand in it but at its ends; a parenthesis only as `[(1.2.3.4)]`.
-fn bracket(text: &[u8]) -> (Option<usize>, usize) {
-    let window = text.get(1..text.len().min(LONGEST_BRACKET)).unwrap_or_default();
-    let Some(length) = window.iter().position(|b| b"[]".contains(b)) else {
-        return (None, window.len());
-    };
-    let looked = length + 1;
-    let content = window.get(..length).unwrap_or_default();
-    let closed = window.get(length) == Some(&b']');
-    let plain = |text: &[u8]| !text.iter().any(|b| is_blank(*b) || b"()".contains(b));
+/// No blank may stand in a literal's brackets but at their ends; a parenthesis only as `[(1.2.3.4)]`.
+pub(crate) struct Bracket {
+    /// Its length with both marks, if it may be a literal's.
+    pub(crate) length: Option<usize>,
+    /// The classes of the bytes within, and [`Class::OPEN`].
+    pub(crate) classes: Class,
+    /// How far was looked.
+    pub(crate) looked: usize,
+}
+
+impl Bracket {
+    /// Looks at the bracket at the head of `text`.
+    pub(crate) fn of(text: &[u8]) -> Self {
+        let window = text.get(1..text.len().min(LONGEST_BRACKET)).unwrap_or_default();
+        let (length, met) = Class::run(window, Class::OPEN | Class::CLOSE);
+        let closed = window.get(length) == Some(&b']');
+        let odd = met.meets(Class::BLANK | Class::PARENTHESIS);
+        let content = window.get(..length).unwrap_or_default();
+        let literal = closed && (!odd || is_plain(content));
+        Self {
+            length: literal.then_some(length + 2),
+            classes: Class::OPEN | if literal { met } else { Class::default() },
+            looked: length + 1,
+        }
+    }
+}
+
+fn is_plain(content: &[u8]) -> bool {
     let inner = content.trim_ascii();
     let inner = inner.strip_prefix(b"(").and_then(|s| s.strip_suffix(b")")).unwrap_or(inner);
-    ((closed && plain(inner)).then_some(length + 2), looked)
+    !Class::run(inner, Class::default()).1.meets(Class::BLANK | Class::PARENTHESIS)
 }
 
 pub(crate) fn is_blank(b: u8) -> bool {
     matches!(b, b' ' | b'\t' | b'\r' | b'\n')
-}
-
-/// What a word looks like.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
-    /// Brackets, maybe with a port behind them; `None`: what they hold is no address.
-    Bracket(Option<Found>),
-    /// An address without brackets.
-    Bare(Found),
-    /// A name with brackets right behind it: `host[192.0.2.1]`.
-    Named(Option<Found>),
-    /// `user@192.0.2.1`, `user@[192.0.2.1]`: an ident answer or a login before the address.
-    User(Found),
-    /// `label:…` or `label=…`: what follows was said by someone else.
-    Label,
-    /// Anything else.
-    Text,
-}
-
-/// Looks at one word; `at` is where it stands in the value.
-pub(crate) fn shape(word: &[u8], at: usize) -> Shape {
-    if let Some(found) = literal::bare(word.strip_suffix(b",").unwrap_or(word), at) {
-        return Shape::Bare(found);
-    }
-    if let Some(user) = memchr::memrchr(b'@', word) {
-        return with_user(word, user, at);
-    }
-    let Some(open) = memchr(b'[', word) else {
-        return if is_label(word) { Shape::Label } else { Shape::Text };
-    };
-    let (name, rest) = word.split_at_checked(open).unwrap_or((word, b""));
-    if is_label(name) {
-        return Shape::Label;
-    }
-    let found = match closing(rest) {
-        Some((content, suffix)) if literal::ends_literal(suffix) => {
-            literal::bracketed(content, at + open + 1)
-        }
-        // A name such as `[UNAVAILABLE]example` is no literal.
-        Some(_) if name.is_empty() => return Shape::Bracket(None),
-        _ => None,
-    };
-    if name.is_empty() { Shape::Bracket(found) } else { Shape::Named(found) }
-}
-
-/// What the bracket at the head of `text` holds, and what stands behind it.
-fn closing(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let text = text.strip_prefix(b"[")?;
-    let close = memchr(b']', text)?;
-    Some((text.get(..close)?, text.get(close + 1..)?))
-}
-
-fn with_user(word: &[u8], user: usize, at: usize) -> Shape {
-    let (name, rest) = word.split_at_checked(user + 1).unwrap_or((word, b""));
-    let ident = name.split_at_checked(6).is_some_and(|(s, _)| s.eq_ignore_ascii_case(b"ident:"));
-    // `"port 51581"@[192.0.2.1]`
-    let port = name.split_at_checked(6).is_some_and(|(s, _)| s.eq_ignore_ascii_case(b"\"port "));
-    if !ident && !port && (is_label(name) || name.iter().any(|b| b":=<\"".contains(b))) {
-        return if name.starts_with(b"\"") { Shape::Text } else { Shape::Label };
-    }
-    let at = at + user + 1;
-    let found = match closing(rest) {
-        Some((content, suffix)) if literal::ends_literal(suffix) => {
-            literal::bracketed(content, at + 1)
-        }
-        Some(_) => None,
-        None => literal::bare(rest.strip_suffix(b",").unwrap_or(rest), at),
-    };
-    match found {
-        Some(found) => Shape::User(found),
-        // `root@dubravka.kbx.de[212.40.160.59]`
-        None => match memchr(b'[', rest) {
-            Some(open) if open > 0 => match shape_of_name(rest, open, at) {
-                Some(found) => Shape::Named(Some(found)),
-                None => Shape::Text,
-            },
-            _ => Shape::Text,
-        },
-    }
-}
-
-fn shape_of_name(rest: &[u8], open: usize, at: usize) -> Option<Found> {
-    let (content, suffix) = closing(rest.get(open..)?)?;
-    literal::ends_literal(suffix).then(|| literal::bracketed(content, at + open + 1)).flatten()
-}
-
-/// A word that says what follows, with or without its value: `helo=x`, `AUTH:`, `<a@b>`.
-fn is_label(word: &[u8]) -> bool {
-    word.starts_with(b"<") || word.contains(&b'=') || word.ends_with(b":")
-}
-
-/// The words of a comment: blanks and commas part them, nested comments are left out, a quoted text
-/// is one word.
-#[derive(Clone, Debug)]
-pub(crate) struct Words<'a> {
-    value: &'a [u8],
-    at: usize,
-    end: usize,
-    steps: usize,
-    nested: bool,
-}
-
-impl<'a> Words<'a> {
-    pub(crate) fn of(value: &'a [u8], inside: Range<usize>) -> Self {
-        Self { value, at: inside.start, end: inside.end, steps: 0, nested: false }
-    }
-
-    pub(crate) fn steps(&self) -> usize {
-        self.steps
-    }
-
-    /// Whether a nested comment has been passed.
-    pub(crate) fn nested(&self) -> bool {
-        self.nested
-    }
-
-    fn byte(&self) -> Option<u8> {
-        self.value.get(self.at).copied().filter(|_| self.at < self.end)
-    }
-
-    /// The next word's place.
-    pub(crate) fn next_word(&mut self) -> Option<Range<usize>> {
-        let mut depth = 0_usize;
-        loop {
-            let b = self.byte()?;
-            match b {
-                b'(' => {
-                    self.nested = true;
-                    depth += 1;
-                }
-                b')' => depth = depth.saturating_sub(1),
-                b',' => {}
-                _ if depth > 0 || is_blank(b) => {}
-                _ => break,
-            }
-            self.at += 1;
-            self.steps += 1;
-        }
-        let start = self.at;
-        while let Some(b) = self.byte() {
-            let rest = self.value.get(self.at..self.end).unwrap_or_default();
-            match b {
-                b'[' => {
-                    let (closed, looked) = bracket(rest);
-                    self.steps += looked;
-                    self.at += closed.unwrap_or(1);
-                }
-                b'"' => {
-                    // An open quote holds all that is left: it may be a forger's.
-                    let text = rest.get(1..).unwrap_or_default();
-                    let length = memchr(b'"', text).map_or(rest.len(), |close| close + 2);
-                    self.steps += length;
-                    self.at += length;
-                }
-                b'(' | b')' | b',' => break,
-                b if is_blank(b) => break,
-                _ => {
-                    self.at += 1;
-                    self.steps += 1;
-                }
-            }
-        }
-        Some(start..self.at)
-    }
 }

@@ -12,9 +12,14 @@
 //! Where a forger could have brought the parentheses along (a comment without a blank before it) and
 //! another candidate disagrees, nothing is read: a miss only falls back, a wrong address passes SPF.
 
-use crate::clause::{Clause, End, Part, Shape, Words, is_blank, shape};
+use std::ops::Range;
+
+use crate::class::Class;
+use crate::clause::{self, Clause, End, Part, Word, is_blank};
 use crate::literal::{self, Found};
 use crate::reading::{Place, Unreadable};
+use crate::shape::{Shape, shape};
+use crate::words::Words;
 
 /// What a comment says about the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,15 +66,15 @@ pub(crate) fn read(
     let mut steps = 0;
     while let Some(part) = clause.next_part() {
         match part {
-            Part::Word(at) => {
-                let start = at.start;
-                met.word(shape(clause.text(at), start));
+            Part::Word(Word { place, classes }) => {
+                let start = place.start;
+                met.word(shape(clause.text(place), classes, start));
             }
-            Part::Comment { inside, glued } => {
+            Part::Comment(part) => {
                 // A HELO holds no blank: a comment with one in it was not brought along.
-                let glued = glued && !clause.text(inside.clone()).iter().any(|b| is_blank(*b));
-                steps += inside.len();
-                let (said, looked) = comment(value, Words::of(value, inside));
+                let glued =
+                    part.glued && !clause.text(part.inside.clone()).iter().any(|b| is_blank(*b));
+                let (said, looked) = comment(value, part);
                 steps += looked;
                 met.comment(said, glued);
             }
@@ -175,66 +180,132 @@ impl Candidates {
 }
 
 /// How many words of a comment its rules look at.
-const HEAD: usize = 6;
+const HEAD: usize = 3;
+
+/// The first words of a comment, and how many there are, as far as that matters.
+struct Head<'a> {
+    value: &'a [u8],
+    inside: Range<usize>,
+    words: [Word; HEAD],
+    count: usize,
+}
+
+impl<'a> Head<'a> {
+    fn text(&self, i: usize) -> &'a [u8] {
+        let place = self.words.get(i).map(|word| word.place.clone());
+        place.and_then(|place| self.value.get(place)).unwrap_or_default()
+    }
+
+    /// Whether its first word announces what the client or the sender said.
+    fn is_said_by_client(&self) -> bool {
+        let classes = self.words.first().map_or(Class::NONE, |word| word.classes);
+        // None of those words holds a dot, and what follows one stands behind a colon.
+        let host = classes.meets(Class::DOT) && !classes.meets(Class::COLON);
+        !host && is_said_by_client(self.text(0))
+    }
+
+    fn shape(&self, i: usize) -> Shape {
+        self.words.get(i).map_or(Shape::Text, |word| shape_in_comment(self.value, word))
+    }
+}
+
+fn shape_in_comment(value: &[u8], word: &Word) -> Shape {
+    let text = value.get(word.place.clone()).unwrap_or_default();
+    let at = word.place.start;
+    let slash = if word.classes.meets(Class::SLASH) { after_slash(text, at) } else { None };
+    slash.unwrap_or_else(|| shape(text, word.classes, at))
+}
 
 /// What one comment says, and how many bytes were looked at.
-fn comment(value: &[u8], mut words: Words<'_>) -> (Said, usize) {
-    let mut head: [&[u8]; HEAD] = [b""; HEAD];
-    let mut shapes = [const { Shape::Text }; HEAD];
-    let mut count = 0;
-    let mut last = (0, b"".as_slice());
-    while let Some(at) = words.next_word() {
-        let text = value.get(at.clone()).unwrap_or_default();
+fn comment(value: &[u8], part: clause::Comment) -> (Said, usize) {
+    let mut words = Words::of(value, part.inside.clone());
+    let mut head =
+        Head { value, inside: part.inside, words: [const { Word::NONE }; HEAD], count: 0 };
+    let mut last = Word::NONE;
+    let mut envelope = false;
+    while let Some(word) = words.next_word() {
+        let text = value.get(word.place.clone()).unwrap_or_default();
         if words.nested() && text.eq_ignore_ascii_case(b"by") {
             // A stray parenthesis before it made a comment of what is none.
             return (Said::Ambiguous, words.steps());
         }
-        if let (Some(word), Some(slot)) = (head.get_mut(count), shapes.get_mut(count)) {
-            *word = text;
-            *slot = after_slash(text, at.start).unwrap_or_else(|| shape(text, at.start));
+        if head.count == 0 {
+            envelope = starts(text, b"mailfrom:");
         }
-        last = (at.start, text);
-        count += 1;
+        if envelope {
+            last = word.clone();
+        }
+        if let Some(slot) = head.words.get_mut(head.count) {
+            *slot = word;
+        }
+        head.count += 1;
+        // The rest matters only to the rules that look at all of it.
+        let decided = head.count == HEAD || (head.count == 1 && head.is_said_by_client());
+        if decided && !envelope && !part.nests {
+            break;
+        }
     }
-    if let Some(said) = after_envelope(head[0], last.1, last.0) {
-        return (said, words.steps());
-    }
-    (client_information(&head, &shapes, count), words.steps())
+    let steps = words.steps() + head.inside.len();
+    let said = match envelope {
+        true => after_envelope(value, last).unwrap_or(Said::Other),
+        false => client_information(&head),
+    };
+    (said, steps)
 }
 
-fn client_information(head: &[&[u8]; HEAD], shapes: &[Shape; HEAD], count: usize) -> Said {
-    use Shape::{Bare, Bracket, Label, Named, Text, User};
-    let [first, ..] = *head;
-    let said = |found: &Option<Found>| found.clone().map_or(Said::Masked, Said::Client);
-    match shapes {
-        _ if count == 0 => Said::Masked,
-        _ if is_said_by_client(first) => Said::Other,
-        _ if is_ident(first) && count > HEAD => Said::Ambiguous,
-        _ if is_ident(first) => after_ident(shapes),
-        // ([ip] …), and ([ip] [ip]) where both must agree
-        [Bracket(Some(a)), Bracket(Some(b)), ..] if a.ip != b.ip => Said::Ambiguous,
-        [Bracket(Some(a)), ..] => Said::Client(a.clone()),
-        // ([UNAVAILABLE]. [ip])
-        [Bracket(None), Bracket(Some(b)), ..] if is_word_in_brackets(first) => {
-            Said::Client(b.clone())
-        }
-        [Bracket(None), ..] => Said::Masked,
-        [Named(found), ..] => said(found),
-        [User(found), ..] => Said::Client(found.clone()),
-        // (ip [ip]): the first is a name that looks like an address
-        [Bare(_), Bracket(found), ..] => said(found),
-        [Bare(a), Bare(b) | User(b), ..] if a.ip != b.ip => Said::Ambiguous,
-        [Bare(a), ..] => Said::Client(a.clone()),
-        [Label, ..] => Said::Other,
+fn client_information(head: &Head<'_>) -> Said {
+    let first = head.text(0);
+    if head.count == 0 {
+        return Said::Masked;
+    }
+    if head.is_said_by_client() {
+        return Said::Other;
+    }
+    if is_ident(first) {
+        return after_ident(head);
+    }
+    match head.shape(0) {
+        Shape::Bracket(found) => match (found, head.shape(1)) {
+            // ([ip] …), and ([ip] [ip]) where both must agree
+            (Some(a), Shape::Bracket(Some(b))) if a.ip != b.ip => Said::Ambiguous,
+            (Some(a), _) => Said::Client(a),
+            // ([UNAVAILABLE]. [ip])
+            (None, Shape::Bracket(Some(b))) if is_word_in_brackets(first) => Said::Client(b),
+            (None, _) => Said::Masked,
+        },
+        Shape::Named(found) => client_or_masked(found),
+        Shape::User(found) => Said::Client(found),
+        Shape::Bare(a) => match head.shape(1) {
+            // (ip [ip]): the first is a name that looks like an address
+            Shape::Bracket(found) => client_or_masked(found),
+            Shape::Bare(b) | Shape::User(b) if a.ip != b.ip => Said::Ambiguous,
+            _ => Said::Client(a),
+        },
+        Shape::Label => Said::Other,
+        Shape::Text => after_name(head),
+    }
+}
+
+fn client_or_masked(found: Option<Found>) -> Said {
+    found.map_or(Said::Masked, Said::Client)
+}
+
+/// The rules of a comment that begins with a name.
+fn after_name(head: &Head<'_>) -> Said {
+    let (first, second) = (head.text(0), head.shape(1));
+    match second {
         // (name [ip] …)
-        [Text, Bracket(Some(a)), Bracket(Some(b)), ..] if a.ip != b.ip => Said::Ambiguous,
-        [Text, Bracket(found), ..] => said(found),
-        [Text, second, third, ..] if count > 1 && is_prefix(first) => after_prefix(second, third),
+        Shape::Bracket(Some(a)) => match head.shape(2) {
+            Shape::Bracket(Some(b)) if a.ip != b.ip => Said::Ambiguous,
+            _ => Said::Client(a),
+        },
+        Shape::Bracket(None) => Said::Masked,
+        _ if head.count > 1 && is_prefix(first) => after_prefix(second, &head.shape(2)),
         // (host ip), but not (Product 1.2.3.4)
-        [Text, Bare(a), ..] if count == 2 && is_host(first) => Said::Client(a.clone()),
-        [Text, Bare(_), ..] if count == 2 => Said::Name,
-        [Text, Text, ..] if head.iter().take(3).any(|word| word.starts_with(b"[")) => Said::Masked,
-        [Text, ..] if count == 1 => alone(first),
+        Shape::Bare(a) if head.count == 2 && is_host(first) => Said::Client(a),
+        Shape::Bare(_) if head.count == 2 => Said::Name,
+        Shape::Text if (0..3).any(|i| head.text(i).starts_with(b"[")) => Said::Masked,
+        Shape::Text if head.count == 1 => alone(first),
         _ => Said::Other,
     }
 }
@@ -250,62 +321,58 @@ fn after_slash(word: &[u8], at: usize) -> Option<Shape> {
 
 /// Words that announce what the client or the sender said: the rest of the comment is theirs.
 fn is_said_by_client(word: &[u8]) -> bool {
-    const ANNOUNCE: [&[u8]; 25] = [
-        b"account",
-        b"authenticated",
-        b"by",
-        b"ehlo",
-        b"envelope",
-        b"envelope-from",
-        b"envelope-sender",
-        b"for",
-        b"forwarded",
-        b"forwarded-for",
-        b"from",
-        b"helo",
-        b"id",
-        b"ident",
-        b"lhlo",
-        b"mail-from",
-        b"mailfrom",
-        b"original",
-        b"originating",
-        b"proxied",
-        b"proxying",
-        b"sender",
-        b"using",
-        b"via",
-        b"with",
-    ];
+    const LONGEST: usize = 15;
     let name = word.split(|b| *b == b':').next().unwrap_or_default();
-    ANNOUNCE.iter().any(|known| {
-        word.eq_ignore_ascii_case(known)
-            || (name.eq_ignore_ascii_case(known) && !name.eq_ignore_ascii_case(b"ident"))
-    })
+    let mut lower = [0; LONGEST];
+    let Some(lower) = lower.get_mut(..name.len()) else { return false };
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    match &*lower {
+        b"account" | b"authenticated" | b"by" | b"ehlo" | b"envelope" | b"envelope-from"
+        | b"envelope-sender" | b"for" | b"forwarded" | b"forwarded-for" | b"from" | b"helo"
+        | b"id" | b"lhlo" | b"mail-from" | b"mailfrom" | b"original" | b"originating"
+        | b"proxied" | b"proxying" | b"sender" | b"using" | b"via" | b"with" => true,
+        // `ident:user@host [ip]` holds what the server saw, too.
+        b"ident" => name.len() == word.len(),
+        _ => false,
+    }
+}
+
+/// Whether `word` begins with `tag`, compared without case.
+fn starts(word: &[u8], tag: &[u8]) -> bool {
+    word.split_at_checked(tag.len()).is_some_and(|(head, _)| head.eq_ignore_ascii_case(tag))
 }
 
 /// `(mailfrom:a@b.example fp:X ip:192.0.2.1)`: the server's own word comes last.
-fn after_envelope(first: &[u8], last: &[u8], at: usize) -> Option<Said> {
-    let starts = |word: &[u8], tag: &[u8]| {
-        word.split_at_checked(tag.len()).is_some_and(|(head, _)| head.eq_ignore_ascii_case(tag))
-    };
-    if !starts(first, b"mailfrom:") || !starts(last, b"ip:") {
-        return None;
-    }
-    Some(literal::bare(last.get(3..)?, at + 3).map_or(Said::Masked, Said::Client))
+fn after_envelope(value: &[u8], last: Word) -> Option<Said> {
+    let at = last.place.start;
+    let word = value.get(last.place).filter(|word| starts(word, b"ip:"))?;
+    Some(client_or_masked(literal::bare(word.get(3..)?, at + 3)))
 }
 
-/// `IDENT:user@host [ip]`, `IDENT: user, host [ip]`: the last literal is the server's.
-fn after_ident(shapes: &[Shape; HEAD]) -> Said {
-    let last = shapes.iter().rev().find_map(|shape| match shape {
-        Shape::Bracket(Some(found)) | Shape::Named(Some(found)) | Shape::User(found) => Some(found),
-        _ => None,
-    });
-    last.cloned().map_or(Said::Name, Said::Client)
+/// `IDENT:user@host [ip]`, `IDENT: user, host [ip]`: the last literal is the server's. An answer of
+/// many words is not looked through.
+fn after_ident(head: &Head<'_>) -> Said {
+    const LONGEST: usize = 6;
+    let mut words = Words::of(head.value, head.inside.clone());
+    let mut last = Said::Name;
+    for count in 0.. {
+        let Some(word) = words.next_word() else { break };
+        if count == LONGEST {
+            return Said::Ambiguous;
+        }
+        match shape_in_comment(head.value, &word) {
+            Shape::Bracket(Some(found)) | Shape::Named(Some(found)) | Shape::User(found) => {
+                last = Said::Client(found);
+            }
+            _ => {}
+        }
+    }
+    last
 }
 
 fn is_ident(word: &[u8]) -> bool {
-    word.split_at_checked(6).is_some_and(|(s, _)| s.eq_ignore_ascii_case(b"ident:"))
+    starts(word, b"ident:")
 }
 
 /// `(Not Verified[ip])`, `(really host [ip])`.
@@ -313,11 +380,10 @@ fn is_prefix(word: &[u8]) -> bool {
     [b"not".as_slice(), b"really", b"unverified"].iter().any(|p| word.eq_ignore_ascii_case(p))
 }
 
-fn after_prefix(second: &Shape, third: &Shape) -> Said {
+fn after_prefix(second: Shape, third: &Shape) -> Said {
     match (second, third) {
-        (Shape::Named(Some(found)), _) | (Shape::Text, Shape::Bracket(Some(found))) => {
-            Said::Client(found.clone())
-        }
+        (Shape::Named(Some(found)), _) => Said::Client(found),
+        (Shape::Text, Shape::Bracket(Some(found))) => Said::Client(found.clone()),
         _ => Said::Masked,
     }
 }
@@ -350,8 +416,6 @@ fn alone(word: &[u8]) -> Said {
         b"tls",
         b"verified",
     ];
-    let remark = REMARKS.iter().any(|remark| {
-        word.split_at_checked(remark.len()).is_some_and(|(s, _)| s.eq_ignore_ascii_case(remark))
-    });
+    let remark = REMARKS.iter().any(|remark| starts(word, remark));
     if remark && !word.contains(&b'@') { Said::Other } else { Said::Name }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use waypost_types::{HeaderBlock, Reply, TlsState};
+use waypost_types::{Fields, HeaderBlock, Reply, TlsState};
 
 use crate::admission::{Admission, Refusal, RefusedBecause, RejectCode, Switch};
 use crate::public::PublicAddresses;
@@ -216,19 +216,27 @@ impl InboundGateway {
     }
 
     /// The source IP of a message that `client` handed over (E3 to E5).
+    ///
+    /// `header` is a [`HeaderBlock`], or the [`Fields`] of a message whose header has no known end:
+    /// then nothing behind the line that decides is looked at.
     #[must_use]
-    pub fn source(&self, client: IpAddr, own: OwnLine, header: &HeaderBlock<'_>) -> Source {
+    pub fn source<'a>(
+        &self,
+        client: IpAddr,
+        own: OwnLine,
+        header: impl Into<Fields<'a>>,
+    ) -> Source {
         self.trace(client, own, header, |_| {})
     }
 
     /// The same, and the hop table: every line looked at, newest first, without our own. Memory is
     /// the caller's; there is one hop at most for each `Received` line.
     #[must_use]
-    pub fn source_with_hops(
+    pub fn source_with_hops<'a>(
         &self,
         client: IpAddr,
         own: OwnLine,
-        header: &HeaderBlock<'_>,
+        header: impl Into<Fields<'a>>,
     ) -> (Source, Vec<HopReport>) {
         let mut hops = Vec::new();
         let source = self.trace(client, own, header, |hop| hops.push(hop));
@@ -236,18 +244,18 @@ impl InboundGateway {
     }
 
     /// The same, with a visitor for the hops.
-    pub fn trace(
+    pub fn trace<'a>(
         &self,
         client: IpAddr,
         own: OwnLine,
-        header: &HeaderBlock<'_>,
+        header: impl Into<Fields<'a>>,
         mut visit: impl FnMut(HopReport),
     ) -> Source {
         let client = client.to_canonical();
         if !self.lists(client) {
             return Source::of_client(client);
         }
-        let mut hops = hops(client, own, header);
+        let mut hops = hops(client, own, header.into());
         if self.detection == Detection::PreviousHop {
             return match hops.next() {
                 Some(Some(ip)) => {
@@ -299,11 +307,10 @@ fn fall_back(client: IpAddr) -> Source {
 fn hops<'a>(
     client: IpAddr,
     own: OwnLine,
-    header: &HeaderBlock<'a>,
+    header: Fields<'a>,
 ) -> impl Iterator<Item = Option<IpAddr>> + use<'a> {
     header
-        .fields()
-        .filter(|field| field.is("Received"))
+        .named("Received")
         .map(|field| Reading::of(field.raw))
         .filter(|reading| *reading != Reading::By)
         .map(|reading| reading.ip())

@@ -61,6 +61,7 @@
 //! ```
 
 mod admission;
+mod class;
 mod clause;
 mod client;
 mod gateway;
@@ -69,8 +70,10 @@ mod public;
 mod ranges;
 mod reading;
 mod settings;
+mod shape;
 mod source;
 mod tag;
+mod words;
 
 pub use admission::{Admission, Refusal, RefusedBecause, RejectCode, RejectCodeError, Switch};
 pub use gateway::{InboundGateway, SpamEvaluation};

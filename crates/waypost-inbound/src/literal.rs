@@ -14,13 +14,44 @@ const LONGEST: usize = 80;
 /// An address and its text's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Found {
-    pub(crate) ip: IpAddr,
+    /// The address; an IPv4-mapped one is the same as its IPv4 address.
+    pub(crate) ip: Address,
     pub(crate) at: Range<usize>,
+}
+
+/// An address as one number, IPv4 as IPv4-mapped IPv6 (RFC 4291 section 2.5.5.2): cheap to copy and to
+/// compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Address(u128);
+
+impl Address {
+    fn v4(octets: [u8; 4]) -> Self {
+        Self((0xffff << 32) | u128::from(u32::from_be_bytes(octets)))
+    }
+
+    fn is_v4(self) -> bool {
+        self.0 >> 32 == 0xffff
+    }
+}
+
+impl From<IpAddr> for Address {
+    fn from(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(ip) => Self::v4(ip.octets()),
+            IpAddr::V6(ip) => Self(ip.to_bits()),
+        }
+    }
+}
+
+impl From<Address> for IpAddr {
+    fn from(address: Address) -> Self {
+        Ipv6Addr::from_bits(address.0).to_canonical()
+    }
 }
 
 /// Reads a text that is nothing but an address: tag, address, zone.
 fn exact(text: &[u8], at: usize) -> Option<Found> {
-    if text.len() > LONGEST {
+    if text.len() > LONGEST || !text.contains(&b':') {
         return None;
     }
     let (tag, text) = match text.split_at_checked(5) {
@@ -29,14 +60,41 @@ fn exact(text: &[u8], at: usize) -> Option<Found> {
         _ => (0, text),
     };
     let at = at + tag;
+    if !text.contains(&b':') {
+        return dotted(text, at);
+    }
     let text = std::str::from_utf8(text).ok()?;
-    let ip = match text.split_once('%') {
-        Some((address, zone)) if is_zone(zone) => IpAddr::V6(address.parse::<Ipv6Addr>().ok()?),
-        Some(_) => return None,
-        None => text.parse().ok()?,
-    };
-    let length = text.find('%').unwrap_or(text.len());
-    Some(Found { ip: ip.to_canonical(), at: at..at + length })
+    let (address, zone) = text.split_once('%').map_or((text, None), |(a, z)| (a, Some(z)));
+    if !zone.is_none_or(is_zone) {
+        return None;
+    }
+    let ip = IpAddr::V6(address.parse().ok()?);
+    let length = address.len();
+    Some(Found { ip: ip.into(), at: at..at + length })
+}
+
+/// Reads `1.2.3.4` and nothing else: four numbers of one to three digits, none above 255, none with a
+/// leading zero.
+pub(crate) fn dotted(text: &[u8], at: usize) -> Option<Found> {
+    let mut octets = [0_u8; 4];
+    let mut rest = text;
+    for (i, octet) in octets.iter_mut().enumerate() {
+        if i > 0 {
+            rest = rest.strip_prefix(b".")?;
+        }
+        let mut number = 0_u16;
+        let mut digits = 0;
+        while let [digit @ b'0'..=b'9', tail @ ..] = rest {
+            digits += 1;
+            if digits > 3 || (digits == 2 && number == 0) {
+                return None;
+            }
+            number = number * 10 + u16::from(*digit - b'0');
+            rest = tail;
+        }
+        *octet = u8::try_from(number).ok().filter(|_| digits > 0)?;
+    }
+    rest.is_empty().then(|| Found { ip: Address::v4(octets), at: at..at + text.len() })
 }
 
 fn is_zone(zone: &str) -> bool {
@@ -56,11 +114,10 @@ fn without_port(text: &[u8], mark: u8) -> Option<&[u8]> {
 
 /// Reads a word without brackets that is nothing but an address, maybe with `:port` behind it.
 pub(crate) fn bare(text: &[u8], at: usize) -> Option<Found> {
-    if text.len() > LONGEST || !text.iter().any(|b| b".:".contains(b)) {
+    if text.len() > LONGEST {
         return None;
     }
-    exact(text, at)
-        .or_else(|| exact(without_port(text, b':')?, at).filter(|found| found.ip.is_ipv4()))
+    dotted(text, at).or_else(|| exact(text, at)).or_else(|| dotted(without_port(text, b':')?, at))
 }
 
 /// Reads what stands between brackets.
@@ -75,7 +132,10 @@ pub(crate) fn bracketed(content: &[u8], at: usize) -> Option<Found> {
         Some(inner) => (inner, at + 1),
         None => (content, at),
     };
-    bare(content, at).or_else(|| exact(without_port(content, b'.')?, at))
+    bare(content, at).or_else(|| {
+        let content = without_port(content, b'.')?;
+        dotted(content, at).or_else(|| exact(content, at))
+    })
 }
 
 /// Whether what stands behind a closing bracket is only a port or a comma.
@@ -131,10 +191,10 @@ mod tests {
             let read = if *in_brackets { bracketed } else { bare };
             let found = read(text.as_bytes(), 0);
             let want: Option<IpAddr> = want.map(|ip| ip.parse().unwrap());
-            assert_eq!(found.as_ref().map(|found| found.ip), want, "{text:?}");
+            assert_eq!(found.as_ref().map(|found| found.ip.into()), want, "{text:?}");
             if let Some(found) = found {
                 let text: IpAddr = text[found.at].parse().unwrap();
-                assert_eq!(text.to_canonical(), found.ip);
+                assert_eq!(text.to_canonical(), IpAddr::from(found.ip));
             }
         }
     }

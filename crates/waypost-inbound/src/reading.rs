@@ -79,7 +79,7 @@ impl Reading {
         let Some(clause) = Clause::of(value) else { return (Self::By, 0) };
         let (read, steps) = client::read(value, clause);
         let reading = match read {
-            Ok((found, place)) => Self::From(Hop { ip: found.ip, place, text: found.at }),
+            Ok((found, place)) => Self::From(Hop { ip: found.ip.into(), place, text: found.at }),
             Err(because) => Self::Unreadable(because),
         };
         (reading, steps)

@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 /// A message's header block, borrowed: everything up to the first empty line.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +67,7 @@ impl<'a> HeaderBlock<'a> {
     /// The first field of that name, compared without case.
     #[must_use]
     pub fn first(&self, name: &str) -> Option<Field<'a>> {
-        self.fields().find(|field| field.is(name))
+        self.fields().named(name).next()
     }
 }
 
@@ -83,6 +83,25 @@ pub struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
+    /// The field that a line and its continuations make; nothing if it continues another, has no
+    /// colon, or what stands before the colon is no name.
+    fn of(text: &'a [u8], offset: usize) -> Option<Self> {
+        let mark = text.iter().position(|b| !is_in_name(*b))?;
+        let blanks = text.get(mark..)?.iter().take_while(|b| b.is_ascii_whitespace()).count();
+        let field = Self::at_colon(text, mark + blanks, offset)?;
+        let name = field.name.get(..mark).filter(|name| !name.is_empty())?;
+        Some(Self { name, ..field })
+    }
+
+    /// The field whose colon is known to stand, if it does, at `colon`; the name is not looked at.
+    fn at_colon(text: &'a [u8], colon: usize, offset: usize) -> Option<Self> {
+        let (name, raw) = text.split_at_checked(colon)?;
+        let raw = raw.strip_prefix(b":")?;
+        let raw = raw.strip_suffix(b"\n").unwrap_or(raw);
+        let raw = raw.strip_suffix(b"\r").unwrap_or(raw);
+        Some(Self { name, raw, offset })
+    }
+
     /// Whether the field has that name, compared without case.
     #[must_use]
     pub fn is(&self, name: &str) -> bool {
@@ -112,11 +131,85 @@ impl<'a> Field<'a> {
     }
 }
 
-/// The fields of a [`HeaderBlock`], topmost first.
+/// The fields of a header, topmost first.
+///
+/// The header is looked at no further than it is asked for: whoever stops at the first field has paid
+/// for one.
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
     bytes: &'a [u8],
     at: usize,
+}
+
+impl<'a> Fields<'a> {
+    /// The fields at the head of a message, up to its first empty line, without looking for that line
+    /// first.
+    ///
+    /// ```
+    /// use waypost_types::Fields;
+    /// let message = b"Subject: a\r\nTo: c\r\n\r\nBody: no field";
+    /// assert_eq!(Fields::of(message).count(), 2);
+    /// assert_eq!(Fields::of(message).named("to").next().unwrap().unfolded(), b"c".as_slice());
+    /// ```
+    #[must_use]
+    pub fn of(message: &'a [u8]) -> Self {
+        Self { bytes: message, at: 0 }
+    }
+
+    /// The fields of one name, compared without case; none if it can be no field's name.
+    pub fn named<'n>(mut self, name: &'n str) -> impl Iterator<Item = Field<'a>> + use<'a, 'n> {
+        let possible = !name.is_empty() && name.bytes().all(is_in_name);
+        std::iter::from_fn(move || {
+            if !possible {
+                return None;
+            }
+            loop {
+                self.pass_to(name.as_bytes());
+                let (offset, text) = self.next_text()?;
+                // The text begins as the name does, or is none.
+                let plain = Field::at_colon(text, name.len(), offset);
+                let other = || Field::of(text, offset).filter(|field| field.is(name));
+                if let Some(field) = plain.or_else(other) {
+                    return Some(field);
+                }
+            }
+        })
+    }
+
+    /// Passes over lines, whole fields or not, up to one that begins as `name` does or is empty.
+    fn pass_to(&mut self, name: &[u8]) {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let initial = name.first().map_or(0, u8::to_ascii_lowercase);
+        // Most lines are passed over by their first byte.
+        let stops = |line: &usize| match rest.get(*line) {
+            Some(b'\n') => true,
+            Some(b'\r') => rest.get(line.saturating_add(1)) == Some(&b'\n'),
+            Some(first) if first.to_ascii_lowercase() == initial => {
+                let head = rest.get(*line..line.saturating_add(name.len()));
+                head.is_some_and(|head| head.eq_ignore_ascii_case(name))
+            }
+            Some(_) => false,
+            None => true,
+        };
+        if !stops(&0) {
+            let line = memchr_iter(b'\n', rest).map(|end| end + 1).find(stops);
+            self.at += line.unwrap_or(rest.len());
+        }
+    }
+
+    /// The next line with the lines that continue it, and where it stands.
+    fn next_text(&mut self) -> Option<(usize, &'a [u8])> {
+        let offset = self.at;
+        let rest = self.bytes.get(offset..)?;
+        if matches!(rest, [] | [b'\n', ..] | [b'\r', b'\n', ..]) {
+            return None;
+        }
+        let ends = memchr_iter(b'\n', rest).map(|line| line + 1);
+        let mut ends = ends.filter(|end| !matches!(rest.get(*end), Some(b' ' | b'\t')));
+        let length = ends.next().unwrap_or(rest.len());
+        self.at = offset + length;
+        Some((offset, rest.get(..length).unwrap_or_default()))
+    }
 }
 
 impl<'a> Iterator for Fields<'a> {
@@ -124,39 +217,23 @@ impl<'a> Iterator for Fields<'a> {
 
     fn next(&mut self) -> Option<Field<'a>> {
         loop {
-            let offset = self.at;
-            let rest = self.bytes.get(offset..).filter(|rest| !rest.is_empty())?;
-            let length = field_length(rest);
-            self.at = offset + length;
-            let text = rest.get(..length).unwrap_or_default();
-            if matches!(text.first(), Some(b' ' | b'\t')) {
-                continue;
+            let (offset, text) = self.next_text()?;
+            if let Some(field) = Field::of(text, offset) {
+                return Some(field);
             }
-            let Some(colon) = memchr(b':', text) else { continue };
-            let name = text.get(..colon).unwrap_or_default().trim_ascii_end();
-            if name.is_empty() || !name.iter().all(|b| (33..=126).contains(b)) {
-                continue;
-            }
-            let raw = text.get(colon + 1..).unwrap_or_default();
-            let raw = raw.strip_suffix(b"\n").unwrap_or(raw);
-            let raw = raw.strip_suffix(b"\r").unwrap_or(raw);
-            return Some(Field { name, raw, offset });
         }
     }
 }
 
-/// The length of the first field with its continuation lines and line ends.
-fn field_length(rest: &[u8]) -> usize {
-    let mut end = 0;
-    loop {
-        match memchr(b'\n', rest.get(end..).unwrap_or_default()) {
-            None => return rest.len(),
-            Some(line) => end += line + 1,
-        }
-        if !matches!(rest.get(end), Some(b' ' | b'\t')) {
-            return end;
-        }
+impl<'a> From<&HeaderBlock<'a>> for Fields<'a> {
+    fn from(header: &HeaderBlock<'a>) -> Self {
+        header.fields()
     }
+}
+
+/// RFC 5322 section 2.2: printable ASCII but the colon.
+fn is_in_name(b: u8) -> bool {
+    (33..=126).contains(&b) && b != b':'
 }
 
 #[cfg(test)]
@@ -217,6 +294,12 @@ mod tests {
                 prop_assert!(field.offset >= end);
                 end = field.offset + field.name.len() + field.raw.len();
                 prop_assert!(end <= header.as_bytes().len());
+            }
+            // Looking for the end first or as one goes is the same.
+            prop_assert!(Fields::of(&message).eq(header.fields()));
+            for name in ["aa", "A", "", "a:a", "\r"] {
+                let named: Vec<_> = header.fields().filter(|field| field.is(name)).collect();
+                prop_assert!(Fields::of(&message).named(name).eq(named), "{name:?}");
             }
         }
     }
