@@ -5,17 +5,20 @@
 //!    is passed over, whatever it holds.
 //! 2. A client slot that holds no address (`(unknown [])`, `([unix socket])`) makes the line
 //!    unreadable: the word before it is what HELO said.
-//! 3. Else a literal behind the first word, `name [ip]`: a HELO holds no blank, so the server wrote it.
-//! 4. Else, unless a comment names a host (then the first word is what HELO said), the first word
-//!    itself, if it is a literal: `from [ip] by host via HTTP`, `from [ip] (helo=x)`.
+//! 3. A comment that stands behind no blank, and holds none, may be part of what HELO said: it counts
+//!    only where no other comment is client information with another address or names a host.
+//! 4. Else a literal behind the first word, `name [ip]`: a HELO holds no blank, so the server wrote it.
+//! 5. Else the first word itself, if it is a literal: `from [ip] by host via HTTP`, `from [ip] (helo=x)`;
+//!    but only if each comment is of a kind that is known to name no client, for else the first word is
+//!    what HELO said.
 //!
-//! Where a forger could have brought the parentheses along (a comment without a blank before it) and
-//! another candidate disagrees, nothing is read: a miss only falls back, a wrong address passes SPF.
+//! Where candidates disagree in a way that a forger could have brought about, nothing is read: a miss
+//! only falls back, a wrong address passes SPF.
 
 use std::ops::Range;
 
 use crate::class::Class;
-use crate::clause::{self, Clause, End, Part, Word, is_blank};
+use crate::clause::{self, Before, Clause, End, Part, Word, is_blank, is_by};
 use crate::literal::{self, Found};
 use crate::reading::{Place, Unreadable};
 use crate::shape::{Shape, shape};
@@ -24,37 +27,51 @@ use crate::words::Words;
 /// What a comment says about the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Said {
-    /// This is its address.
+    /// This is its address, in brackets.
     Client(Found),
+    /// This is its address, without brackets or behind an `@`.
+    Bare(Found),
     /// Two addresses, and nothing to choose by.
     Ambiguous,
     /// Here its address would stand, but it is hidden or none.
     Masked,
-    /// A host's name alone.
+    /// A host's name alone, or what is not known to be something else.
     Name,
-    /// Nothing.
-    Other,
+    /// What HELO said.
+    Helo,
+    /// Something else.
+    Remark,
 }
 
 /// Candidates met so far.
 #[derive(Clone, Debug, Default)]
 struct Candidates {
+    /// From a comment whose parentheses the server wrote.
     comment: Option<Comment>,
+    /// From one that HELO may have brought along.
+    glued: Option<Found>,
+    /// Nothing may be read from that one.
+    forked: bool,
     masked: bool,
+    /// A comment names a host.
     name: bool,
+    /// The first word may be what HELO said.
+    spoken: bool,
+    helo: bool,
+    remark: bool,
     ambiguous: bool,
     /// The first word, when it is a literal.
     first: Option<Found>,
     /// A literal behind the first word.
     later: Option<Found>,
     words: usize,
+    parts: usize,
 }
 
 #[derive(Clone, Debug)]
 struct Comment {
     found: Found,
-    glued: bool,
-    rival: bool,
+    bare: bool,
 }
 
 /// Reads a from clause. The number is the count of bytes looked at.
@@ -67,22 +84,33 @@ pub(crate) fn read(
     while let Some(part) = clause.next_part() {
         match part {
             Part::Word(Word { place, classes }) => {
+                met.parts += 1;
                 let start = place.start;
                 met.word(shape(clause.text(place), classes, start));
             }
             Part::Comment(part) => {
                 // A HELO holds no blank: a comment with one in it was not brought along.
-                let glued =
-                    part.glued && !clause.text(part.inside.clone()).iter().any(|b| is_blank(*b));
-                let (said, looked) = comment(value, part);
+                let blanks = || clause.text(part.inside.clone()).iter().any(|b| is_blank(*b));
+                let glued = match part.before {
+                    Before::Comment => true,
+                    Before::Blank if met.parts > 0 => false,
+                    Before::Blank | Before::Word => part.open || !blanks(),
+                };
+                let open = part.open;
+                let (said, looked) = comment(value, part, met.helo);
                 steps += looked;
-                met.comment(said, glued);
+                met.parts += 1;
+                match (glued, open) {
+                    (true, true) => {}
+                    (true, false) => met.glued(said, clause.runs_into_by()),
+                    (false, _) => met.comment(said),
+                }
             }
         }
     }
     steps += clause.steps();
     let cut = match clause.end() {
-        End::Word => false,
+        End::By | End::Word => false,
         End::Semicolon => {
             let (more, looked) = has_more(clause.rest());
             steps += looked;
@@ -92,31 +120,61 @@ pub(crate) fn read(
         End::Open => return (Err(Unreadable::Unbalanced), steps),
         End::Escape => return (Err(Unreadable::Ambiguous), steps),
     };
-    (met.decide(cut), steps)
+    let read = met.decide(cut, clause.stray());
+    if let (Ok((_, Place::Literal)), Some(by)) = (&read, clause.by_clause()) {
+        let (again, looked) = is_another_line(value, by);
+        steps += looked;
+        if again {
+            return (Err(Unreadable::Ambiguous), steps);
+        }
+    }
+    (read, steps)
 }
 
-/// Whether behind a `;` the line goes on as if it were none: then the `;` may be part of a HELO.
+/// Whether behind a `;` the line goes on as if it were none: then the `;` may be part of a HELO. One
+/// that stands before the word `by` is no more than the end of a clause.
 fn has_more(rest: &[u8]) -> (bool, usize) {
+    if rest.first().is_some_and(|b| is_blank(*b)) && is_by(rest.trim_ascii_start()) {
+        return (false, rest.len());
+    }
     let by = rest
         .split(|b| b.is_ascii_whitespace() || b"()".contains(b))
         .any(|word| word.eq_ignore_ascii_case(b"by"));
-    (by || rest.contains(&b'['), 2 * rest.len())
+    (by || rest.contains(&b'['), 3 * rest.len())
+}
+
+/// Whether what stands behind `by` is the client information of the server and a `by` of its own:
+/// then all before it is a HELO of several words.
+fn is_another_line(value: &[u8], mut by: Clause<'_>) -> (bool, usize) {
+    let (mut client, mut steps) = (false, 0);
+    while let Some(part) = by.next_part() {
+        if let Part::Comment(part) = part {
+            let (said, looked) = comment(value, part, false);
+            steps += looked;
+            client |= matches!(said, Said::Client(_) | Said::Bare(_) | Said::Masked);
+        }
+    }
+    (client && by.end() == End::By, steps + by.steps())
+}
+
+fn differs(other: Option<&Found>, found: &Found) -> bool {
+    other.is_some_and(|other| other.ip != found.ip)
 }
 
 impl Candidates {
     fn word(&mut self, shape: Shape) {
         self.words += 1;
         let literal = match shape {
-            // `from HELO [hidden] by`
-            Shape::Bracket(None) if self.words > 1 => {
-                self.name = true;
+            // `from HELO [hidden] by`, `from ip helo=x by`
+            Shape::Bracket(None) | Shape::Label if self.words > 1 => {
+                self.spoken = true;
                 return;
             }
             Shape::Bracket(found) => found,
             Shape::Bare(found) => {
                 // A bare one further back is the client's only as in `name - ip`.
                 if self.words > 1 && self.first.is_some() {
-                    self.ambiguous |= self.first.as_ref().is_some_and(|f| f.ip != found.ip);
+                    self.ambiguous |= differs(self.first.as_ref(), &found);
                     return;
                 }
                 (self.words <= 3).then_some(found)
@@ -134,45 +192,94 @@ impl Candidates {
         }
     }
 
-    fn comment(&mut self, said: Said, glued: bool) {
-        match (said, &mut self.comment) {
-            (Said::Client(found), Some(chosen)) => chosen.rival |= chosen.found.ip != found.ip,
-            (Said::Client(found), None) if !self.masked => {
-                self.comment = Some(Comment { found, glued, rival: false });
+    /// A comment whose parentheses the server wrote.
+    fn comment(&mut self, said: Said) {
+        let (found, bare) = match said {
+            Said::Client(found) => (found, false),
+            Said::Bare(found) => (found, true),
+            Said::Name => {
+                self.name = true;
+                self.spoken = true;
+                return;
             }
-            (Said::Masked | Said::Ambiguous, Some(chosen)) => chosen.rival = true,
-            (Said::Masked, None) => self.masked = true,
-            (Said::Ambiguous, None) => self.ambiguous = true,
-            (Said::Name, _) => self.name = true,
-            _ => {}
+            Said::Helo => {
+                self.helo = true;
+                return;
+            }
+            Said::Remark => {
+                self.remark = true;
+                return;
+            }
+            Said::Masked => {
+                self.masked |= self.comment.is_none();
+                return;
+            }
+            Said::Ambiguous => {
+                self.ambiguous |= self.comment.is_none();
+                return;
+            }
+        };
+        match &self.comment {
+            // Servers put brackets first: `from HELO (ip) (name [ip])` comes of a HELO with blanks.
+            Some(chosen) if chosen.bare && !bare && !self.helo => {
+                self.ambiguous |= chosen.found.ip != found.ip;
+            }
+            Some(_) => {}
+            None if self.masked => {}
+            None => {
+                // `from [ip] (helo=x) ([ip])`: the first word is the client, as the label says.
+                self.ambiguous |= self.remark && !self.helo && differs(self.first.as_ref(), &found);
+                self.comment = Some(Comment { found, bare });
+            }
         }
     }
 
-    fn decide(self, cut: bool) -> Result<(Found, Place), Unreadable> {
-        let differs = |other: &Option<Found>, found: &Found| {
-            other.as_ref().is_some_and(|other| other.ip != found.ip)
-        };
+    /// A comment that HELO may have brought along.
+    fn glued(&mut self, said: Said, into_by: bool) {
+        // `([ip] helo=x)([ip])`: the server has said who it is.
+        if self.comment.is_some() {
+            return;
+        }
+        match said {
+            Said::Client(found) | Said::Bare(found) => {
+                self.forked |= into_by || differs(self.glued.as_ref(), &found);
+                self.glued = Some(found);
+            }
+            Said::Masked | Said::Name => self.spoken = true,
+            Said::Ambiguous => self.forked = true,
+            Said::Helo => self.helo = true,
+            Said::Remark => {}
+        }
+    }
+
+    fn decide(self, cut: bool, stray: bool) -> Result<(Found, Place), Unreadable> {
         if self.ambiguous {
             return Err(Unreadable::Ambiguous);
         }
-        if let Some(comment) = self.comment {
-            let found = comment.found;
-            let forged = comment.glued && (comment.rival || differs(&self.first, &found));
-            if forged || differs(&self.later, &found) {
-                return Err(Unreadable::Ambiguous);
-            }
-            return Ok((found, Place::ClientInformation));
+        if let Some(Comment { found, .. }) = self.comment {
+            let other = [&self.later, &self.glued].iter().any(|o| differs(o.as_ref(), &found));
+            return match other || (stray && self.glued.is_some()) {
+                true => Err(Unreadable::Ambiguous),
+                false => Ok((found, Place::ClientInformation)),
+            };
         }
         if self.masked {
             return Err(Unreadable::Masked);
         }
-        let literal = match (self.later, self.first) {
-            (Some(later), _) => Some(later),
-            (None, Some(first)) if !self.name => Some(first),
-            _ => None,
-        };
-        match literal {
-            Some(_) if cut => Err(Unreadable::Ambiguous),
+        if self.forked {
+            return Err(Unreadable::Ambiguous);
+        }
+        if let Some(found) = self.glued {
+            let first = differs(self.first.as_ref(), &found);
+            let forged = cut || stray || first || differs(self.later.as_ref(), &found);
+            return match () {
+                () if forged => Err(Unreadable::Ambiguous),
+                () if self.name => Err(Unreadable::NoAddress),
+                () => Ok((found, Place::ClientInformation)),
+            };
+        }
+        match self.later.or(self.first.filter(|_| !self.spoken)) {
+            Some(_) if cut || stray => Err(Unreadable::Ambiguous),
             Some(found) => Ok((found, Place::Literal)),
             None => Err(Unreadable::NoAddress),
         }
@@ -196,12 +303,12 @@ impl<'a> Head<'a> {
         place.and_then(|place| self.value.get(place)).unwrap_or_default()
     }
 
-    /// Whether its first word announces what the client or the sender said.
-    fn is_said_by_client(&self) -> bool {
+    /// What its first word announces, if that is what the client or the sender said.
+    fn announces(&self) -> Option<Said> {
         let classes = self.words.first().map_or(Class::NONE, |word| word.classes);
         // None of those words holds a dot, and what follows one stands behind a colon.
         let host = classes.meets(Class::DOT) && !classes.meets(Class::COLON);
-        !host && is_said_by_client(self.text(0))
+        if host { None } else { announces(self.text(0)) }
     }
 
     fn shape(&self, i: usize) -> Shape {
@@ -217,7 +324,9 @@ fn shape_in_comment(value: &[u8], word: &Word) -> Shape {
 }
 
 /// What one comment says, and how many bytes were looked at.
-fn comment(value: &[u8], part: clause::Comment) -> (Said, usize) {
+///
+/// `helo`: another one before it says what HELO said.
+fn comment(value: &[u8], part: clause::Comment, helo: bool) -> (Said, usize) {
     let mut words = Words::of(value, part.inside.clone());
     let mut head =
         Head { value, inside: part.inside, words: [const { Word::NONE }; HEAD], count: 0 };
@@ -225,7 +334,7 @@ fn comment(value: &[u8], part: clause::Comment) -> (Said, usize) {
     let mut envelope = false;
     while let Some(word) = words.next_word() {
         let text = value.get(word.place.clone()).unwrap_or_default();
-        if words.nested() && text.eq_ignore_ascii_case(b"by") {
+        if words.nested() && !part.open && text.eq_ignore_ascii_case(b"by") {
             // A stray parenthesis before it made a comment of what is none.
             return (Said::Ambiguous, words.steps());
         }
@@ -240,26 +349,28 @@ fn comment(value: &[u8], part: clause::Comment) -> (Said, usize) {
         }
         head.count += 1;
         // The rest matters only to the rules that look at all of it.
-        let decided = head.count == HEAD || (head.count == 1 && head.is_said_by_client());
-        if decided && !envelope && !part.nests {
+        let decided = head.count == HEAD || (head.count == 1 && head.announces().is_some());
+        // Nor does what an open comment holds: it is no comment's any more.
+        if decided && (part.open || !(envelope || part.nests)) {
             break;
         }
     }
     let steps = words.steps() + head.inside.len();
     let said = match envelope {
-        true => after_envelope(value, last).unwrap_or(Said::Other),
-        false => client_information(&head),
+        true if part.open => Said::Remark,
+        true => after_envelope(value, last).unwrap_or(Said::Remark),
+        false => client_information(&head, helo),
     };
     (said, steps)
 }
 
-fn client_information(head: &Head<'_>) -> Said {
+fn client_information(head: &Head<'_>, helo: bool) -> Said {
     let first = head.text(0);
     if head.count == 0 {
         return Said::Masked;
     }
-    if head.is_said_by_client() {
-        return Said::Other;
+    if let Some(said) = head.announces() {
+        return said;
     }
     if is_ident(first) {
         return after_ident(head);
@@ -274,14 +385,17 @@ fn client_information(head: &Head<'_>) -> Said {
             (None, _) => Said::Masked,
         },
         Shape::Named(found) => client_or_masked(found),
-        Shape::User(found) => Said::Client(found),
+        Shape::User(found) => Said::Bare(found),
+        Shape::Login(found) if helo && head.count == 1 => Said::Bare(found),
         Shape::Bare(a) => match head.shape(1) {
             // (ip [ip]): the first is a name that looks like an address
             Shape::Bracket(found) => client_or_masked(found),
             Shape::Bare(b) | Shape::User(b) if a.ip != b.ip => Said::Ambiguous,
-            _ => Said::Client(a),
+            _ => Said::Bare(a),
         },
-        Shape::Label => Said::Other,
+        // `(HELO x) (a:b@hidden)`
+        Shape::Label if helo && head.count == 1 && first.contains(&b'@') => Said::Name,
+        Shape::Login(_) | Shape::Label => Said::Remark,
         Shape::Text => after_name(head),
     }
 }
@@ -300,13 +414,12 @@ fn after_name(head: &Head<'_>) -> Said {
             _ => Said::Client(a),
         },
         Shape::Bracket(None) => Said::Masked,
-        _ if head.count > 1 && is_prefix(first) => after_prefix(second, &head.shape(2)),
+        _ if head.count > 1 && is_prefix(first) => after_prefix(head, second),
         // (host ip), but not (Product 1.2.3.4)
-        Shape::Bare(a) if head.count == 2 && is_host(first) => Said::Client(a),
-        Shape::Bare(_) if head.count == 2 => Said::Name,
-        Shape::Text if (0..3).any(|i| head.text(i).starts_with(b"[")) => Said::Masked,
-        Shape::Text if head.count == 1 => alone(first),
-        _ => Said::Other,
+        Shape::Bare(a) if head.count == 2 && is_host(first) => Said::Bare(a),
+        Shape::Text if (0..HEAD).any(|i| head.text(i).starts_with(b"[")) => Said::Masked,
+        _ if is_remark(first, head.count) => Said::Remark,
+        _ => Said::Name,
     }
 }
 
@@ -320,21 +433,22 @@ fn after_slash(word: &[u8], at: usize) -> Option<Shape> {
 }
 
 /// Words that announce what the client or the sender said: the rest of the comment is theirs.
-fn is_said_by_client(word: &[u8]) -> bool {
+fn announces(word: &[u8]) -> Option<Said> {
     const LONGEST: usize = 15;
     let name = word.split(|b| *b == b':').next().unwrap_or_default();
     let mut lower = [0; LONGEST];
-    let Some(lower) = lower.get_mut(..name.len()) else { return false };
+    let lower = lower.get_mut(..name.len())?;
     lower.copy_from_slice(name);
     lower.make_ascii_lowercase();
     match &*lower {
-        b"account" | b"authenticated" | b"by" | b"ehlo" | b"envelope" | b"envelope-from"
-        | b"envelope-sender" | b"for" | b"forwarded" | b"forwarded-for" | b"from" | b"helo"
-        | b"id" | b"lhlo" | b"mail-from" | b"mailfrom" | b"original" | b"originating"
-        | b"proxied" | b"proxying" | b"sender" | b"using" | b"via" | b"with" => true,
+        b"ehlo" | b"helo" | b"lhlo" => Some(Said::Helo),
+        b"account" | b"authenticated" | b"by" | b"envelope" | b"envelope-from"
+        | b"envelope-sender" | b"for" | b"forwarded" | b"forwarded-for" | b"from" | b"id"
+        | b"mail-from" | b"mailfrom" | b"original" | b"originating" | b"proxied" | b"proxying"
+        | b"sender" | b"using" | b"via" | b"with" => Some(Said::Remark),
         // `ident:user@host [ip]` holds what the server saw, too.
-        b"ident" => name.len() == word.len(),
-        _ => false,
+        b"ident" => (name.len() == word.len()).then_some(Said::Remark),
+        _ => None,
     }
 }
 
@@ -375,15 +489,26 @@ fn is_ident(word: &[u8]) -> bool {
     starts(word, b"ident:")
 }
 
-/// `(Not Verified[ip])`, `(really host [ip])`.
+/// `(Not Verified[ip])`, `(really host [ip])`, `(actually host r.example [ip])`.
 fn is_prefix(word: &[u8]) -> bool {
-    [b"not".as_slice(), b"really", b"unverified"].iter().any(|p| word.eq_ignore_ascii_case(p))
+    [b"actually".as_slice(), b"not", b"really", b"unverified"]
+        .iter()
+        .any(|p| word.eq_ignore_ascii_case(p))
 }
 
-fn after_prefix(second: Shape, third: &Shape) -> Said {
-    match (second, third) {
-        (Shape::Named(Some(found)), _) => Said::Client(found),
-        (Shape::Text, Shape::Bracket(Some(found))) => Said::Client(found.clone()),
+fn after_prefix(head: &Head<'_>, second: Shape) -> Said {
+    match (second, head.shape(2)) {
+        (Shape::Named(Some(found)), _) | (Shape::Text, Shape::Bracket(Some(found))) => {
+            Said::Client(found)
+        }
+        (Shape::Text, Shape::Text) if head.text(1).eq_ignore_ascii_case(b"host") => {
+            let mut words = Words::of(head.value, head.inside.clone());
+            let fourth = (0..4).map(|_| words.next_word()).last().flatten();
+            match fourth.map(|word| shape_in_comment(head.value, &word)) {
+                Some(Shape::Bracket(Some(found))) => Said::Client(found),
+                _ => Said::Masked,
+            }
+        }
         _ => Said::Masked,
     }
 }
@@ -401,21 +526,39 @@ fn is_host(word: &[u8]) -> bool {
         || known.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
-/// One word alone: a host's name, unless it is a remark such as `(authenticated)`.
-fn alone(word: &[u8]) -> Said {
-    const REMARKS: [&[u8]; 11] = [
+/// Whether a comment that begins with `first` is one of those that say how mail came, not from whom.
+fn is_remark(first: &[u8], words: usize) -> bool {
+    const ALONE: [&[u8]; 12] = [
         b"auth",
-        b"encrypt",
+        b"authenticated",
+        b"encrypted",
         b"esmtp",
         b"http",
-        b"may",
-        b"secur",
+        b"https",
+        b"nasmail",
         b"smtp",
-        b"squirrel",
+        b"squirrelmail",
         b"ssl",
         b"tls",
         b"verified",
     ];
-    let remark = REMARKS.iter().any(|remark| starts(word, remark));
-    if remark && !word.contains(&b'@') { Said::Other } else { Said::Name }
+    const FIRST: [&[u8]; 11] = [
+        b"auth.",
+        b"avg",
+        b"client",
+        b"encrypted",
+        b"login",
+        b"may",
+        b"nasmail",
+        b"no",
+        b"smtp-auth",
+        b"squirrelmail",
+        b"user",
+    ];
+    let is = |known: &&[u8]| first.eq_ignore_ascii_case(known);
+    match words {
+        1 => ALONE.iter().any(is) || starts(first, b"tlsv") || starts(first, b"sslv"),
+        // `(1234 bytes)`
+        _ => ALONE.iter().chain(&FIRST).any(is) || first.iter().all(u8::is_ascii_digit),
+    }
 }

@@ -98,7 +98,8 @@ pub(crate) fn dotted(text: &[u8], at: usize) -> Option<Found> {
 }
 
 fn is_zone(zone: &str) -> bool {
-    !zone.is_empty() && zone.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    zone.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && zone.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
 fn is_port(text: &[u8]) -> bool {

@@ -87,7 +87,7 @@ fn planted_addresses_are_never_read_e4() {
         ("from 8.8.4.4 (IDENT:a b c d e f g [192.0.2.1]) by mx; d", None),
         ("from [8.8.4.4](r [192.0.2.1]) by mx; d", Some("192.0.2.1")),
         ("from a) (r [192.0.2.1]) by mx; d", Some("192.0.2.1")),
-        ("from ) ([192.0.2.1]) by mx; d", Some("192.0.2.1")),
+        ("from ) ([192.0.2.1]) by mx; d", None),
         ("from \0 ([192.0.2.1]) by mx; d", Some("192.0.2.1")),
         ("from \u{e9}\u{ff} (r [192.0.2.1]) by mx; d", Some("192.0.2.1")),
         ("from x ([192.0.2.1\0]) by mx; d", None),
@@ -95,11 +95,15 @@ fn planted_addresses_are_never_read_e4() {
         ("from x [192.0.2.1] (r [8.8.4.4]) by mx; d", None),
         ("from x (AVG 8.8.4.4) by mx; d", None),
     ];
+    let mut wrong = Vec::new();
     for (line, want) in table {
         let want: Option<IpAddr> = want.map(|ip| ip.parse().unwrap());
         let reading = Reading::of(line.as_bytes());
-        assert_eq!(reading.ip(), want, "{line} -> {reading:?}");
+        if reading.ip() != want {
+            wrong.push(format!("{line} -> {reading:?}"));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// A small generator, seeded: the mutants are the same on every run.

@@ -327,7 +327,6 @@ pub(crate) const READ: &[&str] = &[
     "Trend Micro: from A_.relay.example (unknown [C]) by repre.example (Postfix) with SMTP id 1; d",
     "something is missing: from h.example (r.example [C] by mx.example (Postfix) with ESMTP id x; d",
     "something is missing: from h.example (r.example [C]",
-    "something is missing: from h.example ([C]=",
     "MDaemon web mail: from [C] via WorldClient with HTTP; d",
 ];
 
