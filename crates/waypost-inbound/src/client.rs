@@ -81,13 +81,25 @@ pub(crate) fn read(
 ) -> (Result<(Found, Place), Unreadable>, usize) {
     let mut met = Candidates::default();
     let mut steps = 0;
+    let look = |word: Word| {
+        let text = value.get(word.place.clone()).unwrap_or_default();
+        shape(text, word.classes, word.place.start)
+    };
+    // The first word is mostly a name: it is looked at only where it can matter.
+    let mut first = None;
     while let Some(part) = clause.next_part() {
         match part {
-            Part::Word(Word { place, classes }) => {
+            Part::Word(word) if first.is_none() && met.words == 0 => {
                 met.parts += 1;
-                let start = place.start;
-                met.word(shape(clause.text(place), classes, start));
+                first = Some(word);
             }
+            Part::Word(word) => {
+                if let Some(first) = first.take() {
+                    met.word(look(first));
+                }
+                met.word(look(word));
+            }
+            Part::Comment(_) if met.is_settled() => {}
             Part::Comment(part) => {
                 // A HELO holds no blank: a comment with one in it was not brought along.
                 let blanks = || clause.text(part.inside.clone()).iter().any(|b| is_blank(*b));
@@ -100,6 +112,11 @@ pub(crate) fn read(
                 let (said, looked) = comment(value, part, met.helo);
                 steps += looked;
                 met.parts += 1;
+                if met.remark
+                    && let Some(first) = first.take()
+                {
+                    met.word(look(first));
+                }
                 match (glued, open) {
                     (true, true) => {}
                     (true, false) => met.glued(said, clause.runs_into_by()),
@@ -107,6 +124,9 @@ pub(crate) fn read(
                 }
             }
         }
+    }
+    if let Some(first) = first.filter(|_| met.comment.is_none()) {
+        met.word(look(first));
     }
     steps += clause.steps();
     let cut = match clause.end() {
@@ -190,6 +210,12 @@ impl Candidates {
         } else {
             self.later = Some(found);
         }
+    }
+
+    /// Whether a comment that nobody but the server can have written has named the client: then other
+    /// comments change nothing.
+    fn is_settled(&self) -> bool {
+        self.comment.as_ref().is_some_and(|comment| !comment.bare || self.helo)
     }
 
     /// A comment whose parentheses the server wrote.
@@ -295,20 +321,14 @@ struct Head<'a> {
     inside: Range<usize>,
     words: [Word; HEAD],
     count: usize,
+    /// What the first word announces, if that is what the client or the sender said.
+    announces: Option<Said>,
 }
 
 impl<'a> Head<'a> {
     fn text(&self, i: usize) -> &'a [u8] {
         let place = self.words.get(i).map(|word| word.place.clone());
         place.and_then(|place| self.value.get(place)).unwrap_or_default()
-    }
-
-    /// What its first word announces, if that is what the client or the sender said.
-    fn announces(&self) -> Option<Said> {
-        let classes = self.words.first().map_or(Class::NONE, |word| word.classes);
-        // None of those words holds a dot, and what follows one stands behind a colon.
-        let host = classes.meets(Class::DOT) && !classes.meets(Class::COLON);
-        if host { None } else { announces(self.text(0)) }
     }
 
     fn shape(&self, i: usize) -> Shape {
@@ -328,8 +348,13 @@ fn shape_in_comment(value: &[u8], word: &Word) -> Shape {
 /// `helo`: another one before it says what HELO said.
 fn comment(value: &[u8], part: clause::Comment, helo: bool) -> (Said, usize) {
     let mut words = Words::of(value, part.inside.clone());
-    let mut head =
-        Head { value, inside: part.inside, words: [const { Word::NONE }; HEAD], count: 0 };
+    let mut head = Head {
+        value,
+        inside: part.inside,
+        words: [const { Word::NONE }; HEAD],
+        count: 0,
+        announces: None,
+    };
     let mut last = Word::NONE;
     let mut envelope = false;
     while let Some(word) = words.next_word() {
@@ -340,6 +365,9 @@ fn comment(value: &[u8], part: clause::Comment, helo: bool) -> (Said, usize) {
         }
         if head.count == 0 {
             envelope = starts(text, b"mailfrom:");
+            // None of the words that announce holds a dot, and what follows one stands behind a colon.
+            let host = word.classes.meets(Class::DOT) && !word.classes.meets(Class::COLON);
+            head.announces = if host { None } else { announces(text) };
         }
         if envelope {
             last = word.clone();
@@ -349,7 +377,7 @@ fn comment(value: &[u8], part: clause::Comment, helo: bool) -> (Said, usize) {
         }
         head.count += 1;
         // The rest matters only to the rules that look at all of it.
-        let decided = head.count == HEAD || (head.count == 1 && head.announces().is_some());
+        let decided = head.count == HEAD || head.announces.is_some();
         // Nor does what an open comment holds: it is no comment's any more.
         if decided && (part.open || !(envelope || part.nests)) {
             break;
@@ -359,17 +387,17 @@ fn comment(value: &[u8], part: clause::Comment, helo: bool) -> (Said, usize) {
     let said = match envelope {
         true if part.open => Said::Remark,
         true => after_envelope(value, last).unwrap_or(Said::Remark),
-        false => client_information(&head, helo),
+        false => client_information(&mut head, helo),
     };
     (said, steps)
 }
 
-fn client_information(head: &Head<'_>, helo: bool) -> Said {
+fn client_information(head: &mut Head<'_>, helo: bool) -> Said {
     let first = head.text(0);
     if head.count == 0 {
         return Said::Masked;
     }
-    if let Some(said) = head.announces() {
+    if let Some(said) = head.announces.take() {
         return said;
     }
     if is_ident(first) {

@@ -118,7 +118,10 @@ pub(crate) fn bare(text: &[u8], at: usize) -> Option<Found> {
     if text.len() > LONGEST {
         return None;
     }
-    dotted(text, at).or_else(|| exact(text, at)).or_else(|| dotted(without_port(text, b':')?, at))
+    dotted(text, at).or_else(|| exact(text, at)).or_else(|| {
+        let text = without_port(text, b':')?;
+        dotted(text, at).or_else(|| exact(text, at).filter(|found| found.ip.is_v4()))
+    })
 }
 
 /// Reads what stands between brackets.
