@@ -387,12 +387,12 @@ fn comment(value: &[u8], part: clause::Comment, helo: bool) -> (Said, usize) {
     let said = match envelope {
         true if part.open => Said::Remark,
         true => after_envelope(value, last).unwrap_or(Said::Remark),
-        false => client_information(&mut head, helo),
+        false => client_information(&mut head, helo, part.open),
     };
     (said, steps)
 }
 
-fn client_information(head: &mut Head<'_>, helo: bool) -> Said {
+fn client_information(head: &mut Head<'_>, helo: bool, open: bool) -> Said {
     let first = head.text(0);
     if head.count == 0 {
         return Said::Masked;
@@ -401,7 +401,7 @@ fn client_information(head: &mut Head<'_>, helo: bool) -> Said {
         return said;
     }
     if is_ident(first) {
-        return after_ident(head);
+        return if open { Said::Name } else { after_ident(head) };
     }
     match head.shape(0) {
         Shape::Bracket(found) => match (found, head.shape(1)) {

@@ -14,7 +14,8 @@ const BEHIND: &[u8] =
 /// The value of one `Received` field; the first byte says where it is folded.
 ///
 /// The address found is a text of the value, inside the from clause, and reads as that address (E4).
-/// What is appended behind the clause is never the client's address. Folds change nothing.
+/// What is appended behind the clause is never the client's address. Folds and letter case change
+/// nothing.
 pub fn received_line(bytes: &[u8]) {
     let mut steer = Steer::new(bytes);
     let seed = steer.byte();
@@ -30,6 +31,9 @@ pub fn received_line(bytes: &[u8]) {
         assert!(hop.text.end <= value.len(), "read behind the clause: {}", shown(&longer));
     }
 
+    for other in [value.to_ascii_lowercase(), value.to_ascii_uppercase()] {
+        assert_eq!(Reading::of(&other).ip(), reading.ip(), "letter case matters: {}", shown(&other));
+    }
     if !value.iter().any(|octet| matches!(octet, b'\r' | b'\n')) {
         let folded = folded(value, seed);
         assert_eq!(Reading::of(&folded).ip(), reading.ip(), "a fold matters: {}", shown(&folded));
