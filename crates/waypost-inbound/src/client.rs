@@ -39,8 +39,10 @@ enum Said {
     Name,
     /// What HELO said.
     Helo,
-    /// Something else.
+    /// Something else that stands behind a client without a name: `[ip] (helo=x)`.
     Remark,
+    /// Something else.
+    Aside,
 }
 
 /// Candidates met so far.
@@ -236,6 +238,7 @@ impl Candidates {
                 self.remark = true;
                 return;
             }
+            Said::Aside => return,
             Said::Masked => {
                 self.masked |= self.comment.is_none();
                 return;
@@ -274,7 +277,7 @@ impl Candidates {
             Said::Masked | Said::Name => self.spoken = true,
             Said::Ambiguous => self.forked = true,
             Said::Helo => self.helo = true,
-            Said::Remark => {}
+            Said::Remark | Said::Aside => {}
         }
     }
 
@@ -385,8 +388,8 @@ fn comment(value: &[u8], part: clause::Comment, helo: bool) -> (Said, usize) {
     }
     let steps = words.steps() + head.inside.len();
     let said = match envelope {
-        true if part.open => Said::Remark,
-        true => after_envelope(value, last).unwrap_or(Said::Remark),
+        true if part.open => Said::Aside,
+        true => after_envelope(value, last).unwrap_or(Said::Aside),
         false => client_information(&mut head, helo, part.open),
     };
     (said, steps)
@@ -423,7 +426,8 @@ fn client_information(head: &mut Head<'_>, helo: bool, open: bool) -> Said {
         },
         // `(HELO x) (a:b@hidden)`
         Shape::Label if helo && head.count == 1 && first.contains(&b'@') => Said::Name,
-        Shape::Login(_) | Shape::Label => Said::Remark,
+        Shape::Label if first.contains(&b'=') => Said::Remark,
+        Shape::Login(_) | Shape::Label => Said::Aside,
         Shape::Text => after_name(head),
     }
 }
@@ -446,7 +450,7 @@ fn after_name(head: &Head<'_>) -> Said {
         // (host ip), but not (Product 1.2.3.4)
         Shape::Bare(a) if head.count == 2 && is_host(first) => Said::Bare(a),
         Shape::Text if (0..HEAD).any(|i| head.text(i).starts_with(b"[")) => Said::Masked,
-        _ if is_remark(first, head.count) => Said::Remark,
+        _ if is_aside(first, head.count) => Said::Aside,
         _ => Said::Name,
     }
 }
@@ -470,12 +474,14 @@ fn announces(word: &[u8]) -> Option<Said> {
     lower.make_ascii_lowercase();
     match &*lower {
         b"ehlo" | b"helo" | b"lhlo" => Some(Said::Helo),
-        b"account" | b"authenticated" | b"by" | b"envelope" | b"envelope-from"
-        | b"envelope-sender" | b"for" | b"forwarded" | b"forwarded-for" | b"from" | b"id"
-        | b"mail-from" | b"mailfrom" | b"original" | b"originating" | b"proxied" | b"proxying"
-        | b"sender" | b"using" | b"via" | b"with" => Some(Said::Remark),
+        b"account" | b"forwarded" | b"forwarded-for" | b"proxied" | b"proxying" | b"using" => {
+            Some(Said::Remark)
+        }
+        b"authenticated" | b"by" | b"envelope" | b"envelope-from" | b"envelope-sender" | b"for"
+        | b"from" | b"id" | b"mail-from" | b"mailfrom" | b"original" | b"originating"
+        | b"sender" | b"via" | b"with" => Some(Said::Aside),
         // `ident:user@host [ip]` holds what the server saw, too.
-        b"ident" => (name.len() == word.len()).then_some(Said::Remark),
+        b"ident" => (name.len() == word.len()).then_some(Said::Aside),
         _ => None,
     }
 }
@@ -555,7 +561,7 @@ fn is_host(word: &[u8]) -> bool {
 }
 
 /// Whether a comment that begins with `first` is one of those that say how mail came, not from whom.
-fn is_remark(first: &[u8], words: usize) -> bool {
+fn is_aside(first: &[u8], words: usize) -> bool {
     const ALONE: [&[u8]; 12] = [
         b"auth",
         b"authenticated",
