@@ -45,6 +45,24 @@ enum Said {
     Aside,
 }
 
+/// What the first word of a comment announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Announced {
+    Helo,
+    Remark,
+    Aside,
+}
+
+impl From<Announced> for Said {
+    fn from(announced: Announced) -> Self {
+        match announced {
+            Announced::Helo => Self::Helo,
+            Announced::Remark => Self::Remark,
+            Announced::Aside => Self::Aside,
+        }
+    }
+}
+
 /// Candidates met so far.
 #[derive(Clone, Debug, Default)]
 struct Candidates {
@@ -325,7 +343,7 @@ struct Head<'a> {
     words: [Word; HEAD],
     count: usize,
     /// What the first word announces, if that is what the client or the sender said.
-    announces: Option<Said>,
+    announces: Option<Announced>,
 }
 
 impl<'a> Head<'a> {
@@ -390,18 +408,18 @@ fn comment(value: &[u8], part: clause::Comment, helo: bool) -> (Said, usize) {
     let said = match envelope {
         true if part.open => Said::Aside,
         true => after_envelope(value, last).unwrap_or(Said::Aside),
-        false => client_information(&mut head, helo, part.open),
+        false => client_information(&head, helo, part.open),
     };
     (said, steps)
 }
 
-fn client_information(head: &mut Head<'_>, helo: bool, open: bool) -> Said {
+fn client_information(head: &Head<'_>, helo: bool, open: bool) -> Said {
     let first = head.text(0);
     if head.count == 0 {
         return Said::Masked;
     }
-    if let Some(said) = head.announces.take() {
-        return said;
+    if let Some(announced) = head.announces {
+        return announced.into();
     }
     if is_ident(first) {
         return if open { Said::Name } else { after_ident(head) };
@@ -465,7 +483,7 @@ fn after_slash(word: &[u8], at: usize) -> Option<Shape> {
 }
 
 /// Words that announce what the client or the sender said: the rest of the comment is theirs.
-fn announces(word: &[u8]) -> Option<Said> {
+fn announces(word: &[u8]) -> Option<Announced> {
     const LONGEST: usize = 15;
     let name = word.split(|b| *b == b':').next().unwrap_or_default();
     let mut lower = [0; LONGEST];
@@ -473,15 +491,15 @@ fn announces(word: &[u8]) -> Option<Said> {
     lower.copy_from_slice(name);
     lower.make_ascii_lowercase();
     match &*lower {
-        b"ehlo" | b"helo" | b"lhlo" => Some(Said::Helo),
+        b"ehlo" | b"helo" | b"lhlo" => Some(Announced::Helo),
         b"account" | b"forwarded" | b"forwarded-for" | b"proxied" | b"proxying" | b"using" => {
-            Some(Said::Remark)
+            Some(Announced::Remark)
         }
         b"authenticated" | b"by" | b"envelope" | b"envelope-from" | b"envelope-sender" | b"for"
         | b"from" | b"id" | b"mail-from" | b"mailfrom" | b"original" | b"originating"
-        | b"sender" | b"via" | b"with" => Some(Said::Aside),
+        | b"sender" | b"via" | b"with" => Some(Announced::Aside),
         // `ident:user@host [ip]` holds what the server saw, too.
-        b"ident" => (name.len() == word.len()).then_some(Said::Aside),
+        b"ident" => (name.len() == word.len()).then_some(Announced::Aside),
         _ => None,
     }
 }
