@@ -32,7 +32,12 @@ pub fn received_line(bytes: &[u8]) {
     }
 
     for other in [value.to_ascii_lowercase(), value.to_ascii_uppercase()] {
-        assert_eq!(Reading::of(&other).ip(), reading.ip(), "letter case matters: {}", shown(&other));
+        assert_eq!(
+            Reading::of(&other).ip(),
+            reading.ip(),
+            "letter case matters: {}",
+            shown(&other)
+        );
     }
     if !value.iter().any(|octet| matches!(octet, b'\r' | b'\n')) {
         let folded = folded(value, seed);
