@@ -93,16 +93,13 @@ impl<'a> Clause<'a> {
         let head = value.get(blank..blank + 4)?;
         let at = blank + 4;
         let ends = value.get(at).is_none_or(|b| is_blank(*b) || b"()[\"<;".contains(b));
-        (head.eq_ignore_ascii_case(b"from") && ends).then_some(Self::at(value, at))
-    }
-
-    fn at(value: &'a [u8], at: usize) -> Self {
-        Self { value, at, end: None, stray: false, steps: 0 }
-    }
-
-    /// The clause that begins behind the word this one ended at, if that is `by`.
-    pub(crate) fn by_clause(&self) -> Option<Self> {
-        (self.end() == End::By).then(|| Self::at(self.value, self.at))
+        (head.eq_ignore_ascii_case(b"from") && ends).then_some(Self {
+            value,
+            at,
+            end: None,
+            stray: false,
+            steps: 0,
+        })
     }
 
     /// Whether a parenthesis was closed that was not open.

@@ -161,8 +161,8 @@ pub(crate) fn read(
         End::Escape => return (Err(Unreadable::Ambiguous), steps),
     };
     let read = met.decide(cut, clause.stray());
-    if let (Ok((_, Place::Literal)), Some(by)) = (&read, clause.by_clause()) {
-        let (again, looked) = is_another_line(value, by);
+    if clause.end() == End::By && matches!(read, Ok((_, Place::Literal))) {
+        let (again, looked) = is_another_line(clause.rest());
         steps += looked;
         if again {
             return (Err(Unreadable::Ambiguous), steps);
@@ -183,18 +183,27 @@ fn has_more(rest: &[u8]) -> (bool, usize) {
     (by || rest.contains(&b'['), 3 * rest.len())
 }
 
-/// Whether what stands behind `by` is the client information of the server and a `by` of its own:
-/// then all before it is a HELO of several words.
-fn is_another_line(value: &[u8], mut by: Clause<'_>) -> (bool, usize) {
-    let (mut client, mut steps) = (false, 0);
-    while let Some(part) = by.next_part() {
-        if let Part::Comment(part) = part {
-            let (said, looked) = comment(value, part, false);
-            steps += looked;
-            client |= matches!(said, Said::Client(_) | Said::Bare(_) | Said::Masked);
+/// Whether what stands behind `by` is a comment and another `by`: then all before it may be a HELO of
+/// several words, and the comment the server's word on its client.
+fn is_another_line(behind: &[u8]) -> (bool, usize) {
+    let (mut depth, mut comment, mut steps) = (0_usize, false, 0);
+    for piece in behind.split_inclusive(|b| is_blank(*b) || b"();".contains(b)) {
+        steps += piece.len();
+        let Some((mark, word)) = piece.split_last() else { break };
+        let is = |end: &[u8]| word.eq_ignore_ascii_case(end);
+        match mark {
+            _ if depth == 0 && is(b"by") => return (comment, steps),
+            _ if depth == 0 && (is(b"with") || is(b"id") || is(b"for") || is(b"via")) => break,
+            b';' if depth == 0 => break,
+            b'(' => {
+                depth += 1;
+                comment = true;
+            }
+            b')' => depth = depth.saturating_sub(1),
+            _ => {}
         }
     }
-    (client && by.end() == End::By, steps + by.steps())
+    (false, steps)
 }
 
 fn differs(other: Option<&Found>, found: &Found) -> bool {
@@ -523,7 +532,7 @@ fn after_ident(head: &Head<'_>) -> Said {
     let mut words = Words::of(head.value, head.inside.clone());
     let mut last = Said::Name;
     for count in 0.. {
-        let Some(word) = words.next_word() else { break };
+        let Some(word) = next_of(&mut words) else { break };
         if count == LONGEST {
             return Said::Ambiguous;
         }
@@ -535,6 +544,12 @@ fn after_ident(head: &Head<'_>) -> Said {
         }
     }
     last
+}
+
+/// The next word, for the rules that seldom need one: the loop over all comments has its own copy.
+#[inline(never)]
+fn next_of(words: &mut Words<'_>) -> Option<Word> {
+    words.next_word()
 }
 
 fn is_ident(word: &[u8]) -> bool {
@@ -555,7 +570,7 @@ fn after_prefix(head: &Head<'_>, second: Shape) -> Said {
         }
         (Shape::Text, Shape::Text) if head.text(1).eq_ignore_ascii_case(b"host") => {
             let mut words = Words::of(head.value, head.inside.clone());
-            let fourth = (0..4).map(|_| words.next_word()).last().flatten();
+            let fourth = (0..4).map(|_| next_of(&mut words)).last().flatten();
             match fourth.map(|word| shape_in_comment(head.value, &word)) {
                 Some(Shape::Bracket(Some(found))) => Said::Client(found),
                 _ => Said::Masked,
