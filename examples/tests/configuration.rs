@@ -242,3 +242,34 @@ fn quota_replays_on_a_relay_listener_d10_d11_d13() {
     assert_eq!(answers[6]["rcpt"], replies(0, Some("450 4.2.1")));
     assert_eq!(answers[7]["rcpt"], replies(1, None));
 }
+
+/// Every broken setting is named at its place, with the rule and the cure, all at once.
+#[test]
+fn e1_to_e11_check_prints_all_that_is_wrong_with_places_and_cures() {
+    for (name, rules) in [
+        ("inbound", &["E1", "E4", "E7", "E9", "E10", "E11"][..]),
+        ("inbound-values", &["E1", "E4", "E7", "E8", "E9", "E10", "E11"]),
+    ] {
+        let folder = "crates/waypost-config/testdata/errors";
+        let text = file(&format!("{folder}/{name}.toml"));
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(format!("{name}.toml"));
+        std::fs::write(&path, text).unwrap();
+        let path = path.to_str().unwrap();
+        let ran = waypost(&["check", path], "");
+        assert_eq!(ran.status, 1, "{}", ran.stderr);
+        let golden = file(&format!("{folder}/{name}.expected"));
+        let told = ran.stdout.replace(path, &format!("{name}.toml"));
+        assert!(told.contains(&golden), "{told}");
+        for rule in rules {
+            assert!(told.contains(&format!("= note: rule {rule}\n")), "{rule}: {told}");
+        }
+        let json = &waypost(&["check", path, "--json"], "").json_lines()[0];
+        let diagnostics = json["diagnostics"].as_array().unwrap();
+        assert_eq!(diagnostics.len(), golden.matches("\n  --> ").count());
+        for one in diagnostics {
+            let cure = one["cure"].as_str().unwrap_or_default();
+            assert!(!cure.is_empty() && one["line"].is_u64(), "{one}");
+        }
+    }
+}

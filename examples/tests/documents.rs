@@ -88,6 +88,36 @@ fn the_tests_that_the_spools_page_names_are_there() {
     lines.for_each(|line| assert!(line.trim_end().ends_with("` |"), "no test: {line}"));
 }
 
+/// The table of requirements names the tests that prove each.
+#[test]
+fn the_tests_that_the_page_on_gateways_names_are_there() {
+    let page = fs::read_to_string(root().join("docs/INBOUND.md")).unwrap();
+    let (_, proof) = page.split_once("## Proof").unwrap();
+    let (proof, _) = proof.split_once("\n## ").unwrap();
+    let mut all = String::new();
+    for folder in ["crates", "examples"] {
+        sources(&root().join(folder), &mut all);
+    }
+    let scenarios = root().join("crates/waypost-config/testdata/scenarios");
+    let scenarios: Vec<_> = fs::read_dir(scenarios)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    let mut seen = 0;
+    for name in proof.split('`').skip(1).step_by(2) {
+        if let Some(prefix) = name.strip_suffix('*') {
+            assert!(scenarios.iter().any(|file| file.starts_with(prefix)), "no scenario {name}");
+        } else if name.matches('_').count() >= 1 {
+            assert!(all.contains(&format!("fn {name}(")), "there is no test {name}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 25, "{seen} names");
+    for number in 1..=12 {
+        assert!(proof.contains(&format!("E{number}")), "E{number}");
+    }
+}
+
 #[test]
 fn the_readmes_commands_work() {
     let text = fs::read_to_string(root().join("README.md")).unwrap().replace("\\\n", " ");

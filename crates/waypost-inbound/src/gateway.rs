@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use waypost_types::{Fields, HeaderBlock, Reply, TlsState};
 
 use crate::admission::{Admission, Refusal, RefusedBecause, RejectCode, Switch};
@@ -9,9 +10,9 @@ use crate::public::PublicAddresses;
 use crate::ranges::Ranges;
 use crate::reading::Reading;
 use crate::settings::{
-    GatewayError, GatewayErrorKind, GatewaySettings, Setting, is_gateway, ranges,
+    GatewayError, GatewayErrorKind, GatewayErrors, GatewaySettings, Setting, is_gateway, ranges,
 };
-use crate::source::{Because, HopReport, OwnLine, Skipped, Source};
+use crate::source::{Because, HopReport, Hops, OwnLine, Skipped, Source};
 use crate::tag::{SpamTag, TagVerdict};
 
 /// The gateways of an organization and what holds for their mail; immutable.
@@ -20,15 +21,13 @@ use crate::tag::{SpamTag, TagVerdict};
 /// top, and no further than needed.
 ///
 /// ```
-/// use waypost_inbound::{Because, GatewaySettings, InboundGateway, OwnLine};
-/// use waypost_types::HeaderBlock;
+/// use waypost_inbound::{Because, GatewaySettings, HeaderBlock, InboundGateway, OwnLine};
 ///
 /// let gateway = InboundGateway::new(&GatewaySettings {
 ///     addresses: vec!["192.0.2.2".to_owned(), "192.0.2.55".to_owned()],
 ///     detect_external_ip: true,
 ///     ..GatewaySettings::default()
-/// })
-/// .map_err(|errors| errors[0].to_string())?;
+/// })?;
 /// let header = HeaderBlock::of(
 ///     b"Received: from [192.0.2.55] by a.example via HTTP; date\r\n\
 ///       Received: from [192.0.2.110] by a.example via HTTP; date\r\n\r\n",
@@ -37,12 +36,14 @@ use crate::tag::{SpamTag, TagVerdict};
 /// let source = gateway.source(client, OwnLine::Absent, &header);
 /// assert_eq!(source.ip, Some([192, 0, 2, 110].into()));
 /// assert_eq!(source.because, Because::FirstExternal);
-/// # Ok::<(), String>(())
+/// # Ok::<(), waypost_inbound::GatewayErrors>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct InboundGateway {
     gateways: Ranges,
     allowed: Ranges,
+    /// Entries of the allow list that the list of gateways covers.
+    without_effect: Vec<usize>,
     public: PublicAddresses,
     detection: Detection,
     reject_other_clients: Switch,
@@ -79,7 +80,7 @@ impl InboundGateway {
     ///
     /// # Errors
     /// Every setting that breaks a rule, each with its value, its rule and its cure.
-    pub fn new(settings: &GatewaySettings) -> Result<Self, Vec<GatewayError>> {
+    pub fn new(settings: &GatewaySettings) -> Result<Self, GatewayErrors> {
         let public = PublicAddresses::new(settings.documentation_ranges_public);
         Self::with_public(settings, public)
     }
@@ -91,7 +92,7 @@ impl InboundGateway {
     pub fn with_public(
         settings: &GatewaySettings,
         public: PublicAddresses,
-    ) -> Result<Self, Vec<GatewayError>> {
+    ) -> Result<Self, GatewayErrors> {
         let mut errors = Vec::new();
         let rule = |text: &str, range| is_gateway(text, range, settings.allow_private, &public);
         let gateways = ranges(&settings.addresses, Setting::Address, rule, &mut errors);
@@ -111,12 +112,16 @@ impl InboundGateway {
             let kind = GatewayErrorKind::NoTag;
             errors.push(GatewayError { setting: Setting::OnlySpamTag, kind });
         }
-        if !errors.is_empty() {
+        if let Some(errors) = GatewayErrors::of(errors) {
             return Err(errors);
         }
+        let gateways: Ranges = gateways.into_iter().collect();
+        let covered = |(i, range): (usize, &IpNet)| gateways.covers(*range).then_some(i);
+        let without_effect = allowed.iter().enumerate().filter_map(covered).collect();
         Ok(Self {
-            gateways: gateways.into_iter().collect(),
+            gateways,
             allowed: allowed.into_iter().collect(),
+            without_effect,
             public,
             detection: match (settings.detect_external_ip, settings.strict) {
                 (false, _) => Detection::PreviousHop,
@@ -150,6 +155,13 @@ impl InboundGateway {
     #[must_use]
     pub fn allows(&self, source: &Source) -> bool {
         source.ip.is_some_and(|ip| self.allowed.contains(ip) && !self.gateways.contains(ip))
+    }
+
+    /// The entries of the allow list, counted from 0, that have no effect: all their addresses are
+    /// gateways (E11).
+    #[must_use]
+    pub fn allowed_without_effect(&self) -> &[usize] {
+        &self.without_effect
     }
 
     /// What is public here.
@@ -229,21 +241,21 @@ impl InboundGateway {
         self.trace(client, own, header, |_| {})
     }
 
-    /// The same, and the hop table: every line looked at, newest first, without our own. Memory is
-    /// the caller's; there is one hop at most for each `Received` line.
+    /// The same, and the hop table: the lines looked at, newest first, without our own. Memory is
+    /// bounded: [`Hops::MOST`] lines and the one chosen are listed, the others are counted.
     #[must_use]
     pub fn source_with_hops<'a>(
         &self,
         client: IpAddr,
         own: OwnLine,
         header: impl Into<Fields<'a>>,
-    ) -> (Source, Vec<HopReport>) {
-        let mut hops = Vec::new();
-        let source = self.trace(client, own, header, |hop| hops.push(hop));
+    ) -> (Source, Hops) {
+        let mut hops = Hops::default();
+        let source = self.trace(client, own, header, |hop| hops.add(hop));
         (source, hops)
     }
 
-    /// The same, with a visitor for the hops.
+    /// The same, with a visitor for the hops: nothing is kept, nothing allocated.
     pub fn trace<'a>(
         &self,
         client: IpAddr,

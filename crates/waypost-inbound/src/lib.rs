@@ -3,7 +3,8 @@
 //! **In:** an organization's gateway settings; a client's address; the header of its message.
 //! **Out:** [`Source`]: the source IP that SPF and the spam filter use, and why it is that one;
 //! [`TagVerdict`]: what a gateway's spam tag says; [`Admission`]: whether the client may hand mail over
-//! at all; and, beneath them, [`Reading`]: the client's address in one `Received` line.
+//! at all; and, beneath them, [`Reading`]: the client's address in one `Received` line, and
+//! [`TraceLine`]: what else such a line says, for people.
 //!
 //! ```text
 //! Received: from mail.example (mx.example [192.0.2.7]) by gw; date      Reading::of -> 192.0.2.7
@@ -13,8 +14,9 @@
 //!
 //! **Units:** addresses are [`std::net::IpAddr`], an IPv4-mapped one is IPv4 throughout.
 //! **Bounds:** reading a line takes time linear in its bytes and allocates nothing, whatever they are;
-//! a header is read once from the top, no further than needed; a compiled expression takes at most
-//! 1 MiB. Nothing panics. **Errors:** [`GatewayError`] for settings, all of them at once, and
+//! a header is read once from the top, no further than needed; a hop table lists 1,001 lines at most; a
+//! compiled expression takes at most
+//! 1 MiB. Nothing panics. **Errors:** [`GatewayErrors`] for settings, all of them at once, and
 //! [`TagError`]; a line that cannot be read is a value. **Source:** E1 to E12; RFC 5321 section 4.4
 //! for trace lines.
 //!
@@ -32,8 +34,7 @@
 //! # Example
 //!
 //! ```
-//! use waypost_inbound::{GatewaySettings, InboundGateway, OwnLine, Reading, Source};
-//! use waypost_types::HeaderBlock;
+//! use waypost_inbound::{GatewaySettings, HeaderBlock, InboundGateway, OwnLine, Reading, Source};
 //!
 //! let line = b"from [10.0.0.7] (host.example [192.0.2.7]) by gw.example; date";
 //! assert_eq!(Reading::of(line).ip(), Some([192, 0, 2, 7].into()));
@@ -43,7 +44,7 @@
 //!     detect_external_ip: true,
 //!     ..GatewaySettings::default()
 //! };
-//! let gateway = InboundGateway::new(&settings).map_err(|errors| errors[0].to_string())?;
+//! let gateway = InboundGateway::new(&settings)?;
 //! let header = HeaderBlock::of(
 //!     b"Received: from gw2 (gw2.example [198.51.100.9]) by gw1.example; date\r\n\
 //!       Received: from a (host.example [192.0.2.7]) by gw2.example; date\r\n\r\n",
@@ -52,18 +53,19 @@
 //!     gateway.source_with_hops([198, 51, 100, 8].into(), OwnLine::Absent, &header);
 //! assert_eq!(source.ip, Some([192, 0, 2, 7].into()));
 //! assert_eq!(source.because.as_str(), "first-external");
-//! assert_eq!(hops.len(), 2);
+//! assert_eq!(hops.listed.len(), 2);
 //!
 //! // Without a gateway, or from another client, the source is the client.
 //! let client = [203, 0, 113, 5].into();
 //! assert_eq!(gateway.source(client, OwnLine::Absent, &header), Source::of_client(client));
-//! # Ok::<(), String>(())
+//! # Ok::<(), waypost_inbound::GatewayErrors>(())
 //! ```
 
 mod admission;
 mod class;
 mod clause;
 mod client;
+mod format;
 mod gateway;
 mod literal;
 mod public;
@@ -73,12 +75,24 @@ mod settings;
 mod shape;
 mod source;
 mod tag;
+mod trace;
 mod words;
 
 pub use admission::{Admission, Refusal, RefusedBecause, RejectCode, RejectCodeError, Switch};
+pub use format::Format;
 pub use gateway::{InboundGateway, SpamEvaluation};
 pub use public::PublicAddresses;
 pub use reading::{Hop, Place, Reading, Unreadable};
-pub use settings::{GatewayError, GatewayErrorKind, GatewaySettings, Setting, SpamTagSettings};
-pub use source::{Because, HopReport, OwnLine, Skipped, Source};
+pub use settings::{
+    GatewayError, GatewayErrorKind, GatewayErrors, GatewaySettings, Setting, SpamTagSettings,
+};
+pub use source::{Because, HopReport, Hops, OwnLine, Skipped, Source};
 pub use tag::{SpamTag, TagError, TagMatch, TagNote, TagVerdict};
+pub use trace::TraceLine;
+/// Words of `waypost-types` that the functions here take and give, so that this crate can be used alone.
+pub use waypost_types::{Fields, HeaderBlock, Reply, TlsState};
+
+/// The page's program is compiled and run with the examples of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/INBOUND.md")]
+mod page {}

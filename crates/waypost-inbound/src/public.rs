@@ -25,13 +25,16 @@ const NOT_PUBLIC: [(&str, &str); 15] = [
     ("ff00::/8", "multicast"),
 ];
 
-/// The documentation ranges (RFC 5737, RFC 3849, RFC 9637).
-const DOCUMENTATION: [(&str, &str); 5] = [
-    ("192.0.2.0/24", "documentation"),
-    ("198.51.100.0/24", "documentation"),
-    ("203.0.113.0/24", "documentation"),
-    ("2001:db8::/32", "documentation"),
-    ("3fff::/20", "documentation"),
+/// What to call the ranges for documentation.
+pub(crate) const DOCUMENTATION: &str = "documentation";
+
+/// They: RFC 5737, RFC 3849, RFC 9637.
+const FOR_DOCUMENTATION: [(&str, &str); 5] = [
+    ("192.0.2.0/24", DOCUMENTATION),
+    ("198.51.100.0/24", DOCUMENTATION),
+    ("203.0.113.0/24", DOCUMENTATION),
+    ("2001:db8::/32", DOCUMENTATION),
+    ("3fff::/20", DOCUMENTATION),
 ];
 
 /// The predicate *public*: an address is public unless it is in one of a list of blocks (E1).
@@ -56,7 +59,7 @@ impl PublicAddresses {
     /// E1's list; with `documentation_ranges` false the documentation ranges are not public either.
     #[must_use]
     pub fn new(documentation_ranges: bool) -> Self {
-        let more = DOCUMENTATION.iter().filter(|_| !documentation_ranges);
+        let more = FOR_DOCUMENTATION.iter().filter(|_| !documentation_ranges);
         let known = NOT_PUBLIC.iter().chain(more);
         // Every row of both tables is a range; a test holds on to it.
         Self::of(known.filter_map(|(range, name)| Some((range.parse().ok()?, *name))).collect())
@@ -168,7 +171,7 @@ mod tests {
     fn every_row_is_a_range() {
         assert_eq!(
             PublicAddresses::new(false).blocks.len(),
-            NOT_PUBLIC.len() + DOCUMENTATION.len()
+            NOT_PUBLIC.len() + FOR_DOCUMENTATION.len()
         );
     }
 

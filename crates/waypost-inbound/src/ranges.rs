@@ -22,6 +22,14 @@ impl Ranges {
         }
     }
 
+    /// Whether one of the ranges, or several that overlap, hold all addresses of another one.
+    pub(crate) fn covers(&self, range: IpNet) -> bool {
+        match canonical(range) {
+            IpNet::V4(net) => covers(&self.v4, net.network().into(), net.broadcast().into()),
+            IpNet::V6(net) => covers(&self.v6, net.network().into(), net.broadcast().into()),
+        }
+    }
+
     /// Whether there is no range at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
@@ -67,8 +75,12 @@ pub(crate) fn mapped() -> IpNet {
 }
 
 fn within<T: Copy + Ord>(ranges: &[(T, T)], address: T) -> bool {
+    covers(ranges, address, address)
+}
+
+fn covers<T: Copy + Ord>(ranges: &[(T, T)], address: T, end: T) -> bool {
     let behind = ranges.partition_point(|(first, _)| *first <= address);
-    behind.checked_sub(1).and_then(|i| ranges.get(i)).is_some_and(|(_, last)| address <= *last)
+    behind.checked_sub(1).and_then(|i| ranges.get(i)).is_some_and(|(_, last)| end <= *last)
 }
 
 /// Sorts, and joins ranges that overlap, so that the one before an address is the only candidate.

@@ -1,11 +1,13 @@
 //! The settings of an inbound gateway, as a configuration writes them.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::ops::Deref;
 
 use ipnet::IpNet;
 
 use crate::admission::{RejectCode, Switch};
-use crate::public::PublicAddresses;
+use crate::public::{DOCUMENTATION, PublicAddresses};
 use crate::ranges::canonical;
 use crate::tag::TagError;
 
@@ -79,6 +81,45 @@ pub struct GatewayError {
     pub kind: GatewayErrorKind,
 }
 
+/// All settings that break a rule, in the order of the settings; never empty. Its text has a line for each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GatewayErrors(Vec<GatewayError>);
+
+impl GatewayErrors {
+    pub(crate) fn of(errors: Vec<GatewayError>) -> Option<Self> {
+        (!errors.is_empty()).then_some(Self(errors))
+    }
+}
+
+impl fmt::Display for GatewayErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, error) in self.0.iter().enumerate() {
+            let between = if i > 0 { "\n" } else { "" };
+            write!(f, "{between}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for GatewayErrors {}
+
+impl Deref for GatewayErrors {
+    type Target = [GatewayError];
+
+    fn deref(&self) -> &[GatewayError] {
+        &self.0
+    }
+}
+
+impl IntoIterator for GatewayErrors {
+    type Item = GatewayError;
+    type IntoIter = std::vec::IntoIter<GatewayError>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 /// The setting an error is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -120,13 +161,16 @@ pub enum GatewayErrorKind {
         network: IpNet,
     },
     /// A range of all addresses.
-    #[error(
-        "`{0}` lists every client there is as a gateway (E1); list your gateways' own addresses"
-    )]
+    #[error("`{0}` holds every address there is (E1); list single addresses and smaller ranges")]
     Everything(String),
     /// An address that is not public.
     #[error(
-        "`{range}` is not public but {what} (E1, {block}); list the address your gateway connects from, or set allow_private = true for gateways inside your own network"
+        "`{range}` is not public but {what} (E1, {block}); {}",
+        if *what == DOCUMENTATION {
+            "set documentation_ranges_public = true, which is what it is by default"
+        } else {
+            "list the address your gateway connects from, or set allow_private = true for gateways inside your own network"
+        }
     )]
     NotPublic {
         /// The address or range as given.
@@ -183,8 +227,11 @@ fn range(text: &str) -> Result<IpNet, GatewayErrorKind> {
         .parse()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
         .map_err(|_| GatewayErrorKind::NotARange(text.to_owned()))?;
-    let network = given.trunc();
-    if network != given {
+    if given.trunc() != given {
+        let network = canonical(given.trunc());
+        if network.prefix_len() == 0 {
+            return Err(GatewayErrorKind::Everything(text.to_owned()));
+        }
         return Err(GatewayErrorKind::HostBits { range: text.to_owned(), network });
     }
     Ok(canonical(given))

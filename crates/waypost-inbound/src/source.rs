@@ -79,6 +79,30 @@ pub struct HopReport {
     pub skipped: Option<Skipped>,
 }
 
+/// The `Received: from` lines that were looked at, newest first, without our own.
+///
+/// However long a header is, its table is short: the first [`Hops::MOST`] lines and the one chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hops {
+    /// The lines that are listed; the last one is the one chosen, if one was.
+    pub listed: Vec<HopReport>,
+    /// How many more were passed over after the first [`Hops::MOST`].
+    pub left_out: usize,
+}
+
+impl Hops {
+    /// So many lines are listed; a header of the mail that people send has fewer than fifty.
+    pub const MOST: usize = 1000;
+
+    pub(crate) fn add(&mut self, hop: HopReport) {
+        if self.listed.len() < Self::MOST || hop.skipped.is_none() {
+            self.listed.push(hop);
+        } else {
+            self.left_out += 1;
+        }
+    }
+}
+
 /// Why a line was passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]

@@ -18,8 +18,7 @@ const LONGEST_QUOTE: usize = 998;
 /// line the first match counts. Time is linear in the header.
 ///
 /// ```
-/// use waypost_inbound::SpamTag;
-/// use waypost_types::HeaderBlock;
+/// use waypost_inbound::{HeaderBlock, SpamTag};
 ///
 /// let tag = SpamTag::new(r"^X-(?:spam|phishy): (0\.\d*|1\.0*)$", Some(0.5))?;
 /// let verdict = tag.verdict(&HeaderBlock::of(b"X-spam: 0.2\r\nX-phishy: 0.71\r\n\r\n"));
@@ -266,6 +265,21 @@ mod tests {
     fn bytes_that_are_no_utf_8_match_e12() {
         let tag = SpamTag::new("^X-spam-gw: .*yes$", None).unwrap();
         assert!(tag.verdict(&HeaderBlock::of(b"X-spam-gw: \xff\xe9 yes\r\n")).spam);
+    }
+
+    #[test]
+    fn long_and_many_lines_are_quoted_short_e12() {
+        let tag = SpamTag::new("^X-Score: (\\d+)a*$", Some(5.0)).unwrap();
+        let line = format!("X-Score: 7{}\r\n", "a".repeat(1 << 20));
+        let verdict = tag.verdict(&HeaderBlock::of(line.as_bytes()));
+        assert!(verdict.spam);
+        assert_eq!(verdict.line.unwrap().len(), LONGEST_QUOTE);
+        let many = format!("{}X-Score: 9\r\n", "X-Score: 3\r\n".repeat(20_000));
+        let verdict = tag.verdict(&HeaderBlock::of(many.as_bytes()));
+        assert_eq!((verdict.spam, verdict.score), (true, Some(9.0)));
+        let number = format!("X-Score: {}\r\n", "9".repeat(1 << 20));
+        let note = tag.verdict(&HeaderBlock::of(number.as_bytes())).note;
+        assert_eq!(note, Some(TagNote::NotANumber("9".repeat(LONGEST_QUOTE))));
     }
 
     #[test]

@@ -63,9 +63,9 @@ fn the_hop_table_leaves_out_our_own_line_e4() {
     let header = HeaderBlock::of(SEED.as_bytes());
     let hop = |text, skipped| HopReport { ip: Some(ip(text)), skipped };
     let (_, hops) = gateway.source_with_hops(ip("192.0.2.2"), OwnLine::FindOut, &header);
-    assert_eq!(hops, [hop("192.0.2.55", Some(Skipped::Gateway)), hop("192.0.2.110", None)]);
+    assert_eq!(hops.listed, [hop("192.0.2.55", Some(Skipped::Gateway)), hop("192.0.2.110", None)]);
     let (_, hops) = gateway.source_with_hops(ip("192.0.2.2"), OwnLine::Absent, &header);
-    assert_eq!(hops.len(), 3);
+    assert_eq!(hops.listed.len(), 3);
 }
 
 /// One letter a line, newest first: g a gateway (the client), G another gateway, p private, e and f
@@ -202,10 +202,10 @@ proptest! {
         });
         prop_assert_eq!((source.ip, source.because), (want, because));
         // The hop table ends with the one chosen, and with no other.
-        let chosen: Vec<_> = hops.iter().filter(|hop| hop.skipped.is_none()).collect();
+        let chosen: Vec<_> = hops.listed.iter().filter(|hop| hop.skipped.is_none()).collect();
         let from_hop = matches!(because, Because::FirstExternal | Because::PreviousHop);
         prop_assert_eq!(chosen.len(), usize::from(from_hop));
-        prop_assert!(hops.iter().rev().skip(1).all(|hop| hop.skipped.is_some()));
+        prop_assert!(hops.listed.iter().rev().skip(1).all(|hop| hop.skipped.is_some()));
         // An older line never changes what a newer one gave.
         if from_hop {
             let longer = header(&(lines + &older));
@@ -252,10 +252,25 @@ fn every_wrong_setting_is_told_with_value_and_cure_e1_e9_e10() {
         ("fd00::/8", "is not public but unique-local (E1"),
         ("::ffff:10.0.0.1", "is not public but private (E1"),
         ("8.0.0.0/5", "`8.0.0.0/5` holds the private block 10.0.0.0/8 (E1); list smaller ranges"),
-        ("0.0.0.0/0", "`0.0.0.0/0` lists every client there is"),
-        ("::/0", "`::/0` lists every client there is"),
+        ("0.0.0.0/0", "`0.0.0.0/0` holds every address there is (E1); list single addresses"),
+        ("::/0", "`::/0` holds every address there is"),
         ("198.51.100.7/24", "did you mean `198.51.100.0/24`"),
         ("2001:db8::1/32", "did you mean `2001:db8::/32`"),
+        ("1.2.3.4/0", "`1.2.3.4/0` holds every address there is"),
+        ("::ffff:1.2.3.4/96", "`::ffff:1.2.3.4/96` holds every address there is"),
+        ("::ffff:0:0/96", "`::ffff:0:0/96` holds every address there is"),
+        ("::ffff:1.2.3.4/120", "has host bits behind its prefix (E1); did you mean `1.2.3.0/24`"),
+        ("::ffff:10.0.0.0/104", "is not public but private (E1, 10.0.0.0/8)"),
+        ("::/80", "`::/80` holds the"),
+        ("10.0.0.0/33", "`10.0.0.0/33` is no IP address or CIDR range (E1); write"),
+        ("1.2.3", "`1.2.3` is no IP address or CIDR range (E1); write"),
+        ("1.2.3/24", "is no IP address or CIDR range"),
+        ("010.1.2.3", "is no IP address or CIDR range"),
+        ("1.2.3.4/24/24", "is no IP address or CIDR range"),
+        ("1.2.3.4-1.2.3.9", "is no IP address or CIDR range"),
+        ("fe80::1%eth0", "is no IP address or CIDR range"),
+        ("[2001:db8::1]", "is no IP address or CIDR range"),
+        (" 192.0.2.1", "is no IP address or CIDR range"),
         ("198.51.100.0/33", "is no IP address or CIDR range"),
         ("198.51.100", "is no IP address or CIDR range"),
         ("gw.example", "`gw.example` is no IP address or CIDR range (E1); write 198.51.100.7"),
@@ -364,6 +379,20 @@ fn the_allow_list_is_held_against_the_source_e11() {
 }
 
 #[test]
+fn entries_of_the_allow_list_that_are_gateways_have_no_effect_e11() {
+    let allow =
+        ["198.51.100.0/26", "198.51.100.0/24", "192.0.2.1", "::ffff:198.51.100.9", "2001:db8::1"];
+    let gateway = InboundGateway::new(&GatewaySettings {
+        allow_list: allow.map(str::to_owned).to_vec(),
+        ..settings(&["198.51.100.0/25", "2001:db8::/64"], true)
+    })
+    .unwrap();
+    assert_eq!(gateway.allowed_without_effect(), [0, 3, 4]);
+    let source = |text| Source { ip: Some(ip(text)), because: Because::FirstExternal, spf: true };
+    assert!(gateway.allows(&source("198.51.100.200")), "the part that is no gateway");
+}
+
+#[test]
 fn tags_count_for_mail_from_gateways_only_e9_e10() {
     let gateway = InboundGateway::new(&GatewaySettings {
         spam_tag: Some(SpamTagSettings { regex: "^X-spam-gw:".to_owned(), score_at_least: None }),
@@ -389,7 +418,7 @@ fn printed_forms_are_those_of_the_command_line() {
         r#"{"source_ip":"192.0.2.110","because":"first-external","spf":true}"#
     );
     assert_eq!(
-        serde_json::to_string(&hops).unwrap(),
+        serde_json::to_string(&hops.listed).unwrap(),
         r#"[{"ip":"192.0.2.55","skipped":"gateway"},{"ip":"192.0.2.110","skipped":null}]"#
     );
     let settings: GatewaySettings = serde_json::from_str(

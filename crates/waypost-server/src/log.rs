@@ -7,6 +7,7 @@ use std::fmt::{self, Display};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use waypost_inbound::Source;
 use waypost_net::client::Over;
 use waypost_queue::Work;
 use waypost_types::{
@@ -20,6 +21,8 @@ pub(crate) struct Accepted<'a> {
     pub(crate) id: QueueId,
     pub(crate) listener: &'a str,
     pub(crate) client: IpAddr,
+    /// Where it came from, as the first recipient's organization sees it.
+    pub(crate) source: Source,
     pub(crate) sender: &'a ReversePath,
     pub(crate) recipients: usize,
     pub(crate) deliveries: usize,
@@ -28,9 +31,11 @@ pub(crate) struct Accepted<'a> {
 
 impl Accepted<'_> {
     pub(crate) fn write(&self) {
-        let Self { id, listener, client, sender, recipients, deliveries, size } = self;
+        let Self { id, listener, client, source, sender, recipients, deliveries, size } = self;
         tracing::info!(
-            %id, listener, %client, %sender, recipients, deliveries, size, "accepted"
+            %id, listener, %client, source = source.ip.as_ref().map(display),
+            source_because = source.because.as_str(), %sender, recipients, deliveries, size,
+            "accepted"
         );
     }
 }

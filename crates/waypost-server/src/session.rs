@@ -11,6 +11,7 @@ use prometheus_client::metrics::counter::Counter;
 use waypost_config::policy::{
     DataReply, Decision, Explanation, Policy, RcptVerdict, Refused, Transaction,
 };
+use waypost_inbound::Source;
 use waypost_net::server::{Handler, Mail, SharedLimits, TlsFacts, is_generic_hello};
 use waypost_net::tls::TlsVersion;
 use waypost_queue::{Body, Entry, Hold, Owed};
@@ -312,6 +313,9 @@ impl SmtpHandler {
         let (size, deliveries) = (body.len(), entry.deliveries.len());
         let sender = open.transaction.sender.clone();
         let recipients = open.recipients.len();
+        let seen = decision.organizations.first();
+        let source = seen.map_or_else(|| Source::of_client(session.client_ip), |view| view.source);
+        let behind_gateway = seen.is_some_and(|view| view.gateway.is_some());
         let core = Arc::clone(&self.core);
         // A task of its own: a client that goes away must not leave a message half accepted.
         let (share, quota) = (open.share.take(), open.quota);
@@ -324,10 +328,22 @@ impl SmtpHandler {
             Ok(Ok(())) => {
                 self.on.accepted.inc();
                 self.core.metrics.received(u64::try_from(size).unwrap_or(u64::MAX));
+                if behind_gateway {
+                    self.core.metrics.source(source.because);
+                }
                 let (listener, client) = (&*self.on.name, session.client_ip);
                 let sender = &sender;
-                log::Accepted { id, listener, client, sender, recipients, deliveries, size }
-                    .write();
+                log::Accepted {
+                    id,
+                    listener,
+                    client,
+                    source,
+                    sender,
+                    recipients,
+                    deliveries,
+                    size,
+                }
+                .write();
                 Reply::new(250, (2, 0, 0), &format!("Accepted as {id}"))
             }
             Ok(Err(error)) => {

@@ -58,7 +58,7 @@ fn show(gateway: &InboundGateway, client: IpAddr, name: &str, message: &[u8]) {
     let address = |ip: Option<IpAddr>| ip.map_or("none".to_owned(), |ip| ip.to_string());
     let spf = if source.spf { "check SPF" } else { "no SPF" };
     println!("{name}: {} ({}, {spf})", address(source.ip), source.because.as_str());
-    for hop in hops {
+    for hop in hops.listed {
         let verdict = hop.skipped.map_or("chosen", |why| why.as_str());
         println!("    {:<40} {verdict}", address(hop.ip));
     }

@@ -41,7 +41,7 @@ pub fn header_block(bytes: &[u8]) {
     if found.because == Because::FirstExternal {
         let ip = found.ip.unwrap();
         assert!(!gateway.lists(ip) && gateway.public().contains(ip), "{ip} is not external");
-        assert_eq!(hops.last().map(|hop| (hop.ip, hop.skipped)), Some((Some(ip), None)));
+        assert_eq!(hops.listed.last().map(|hop| (hop.ip, hop.skipped)), Some((Some(ip), None)));
     }
     assert_eq!(found.because == Because::Internal, found.ip.is_none());
 

@@ -14,13 +14,31 @@ pub(super) fn build(
 ) -> Option<InboundGateway> {
     match InboundGateway::new(&settings(raw)) {
         Ok(gateway) => {
-            if gateway.is_empty() {
+            if gateway.is_empty() && raw.complete {
                 report.push(Diagnostic::warning(
                     "no-gateway",
                     raw.addresses.place,
                     "E3",
                     "no gateway address is listed, so every client is its own source",
                     "list the gateway's addresses, or remove the table",
+                ));
+            }
+            for place in gateway.allowed_without_effect() {
+                report.push(Diagnostic::warning(
+                    "allow-list-and-gateway",
+                    raw.allow_list.items.get(*place).map_or(raw.place, |range| range.place),
+                    "E11",
+                    "this address is a gateway's, so its entry in the allow list has no effect",
+                    "remove it from one of the two lists",
+                ));
+            }
+            if raw.strict.value && !raw.detect_external_ip.value {
+                report.push(Diagnostic::warning(
+                    "strict-without-detection",
+                    raw.strict.place,
+                    "E4",
+                    "`strict` says where detection stops, and nothing is detected",
+                    "write `detect_external_ip = true`, or remove this line",
                 ));
             }
             Some(gateway)

@@ -9,7 +9,8 @@ use waypost_types::{
 };
 
 use super::decision::{
-    DataReply, DecidedDelivery, Decision, OrganizationView, RefusalCause, Refused, RuleLookedAt,
+    DataReply, DecidedDelivery, Decision, GatewayView, OrganizationView, RefusalCause, Refused,
+    RuleLookedAt,
 };
 use super::evaluate::{Evaluation, Facts, FateOutcome};
 use super::organization::Organization;
@@ -231,15 +232,17 @@ impl Views<'_> {
         let client_ip = self.transaction.session.client_ip;
         let gateway =
             organization.inbound_gateway.as_ref().filter(|_| self.transaction.admission.is_none());
-        let (source, spam) = match gateway {
-            None => (Source::of_client(client_ip), Spam::No),
-            Some(gateway) => {
-                let source = gateway.source(client_ip, OwnLine::Absent, self.header);
-                let tagged =
-                    gateway.tag_verdict(client_ip, self.header).is_some_and(|verdict| verdict.spam);
-                (source, if tagged { Spam::ByTag } else { Spam::No })
-            }
-        };
+        let source = gateway.map_or_else(
+            || Source::of_client(client_ip),
+            |gateway| gateway.source(client_ip, OwnLine::Absent, self.header),
+        );
+        let gateway = gateway.map(|gateway| GatewayView {
+            allow_listed: gateway.allows(&source),
+            spam_evaluation: gateway.spam_evaluation(client_ip),
+            tag: gateway.tag_verdict(client_ip, self.header),
+        });
+        let tag = gateway.as_ref().and_then(|view| view.tag.as_ref());
+        let spam = if tag.is_some_and(|verdict| verdict.spam) { Spam::ByTag } else { Spam::No };
         let claims =
             organization.internal.is_internal_sender(&self.message.from, &self.transaction.sender);
         let spoofed_internal =
@@ -249,6 +252,7 @@ impl Views<'_> {
             source,
             spam,
             spoofed_internal,
+            gateway,
         });
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use waypost_inbound::Source;
+use waypost_inbound::{Source, SpamEvaluation, TagVerdict};
 use waypost_relay::RefusalReason;
 use waypost_rules::{Direction, Overridden, Spam};
 use waypost_types::{Delivery, Mailbox, Reply};
@@ -58,6 +58,19 @@ pub struct OrganizationView {
     pub spam: Spam,
     /// The `From:` claims to be internal without the proof that is asked for (C3).
     pub spoofed_internal: bool,
+    /// What its inbound gateway says; `None` where none is set up, and for relayed mail.
+    pub gateway: Option<GatewayView>,
+}
+
+/// What the settings of an organization's inbound gateway say of a message.
+#[derive(Clone, Debug)]
+pub struct GatewayView {
+    /// The source IP is on the allow list: a filter's verdict is not to count (E11).
+    pub allow_listed: bool,
+    /// Whether the built-in evaluation of spam has a say (E10).
+    pub spam_evaluation: SpamEvaluation,
+    /// What the tag says; `None` without a tag, or where the client is no gateway (E9).
+    pub tag: Option<TagVerdict>,
 }
 
 /// One rule looked at for one recipient.

@@ -478,7 +478,20 @@ impl Making<'_, '_, '_> {
             delivery.changes.added_headers.extend(HeaderLine::new("X-Spam-Flag", "YES").ok());
             delivery.spam = true;
         }
+        self.with_source(delivery);
         one
+    }
+
+    /// Whoever is told about spam is told the source IP too, where a gateway hides it (E2).
+    fn with_source(&self, delivery: &mut Delivery) {
+        let client_ip = self.evaluation.transaction.session.client_ip;
+        let headers = &mut delivery.changes.added_headers;
+        let told = ["X-Gm-Spam", "X-Spam-Flag"];
+        let is_told = headers.iter().any(|line| told.contains(&line.name()));
+        if is_told && self.facts.source_ip != Some(client_ip) {
+            let source = self.facts.source_ip.map_or("internal".to_owned(), |ip| ip.to_string());
+            headers.extend(HeaderLine::new("X-Gm-Source-IP", &source).ok());
+        }
     }
 
     fn sender(&self) -> ReversePath {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use waypost_inbound::{SpamEvaluation, TagNote};
 use waypost_relay::{ObservedRefusal, Refusal};
 use waypost_rules::Spam;
 use waypost_types::{
@@ -12,7 +13,7 @@ use waypost_types::{
     TlsDemand, TlsState,
 };
 
-use super::decision::{DataReply, DecidedDelivery, Decision};
+use super::decision::{DataReply, DecidedDelivery, Decision, OrganizationView};
 use super::{Policy, RcptVerdict, mail_accepted, rcpt_accepted};
 
 /// A transaction to be tried without sending anything.
@@ -65,6 +66,9 @@ pub struct Explanation {
     pub spoofed_internal: bool,
     /// That organization.
     pub organization: Option<Box<str>>,
+    /// How its inbound gateway's settings found the source; absent where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inbound_gateway: Option<ExplainedGateway>,
     /// What is observed only.
     pub observed: Vec<Box<str>>,
     /// Every rule looked at.
@@ -77,6 +81,25 @@ pub struct Explanation {
     pub refusals: Vec<ExplainedRefusal>,
     /// The kept ones.
     pub quarantined: Vec<ExplainedQuarantine>,
+}
+
+/// What an inbound gateway's settings say of a message.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExplainedGateway {
+    /// Why the source IP is that one: `first-external` (E3-E5).
+    pub because: Cow<'static, str>,
+    /// Whether an SPF check of the source IP is due (E2).
+    pub spf: bool,
+    /// Whether the source IP is on the allow list (E11).
+    pub allow_listed: bool,
+    /// Whether the tag alone says what is spam (E10).
+    pub only_spam_tag: bool,
+    /// The line that the tag's verdict rests on (E9).
+    pub tag_line: Option<String>,
+    /// The number taken from it.
+    pub tag_score: Option<f64>,
+    /// What the tag's group held instead of a number.
+    pub tag_not_a_number: Option<String>,
 }
 
 /// One rule looked at.
@@ -294,6 +317,7 @@ impl Policy {
                 explanation.organization =
                     all.organizations.first().map(|view| view.organization.clone());
                 explanation.source_ip = all.organizations.first().and_then(|view| view.source.ip);
+                explanation.inbound_gateway = all.organizations.first().and_then(explained_gateway);
             }
         }
         refused.append(&mut explanation.refusals);
@@ -322,6 +346,7 @@ impl Explanation {
             spam: first.is_some_and(|view| view.spam != Spam::No),
             spoofed_internal: first.is_some_and(|view| view.spoofed_internal),
             organization: first.map(|view| view.organization.clone()),
+            inbound_gateway: first.and_then(explained_gateway),
             observed: decision.observed.clone(),
             rules: decision
                 .rules
@@ -367,6 +392,7 @@ impl Explanation {
             spam: false,
             spoofed_internal: false,
             organization: refusal.organization.as_deref().map(Into::into),
+            inbound_gateway: None,
             observed: observed_entries(&refusal.observed),
             rules: Vec::new(),
             replies: Replies { mail: reply.to_string(), rcpt: Vec::new(), data: None },
@@ -410,7 +436,11 @@ impl Explanation {
         let organization = self.organization.as_deref().unwrap_or("none");
         writeln!(out, "organization  {organization}")?;
         writeln!(out, "source IP     {source}")?;
-        writeln!(out, "spam          {}", if self.spam { "yes" } else { "no" })?;
+        let spam = if self.spam { "yes" } else { "no" };
+        match &self.inbound_gateway {
+            None => writeln!(out, "spam          {spam}")?,
+            Some(gateway) => gateway.write_text(out, spam)?,
+        }
         writeln!(out, "MAIL          {}", self.replies.mail)?;
         for reply in &self.replies.rcpt {
             writeln!(out, "RCPT          {reply}")?;
@@ -441,6 +471,37 @@ impl Explanation {
         }
         Ok(())
     }
+}
+
+impl ExplainedGateway {
+    fn write_text(&self, out: &mut String, spam: &str) -> std::fmt::Result {
+        let spf = if self.spf { "due" } else { "not due" };
+        writeln!(out, "  because     {}, SPF check {spf}", self.because)?;
+        if self.allow_listed {
+            writeln!(out, "  allow list  the source IP is on it")?;
+        }
+        writeln!(out, "spam          {spam}")?;
+        if self.only_spam_tag {
+            writeln!(out, "  by          the gateway's tag alone")?;
+        }
+        if let Some(line) = &self.tag_line {
+            let score = self.tag_score.map(|score| format!(", number {score}")).unwrap_or_default();
+            writeln!(out, "  tag         {}{score}", printable(line))?;
+        }
+        if let Some(text) = &self.tag_not_a_number {
+            writeln!(
+                out,
+                "  tag         `{}` is no number, so its line is no match",
+                printable(text)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Text of a message that cannot steer a terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 impl ExplainedDelivery {
@@ -480,6 +541,24 @@ impl ExplainedDelivery {
 /// The observed relay entries that would have refused, by description (O6).
 fn observed_entries(observed: &[ObservedRefusal]) -> Vec<Box<str>> {
     observed.iter().map(|refusal| (*refusal.entry).into()).collect()
+}
+
+fn explained_gateway(view: &OrganizationView) -> Option<ExplainedGateway> {
+    let gateway = view.gateway.as_ref()?;
+    let tag = gateway.tag.as_ref();
+    let note = tag.and_then(|tag| tag.note.as_ref());
+    Some(ExplainedGateway {
+        because: view.source.because.as_str().into(),
+        spf: view.source.spf,
+        allow_listed: gateway.allow_listed,
+        only_spam_tag: gateway.spam_evaluation == SpamEvaluation::OnlyTag,
+        tag_line: tag.and_then(|tag| tag.line.clone()),
+        tag_score: tag.and_then(|tag| tag.score),
+        tag_not_a_number: note.and_then(|note| match note {
+            TagNote::NotANumber(text) => Some(text.clone()),
+            _ => None,
+        }),
+    })
 }
 
 fn explained(policy: &Policy, decided: &DecidedDelivery) -> ExplainedDelivery {

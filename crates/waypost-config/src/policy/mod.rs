@@ -21,11 +21,11 @@ use waypost_types::{
 };
 
 pub use decision::{
-    DataReply, DecidedDelivery, Decision, OrganizationView, Quarantined, RefusalCause, Refused,
-    RuleLookedAt,
+    DataReply, DecidedDelivery, Decision, GatewayView, OrganizationView, Quarantined, RefusalCause,
+    Refused, RuleLookedAt,
 };
 use evaluate::{Evaluation, Facts, Fate, FateOutcome};
-pub use explain::{DryRun, DryRunError, ExplainedDelivery, Explanation};
+pub use explain::{DryRun, DryRunError, ExplainedDelivery, ExplainedGateway, Explanation};
 pub use organization::{InternalSenders, Organization, SpamAction};
 
 use crate::settings::ServerSettings;

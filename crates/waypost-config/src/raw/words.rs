@@ -2,7 +2,7 @@
 
 use toml::de::DeValue;
 
-use super::leaf::{Fault, Leaf, Words};
+use super::leaf::{Fault, Leaf, Words, short};
 
 /// What a listener is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -294,8 +294,8 @@ impl Leaf for Switch {
             (Some(true), _) => Ok(Switch::On),
             (Some(false), _) => Ok(Switch::Off),
             (None, Some("observe")) => Ok(Switch::Observe),
-            (None, Some(_)) => Err(Fault::Value {
-                message: "the text is not \"observe\"".into(),
+            (None, Some(text)) => Err(Fault::Value {
+                message: format!("`{}` is no switch", short(text)),
                 cure: Some("write `true`, `false` (without quotes) or \"observe\"".into()),
             }),
             (None, None) => Err(Fault::Type),

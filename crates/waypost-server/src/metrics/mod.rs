@@ -22,6 +22,7 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEn
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use waypost_config::policy::Policy;
+use waypost_inbound::Because;
 use waypost_net::tls::TlsVersion;
 use waypost_queue::Durability;
 use waypost_store::Batch;
@@ -98,6 +99,11 @@ struct WhatLabels {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BecauseLabels {
+    because: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LimitLabels {
     limit: &'static str,
 }
@@ -163,6 +169,7 @@ pub(crate) struct Metrics {
     registration: Registration,
     accepted: Family<ListenerLabels, Counter>,
     received: Counter,
+    sources: Family<BecauseLabels, Counter>,
     refusals: Family<RefusalLabels, Counter>,
     observed: Family<WhatLabels, Counter>,
     quota: Family<LimitLabels, Counter>,
@@ -200,6 +207,21 @@ impl Metrics {
             "Octets of the messages answered with 250, as stored.",
             Counter::default(),
         );
+        let sources = r.add(
+            "waypost_sources",
+            "because",
+            "Messages accepted for organizations with an inbound gateway, by how the source IP was found.",
+            Family::<BecauseLabels, Counter>::default(),
+        );
+        for because in [
+            Because::NotFromGateway,
+            Because::FirstExternal,
+            Because::PreviousHop,
+            Because::NothingReadable,
+            Because::Internal,
+        ] {
+            let _ = sources.get_or_create(&BecauseLabels { because: because.as_str() });
+        }
         let refusals = r.add(
             "waypost_refusals",
             "at, code, enhanced, reason",
@@ -301,6 +323,7 @@ impl Metrics {
             registration: r,
             accepted,
             received,
+            sources,
             refusals,
             observed,
             quota,
@@ -342,6 +365,11 @@ impl Metrics {
     /// Octets of an accepted message.
     pub(crate) fn received(&self, octets: u64) {
         self.received.inc_by(octets);
+    }
+
+    /// The source of an accepted message was found in this way.
+    pub(crate) fn source(&self, because: Because) {
+        self.sources.get_or_create(&BecauseLabels { because: because.as_str() }).inc();
     }
 
     /// A negative reply was given.

@@ -32,6 +32,7 @@ fn names_and_types_stay_o4() {
     insta::assert_snapshot!(lines.collect::<String>(), @r"
     counter waypost_messages_accepted_total (listener)
     counter waypost_accepted_bytes_total
+    counter waypost_sources_total (because)
     counter waypost_refusals_total (at, code, enhanced, reason)
     counter waypost_observed_total (what)
     counter waypost_quota_refusals_total (limit)

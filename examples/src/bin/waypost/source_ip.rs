@@ -1,6 +1,8 @@
 //! `waypost source-ip`: where messages came from (E3 to E6).
 
 mod hop_table;
+mod summary;
+pub(crate) mod trail;
 
 use std::io::{self, Write as _};
 use std::net::IpAddr;
@@ -10,13 +12,21 @@ use serde::{Deserialize, Serialize};
 use waypost_inbound::{GatewaySettings, HopReport, InboundGateway, OwnLine, Reading, Source};
 use waypost_types::HeaderBlock;
 
-use crate::answer::{self, Answer, Failure};
+use self::summary::Summary;
+use self::trail::Trail;
+use crate::answer::{Answer, Failure};
 use crate::batch;
+use crate::messages::{self, HEADER_SIZE, Message};
+use crate::progress::Progress;
 
 /// Show the hops of messages and their source IP, as an inbound gateway's settings find it (E3-E6)
+///
+/// Each message gets a table: its Received lines, newest first, with the host, the address, the software whose
+/// layout it is, the time since the line below, and what became of it; a line is drawn where trust ends. Several
+/// messages get a summary. Headers longer than 1 MiB are cut.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Messages, or headers alone; `-` is stdin
+    /// Messages, headers alone, mbox files, Maildir folders, folders of .eml files; `-` is stdin
     #[arg(value_name = "FILE", required_unless_present = "batch")]
     files: Vec<String>,
     /// The client that handed the message over [default: the one in the message's first `Received:
@@ -35,12 +45,15 @@ pub(crate) struct Arguments {
     /// Take gateway addresses that are not public (E1)
     #[arg(long)]
     allow_private: bool,
-    /// Answer one JSON object for each file
+    /// Only count: how many messages by because, the top networks and hosts
+    #[arg(long)]
+    summary: bool,
+    /// Answer one JSON object for each message
     #[arg(long)]
     json: bool,
     /// Read JSON lines {"id", "client_ip", "gateways", "detect", "headers"} on stdin and answer one
     /// each; optional: "strict", "allow_private", "own_line"
-    #[arg(long, conflicts_with_all = ["files", "client_ip", "gateways", "detect", "strict", "allow_private"])]
+    #[arg(long, conflicts_with_all = ["files", "client_ip", "gateways", "detect", "strict", "allow_private", "summary"])]
     batch: bool,
 }
 
@@ -73,6 +86,9 @@ struct Reply {
     #[serde(flatten)]
     source: Source,
     hops: Vec<HopReport>,
+    /// How many more were passed over, of a very long header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more_hops: Option<usize>,
 }
 
 fn answer(question: Question) -> Result<Reply, String> {
@@ -91,22 +107,31 @@ fn answer(question: Question) -> Result<Reply, String> {
     };
     let (source, hops) =
         gateway.source_with_hops(question.client_ip, own, &HeaderBlock::of(&headers));
-    Ok(Reply { source, hops })
+    let more_hops = Some(hops.left_out).filter(|more| *more > 0);
+    Ok(Reply { source, hops: hops.listed, more_hops })
 }
 
 fn compiled(settings: GatewaySettings) -> Result<InboundGateway, String> {
-    InboundGateway::new(&settings)
-        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    InboundGateway::new(&settings).map_err(|errors| errors.to_string().replace('\n', "; "))
 }
 
-/// What is said about one file.
+/// What is said about one message.
 #[derive(Serialize)]
-struct FileReply<'a> {
+struct MessageReply<'a> {
     file: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<u64>,
     client_ip: IpAddr,
     client_from: ClientFrom,
     #[serde(flatten)]
-    reply: Reply,
+    trail: &'a Trail,
+    #[serde(skip_serializing_if = "is_false")]
+    header_cut: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// Where the client's address was taken from.
@@ -127,16 +152,20 @@ fn files(arguments: &Arguments) -> Result<Answer, Failure> {
     };
     let gateway = compiled(settings.clone()).map_err(|error| Failure::Input(options(&error)))?;
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut ended = Answer::Done;
-    for file in &arguments.files {
-        match one_file(arguments, &settings, &gateway, file, &mut out) {
-            Err(Failure::Input(error)) => {
-                out.flush()?;
-                answer::tell(&error);
-                ended = Answer::Unusable;
-            }
-            other => other?,
+    let mut summary = Summary::default();
+    let mut progress = Progress::new(arguments.summary);
+    let ended = messages::each(&arguments.files, &mut progress, |message| {
+        let done = one_message(arguments, &settings, &gateway, message, &mut summary, &mut out);
+        if done.is_err() {
+            out.flush()?;
         }
+        done
+    })?;
+    let is_wanted = arguments.summary || (!arguments.json && summary.messages() > 1);
+    match (is_wanted, arguments.json) {
+        (false, _) => {}
+        (true, true) => batch::write_line(&mut out, &summary.json())?,
+        (true, false) => summary.write(&mut out)?,
     }
     out.flush()?;
     Ok(ended)
@@ -147,25 +176,37 @@ fn options(error: &str) -> String {
     error.replace("addresses[", "--gateway [").replace("allow_private = true", "--allow-private")
 }
 
-fn one_file(
+fn one_message(
     arguments: &Arguments,
     settings: &GatewaySettings,
     gateway: &InboundGateway,
-    file: &str,
+    message: Message<'_>,
+    summary: &mut Summary,
     out: &mut impl io::Write,
 ) -> Result<(), Failure> {
-    let message = answer::read_file(file)?;
-    let header = HeaderBlock::of(&message);
+    let header = HeaderBlock::of(message.header);
     let (client_ip, client_from) = match arguments.client_ip {
         Some(ip) => (ip.to_canonical(), ClientFrom::Option),
-        None => (own_line_ip(file, &header)?, ClientFrom::FirstReceivedLine),
+        None => (own_line_ip(&message, &header)?, ClientFrom::FirstReceivedLine),
     };
-    let (source, hops) = gateway.source_with_hops(client_ip, OwnLine::FindOut, &header);
-    let reply = Reply { source, hops };
-    if arguments.json {
-        return batch::write_line(out, &FileReply { file, client_ip, client_from, reply });
+    let trail = Trail::of(gateway, client_ip, &header);
+    summary.add(&trail);
+    if arguments.summary {
+        return Ok(());
     }
-    writeln!(out, "{file}")?;
+    if arguments.json {
+        let Message { file, number, cut, .. } = message;
+        let reply = MessageReply {
+            file,
+            message: number,
+            client_ip,
+            client_from,
+            trail: &trail,
+            header_cut: cut,
+        };
+        return batch::write_line(out, &reply);
+    }
+    writeln!(out, "{}", message.place())?;
     let origin = match client_from {
         ClientFrom::Option => "given by --client-ip",
         ClientFrom::FirstReceivedLine => {
@@ -174,13 +215,19 @@ fn one_file(
     };
     writeln!(out, "  client     {client_ip} ({origin})")?;
     writeln!(out, "  gateways   {}", gateways(settings))?;
-    hop_table::write(out, client_ip, &header, &reply.hops)?;
-    write_source(out, &source)?;
+    if message.cut {
+        writeln!(
+            out,
+            "  note       the header is longer than {HEADER_SIZE} octets; the rest is cut"
+        )?;
+    }
+    hop_table::write(out, &trail)?;
+    write_source(out, &trail.source)?;
     Ok(())
 }
 
 /// A stored message begins with the line of the server that received it.
-fn own_line_ip(file: &str, header: &HeaderBlock<'_>) -> Result<IpAddr, Failure> {
+fn own_line_ip(message: &Message<'_>, header: &HeaderBlock<'_>) -> Result<IpAddr, Failure> {
     let received = header.fields().filter(|field| field.is("Received"));
     let first = received.map(|field| Reading::of(field.raw)).find(|line| *line != Reading::By);
     let why = match first {
@@ -189,7 +236,8 @@ fn own_line_ip(file: &str, header: &HeaderBlock<'_>) -> Result<IpAddr, Failure> 
         None => "it has no `Received: from` line",
     };
     Err(Failure::Input(format!(
-        "{file}: {why}, so the client's address is not known (E3); give it with --client-ip"
+        "{}: {why}, so the client's address is not known (E3); give it with --client-ip",
+        message.place()
     )))
 }
 
@@ -206,15 +254,7 @@ fn gateways(settings: &GatewaySettings) -> String {
 }
 
 fn write_source(out: &mut impl io::Write, source: &Source) -> io::Result<()> {
-    use waypost_inbound::Because;
-    let why = match source.because {
-        Because::NotFromGateway => "the client is no listed gateway, so it is the source (E3)",
-        Because::FirstExternal => "the first public address from the top that is no gateway (E4)",
-        Because::PreviousHop => "the hop before the gateway (E5)",
-        Because::NothingReadable => "a line is missing or not understood: the client (E4, E5)",
-        Because::Internal => "every line was understood and none is external (E4)",
-        _ => "",
-    };
+    let why = summary::sentence(source.because);
     let ip = source.ip.map_or_else(|| "none".to_owned(), |ip| ip.to_string());
     let spf = if source.spf { "due, for this address" } else { "not due" };
     writeln!(out, "  source IP  {ip}")?;

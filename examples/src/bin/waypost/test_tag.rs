@@ -6,7 +6,9 @@ use serde::Serialize;
 use waypost_inbound::{SpamTag, TagMatch, TagNote, TagVerdict};
 use waypost_types::HeaderBlock;
 
-use crate::answer::{self, Answer, Failure};
+use crate::answer::{Answer, Failure};
+use crate::messages::{self, Message};
+use crate::progress::Progress;
 use crate::{batch, table};
 
 /// Show which header lines of messages a spam tag's expression matches, and the number taken (E9)
@@ -18,10 +20,10 @@ pub(crate) struct Arguments {
     /// The number that the only capture group must reach; without it any match is spam
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     score_at_least: Option<f64>,
-    /// Messages, or headers alone; `-` is stdin
+    /// Messages, headers alone, mbox files, Maildir folders, folders of .eml files; `-` is stdin
     #[arg(value_name = "FILE", required = true)]
     files: Vec<String>,
-    /// Answer one JSON object for each file
+    /// Answer one JSON object for each message
     #[arg(long)]
     json: bool,
 }
@@ -29,6 +31,8 @@ pub(crate) struct Arguments {
 #[derive(Serialize)]
 struct Reply<'a> {
     file: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<u64>,
     #[serde(flatten)]
     verdict: TagVerdict,
     matches: Vec<TagMatch>,
@@ -38,36 +42,29 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     let tag = SpamTag::new(&arguments.regex, arguments.score_at_least)
         .map_err(|error| Failure::Input(error.to_string()))?;
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut ended = Answer::Done;
-    for file in &arguments.files {
-        match one_file(arguments, &tag, file, &mut out) {
-            Err(Failure::Input(error)) => {
-                out.flush()?;
-                answer::tell(&error);
-                ended = Answer::Unusable;
-            }
-            other => other?,
-        }
-    }
+    let mut progress = Progress::new(false);
+    let ended = messages::each(&arguments.files, &mut progress, |message| {
+        one_message(arguments, &tag, message, &mut out)
+    })?;
     out.flush()?;
     Ok(ended)
 }
 
-fn one_file(
+fn one_message(
     arguments: &Arguments,
     tag: &SpamTag,
-    file: &str,
+    message: Message<'_>,
     out: &mut impl io::Write,
 ) -> Result<(), Failure> {
-    let message = answer::read_file(file)?;
-    let header = HeaderBlock::of(&message);
-    let reply =
-        Reply { file, verdict: tag.verdict(&header), matches: tag.matches(&header).collect() };
+    let Message { file, number, .. } = message;
+    let header = HeaderBlock::of(message.header);
+    let matches = tag.matches(&header).collect();
+    let reply = Reply { file, message: number, verdict: tag.verdict(&header), matches };
     if arguments.json {
         return batch::write_line(out, &reply);
     }
     let lines = header.fields().count();
-    writeln!(out, "{file}: {}", verdict(&reply.verdict, arguments.score_at_least))?;
+    writeln!(out, "{}: {}", message.place(), verdict(&reply.verdict, arguments.score_at_least))?;
     if reply.matches.is_empty() {
         writeln!(out, "  none of its {lines} header lines matches\n")?;
         return Ok(());

@@ -1,83 +1,69 @@
-//! The hop table: every Received line, newest first, and what became of it.
+//! The hop table: every Received line, newest first, what became of it, and where trust ends.
 
 use std::io::{self, Write};
-use std::net::IpAddr;
 
-use waypost_inbound::{HopReport, Place, Reading, Skipped, Unreadable};
-use waypost_types::HeaderBlock;
+use waypost_inbound::Because;
 
-use crate::table;
+use super::trail::{Line, Role, Trail};
+use crate::dates;
+use crate::table::{self, Row};
 
-/// Columns for a host's name.
-const HOST_WIDTH: usize = 40;
+/// Lines that are shown; more are counted.
+const SHOWN: usize = 100;
 
-/// Writes the lines with the hops that were looked at; a line without a report is none, the
-/// receiving server's own, or further down than needed.
-pub(super) fn write(
-    out: &mut impl Write,
-    client: IpAddr,
-    header: &HeaderBlock<'_>,
-    hops: &[HopReport],
-) -> io::Result<()> {
-    let mut reports = hops.iter();
-    let mut first_hop = true;
-    let received = header.fields().filter(|field| field.is("Received")).zip(1_u32..);
-    let mut rows = Vec::new();
-    for (field, number) in received {
-        let reading = Reading::of(field.raw);
-        let (address, place, hop) = match &reading {
-            Reading::By => ("-".to_owned(), "-", false),
-            Reading::From(hop) => (hop.ip.to_string(), place(hop.place), true),
-            Reading::Unreadable(because) => ("-".to_owned(), unreadable(*because), true),
-        };
-        let own = first_hop && reading.ip() == Some(client);
-        first_hop &= !hop;
-        let (mark, verdict) = match (hop, own) {
-            (false, _) => ("", "no hop: does not begin with `from`"),
-            (true, true) => ("", "the receiving server's own line"),
-            (true, false) => reports.next().map_or(("", "not looked at"), verdict),
-        };
-        let row = [mark, &number.to_string(), &host(field.raw), &address, place, verdict];
-        rows.push(row.map(str::to_owned));
-    }
-    if rows.is_empty() {
+const BOUNDARY: &str = "trust ends here: anybody may have written what is below";
+
+/// Writes the table.
+pub(super) fn write(out: &mut impl Write, trail: &Trail) -> io::Result<()> {
+    if trail.trace.is_empty() {
         return writeln!(out, "  no Received lines");
     }
+    let source = trail.source_line().map(|line| line.line);
+    let mut rows = Vec::new();
+    for line in trail.trace.iter().take(SHOWN) {
+        if trail.trusted_lines == Some(line.line - 1) {
+            rows.push(Row::Rule(BOUNDARY));
+        }
+        rows.push(Row::Cells(row(line, source, trail.source.because)));
+    }
+    if trail.trusted_lines == Some(trail.trace.len()) {
+        rows.push(Row::Rule(BOUNDARY));
+    }
     writeln!(out)?;
-    table::write(out, "  ", ["", "line", "received", "address", "found", "verdict"], &rows)?;
+    let heading = ["", "hop", "host", "address", "format", "delay", "verdict"];
+    table::write_ruled(out, "  ", heading, &rows)?;
+    let more = trail.trace.len().saturating_sub(SHOWN) + trail.more_lines;
+    if more > 0 {
+        writeln!(out, "  and {more} older lines")?;
+    }
+    if trail.source.because == Because::Internal {
+        writeln!(out, "  every hop is inside: nothing below is from elsewhere")?;
+    }
     writeln!(out)
 }
 
-fn verdict(report: &HopReport) -> (&'static str, &'static str) {
-    match report.skipped {
-        None => ("=>", "the source IP"),
-        Some(Skipped::Gateway) => ("", "passed over: a listed gateway"),
-        Some(Skipped::Private) => ("", "passed over: not public"),
-        Some(Skipped::Unreadable) => ("", "passed over: not understood"),
-        Some(_) => ("", "passed over"),
-    }
-}
-
-fn place(place: Place) -> &'static str {
-    match place {
-        Place::ClientInformation => "client information",
-        Place::Literal => "literal after from",
-    }
-}
-
-fn unreadable(because: Unreadable) -> &'static str {
-    match because {
-        Unreadable::NoAddress => "no address",
-        Unreadable::Masked => "masked",
-        Unreadable::Ambiguous => "ambiguous",
-        Unreadable::Unbalanced => "parentheses do not match",
-        _ => "not understood",
-    }
-}
-
-/// The first two words: `from host`, `by host`.
-fn host(value: &[u8]) -> String {
-    let mut words = value.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    let words: Vec<&[u8]> = words.by_ref().take(2).collect();
-    table::shown(&words.join(&b' '), HOST_WIDTH)
+fn row(line: &Line, source: Option<usize>, because: Because) -> [String; 7] {
+    let is_source = source == Some(line.line);
+    let chosen = matches!(because, Because::FirstExternal | Because::PreviousHop);
+    let verdict = match line.role {
+        Some(Role::NoHop) => "no hop: does not begin with `from`",
+        Some(Role::Own) if is_source && !chosen => "the receiving server's own line; the source IP",
+        Some(Role::Own) => "the receiving server's own line",
+        Some(Role::Gateway) => "passed over: a listed gateway",
+        Some(Role::Private) => "passed over: not public",
+        Some(Role::Unreadable) => "passed over: not understood",
+        Some(Role::Source) => "the source IP",
+        Some(Role::NotLookedAt) | None => "not looked at",
+    };
+    let marked =
+        line.role == Some(Role::Source) || (is_source && line.role == Some(Role::Own) && !chosen);
+    [
+        if marked { "=>" } else { "" }.to_owned(),
+        line.line.to_string(),
+        line.names(),
+        line.ip.map_or_else(|| "-".to_owned(), |ip| ip.to_string()),
+        line.format.to_string(),
+        line.delay.map_or_else(|| "-".to_owned(), dates::span),
+        verdict.to_owned(),
+    ]
 }
