@@ -293,7 +293,10 @@ impl Bracket {
 fn is_plain(content: &[u8]) -> bool {
     let inner = content.trim_ascii();
     let inner = inner.strip_prefix(b"(").and_then(|s| s.strip_suffix(b")")).unwrap_or(inner);
-    !Class::run(inner, Class::default()).1.meets(Class::BLANK | Class::PARENTHESIS)
+    let met = Class::run(inner, Class::default()).1;
+    // `[ by ]` is no literal that has blanks in it, but the end of the clause.
+    let address = inner.is_empty() || met.meets(Class::DOT | Class::COLON);
+    address && !met.meets(Class::BLANK | Class::PARENTHESIS)
 }
 
 pub(crate) fn is_blank(b: u8) -> bool {

@@ -54,6 +54,10 @@ pub(crate) fn shape(word: &[u8], classes: Class, at: usize) -> Shape {
     if is_label(name) {
         return Shape::Label;
     }
+    // A quote, open or not, may hold blanks: it is no name.
+    if name.contains(&b'"') {
+        return Shape::Text;
+    }
     let found = match closing(rest) {
         Some((content, suffix)) if literal::ends_literal(suffix) => {
             literal::bracketed(content, at + open + 1)
@@ -98,10 +102,12 @@ fn with_user(word: &[u8], user: usize, at: usize) -> Shape {
         Some(found) => Shape::User(found),
         // `root@dubravka.kbx.de[212.40.160.59]`
         None => match memchr(b'[', rest) {
-            Some(open) if open > 0 => match shape_of_name(rest, open, at) {
-                Some(found) => Shape::Named(Some(found)),
-                None => Shape::Text,
-            },
+            Some(open) if open > 0 && !rest.contains(&b'"') => {
+                match shape_of_name(rest, open, at) {
+                    Some(found) => Shape::Named(Some(found)),
+                    None => Shape::Text,
+                }
+            }
             _ => Shape::Text,
         },
     }

@@ -121,6 +121,10 @@ fn planted_addresses_are_never_read_e4() {
         ("from x ([192.0.2.1] [8.8.4.4]) by mx; d", None),
         ("from x [192.0.2.1] (r [8.8.4.4]) by mx; d", None),
         ("from x (AVG 8.8.4.4) by mx; d", None),
+        ("from x (a\"b [8.8.4.4]) by mx; d", None),
+        ("from x (a@b\"c[8.8.4.4]) by mx; d", None),
+        ("from [ by ] (r [8.8.4.4]) by mx; d", None),
+        ("from x [ 192.0.2.1 ] by mx; d", Some("192.0.2.1")),
     ];
     let mut wrong = Vec::new();
     for (line, want) in table {
