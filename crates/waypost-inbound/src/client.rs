@@ -187,9 +187,11 @@ fn has_more(rest: &[u8]) -> (bool, usize) {
 /// several words, and the comment the server's word on its client.
 fn is_another_line(behind: &[u8]) -> (bool, usize) {
     let (mut depth, mut comment, mut steps) = (0_usize, false, 0);
-    for piece in behind.split_inclusive(|b| is_blank(*b) || b"();".contains(b)) {
+    let parts = |b: &u8| is_blank(*b) || b"();".contains(b);
+    for piece in behind.split_inclusive(parts) {
         steps += piece.len();
-        let Some((mark, word)) = piece.split_last() else { break };
+        // The last word ends without a mark.
+        let (mark, word) = piece.split_last().filter(|(b, _)| parts(b)).unwrap_or((&b' ', piece));
         let is = |end: &[u8]| word.eq_ignore_ascii_case(end);
         match mark {
             _ if depth == 0 && is(b"by") => return (comment, steps),
