@@ -81,6 +81,22 @@ fn check_says_1_for_broken_rules_and_2_for_what_cannot_be_read() {
     }
 }
 
+/// The golden beside it is rewritten with `UPDATE_GOLDENS=1`.
+#[test]
+fn check_tells_every_mistake_of_routes_at_once_with_its_cure_a1_a2_a3_a4_a6() {
+    let ran = waypost(&["check", "tests/goldens/routes.toml"], "");
+    assert_eq!((ran.status, ran.stderr.as_str()), (1, ""));
+    let golden = "examples/tests/goldens/routes.expected";
+    if std::env::var_os("UPDATE_GOLDENS").is_some() {
+        std::fs::write(std::path::Path::new("..").join(golden), &ran.stdout).unwrap();
+    }
+    assert_eq!(ran.stdout, file(golden));
+    let json = &waypost(&["check", "tests/goldens/routes.toml", "--json"], "").json_lines()[0];
+    let rules: Vec<_> =
+        json["diagnostics"].as_array().unwrap().iter().map(|d| &d["rule"]).collect();
+    assert_eq!(rules, ["A2", "A2", "A3", "A1", "A1", "A4", "A6"]);
+}
+
 fn explain(more: &[&str]) -> Ran {
     let hello = "messages/hello.eml";
     let client =
@@ -184,6 +200,20 @@ fn pick_host_spreads_by_load_a3_a9() {
         let (status, text) = counts(&more);
         assert_eq!(status, 0);
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), all(want), "{down:?}");
+    }
+    // Over 100,000 messages each share is within half a point of what the loads say.
+    for (down, want) in [
+        (&[][..], [60_000, 40_000, 0]),
+        (&[first], [0, 100_000, 0]),
+        (&[third], [60_000, 40_000, 0]),
+        (&[first, second], [0, 0, 100_000]),
+    ] {
+        let mut more = vec!["--count", "100000"];
+        more.extend(down.iter().flat_map(|host| ["--down", *host]));
+        let value: Value = serde_json::from_str(&counts(&more).1).unwrap();
+        for (host, want) in [first, second, third].iter().zip(want) {
+            assert!(value[host].as_i64().unwrap().abs_diff(want) < 500, "{down:?}: {value}");
+        }
     }
     let down = ["--down", first, "--down", second, "--down", third];
     assert_eq!(counts(&down).0, 1);

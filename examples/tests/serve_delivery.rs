@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use support::serving::{Folder, queue_id};
 use support::sink::{Sink, reserved};
+use waypost_net::test_kit::{Act, Phase, Script};
 
 /// Marie has a Maildir and relays from loopback; what is unknown goes by the route `second`, which
 /// the caller gives.
@@ -275,4 +276,162 @@ fn what_a_next_hop_cannot_take_is_reported_and_not_mangled() {
     assert!(came.from.contains(" SMTPUTF8") && came.from.contains(" BODY=8BITMIME"), "{came:?}");
     assert!(came.text().contains(" with UTF8SMTP id "), "{}", came.text());
     serve.terminate();
+}
+
+/// What a host lacks, the message, its parameters, the status of the notice.
+#[test]
+fn what_does_not_fit_a_host_is_reported_and_not_sent_rfc_6152_1870_b3() {
+    let eight_bit: &[u8] = b"From: marie@solarmora.com\r\n\r\ncaf\xc3\xa9\r\n";
+    let large = [MESSAGE, &b"1234567\r\n".repeat(200)].concat();
+    for (script, message, parameters, status) in [
+        (Script::new().lacks("8BITMIME"), eight_bit, "", "5.6.3"),
+        (Script::new().lacks("8BITMIME"), eight_bit, " BODY=8BITMIME", "5.6.3"),
+        (Script::new().offers("SIZE 1000"), &large, "", "5.3.4"),
+    ] {
+        let sink = Sink::run(script);
+        let folder = Folder::new(&organization(&(single(&sink) + "require_tls = false\n")));
+        let serve = folder.serve();
+        let mut client = serve.session("relay");
+        client.ask(&format!("MAIL FROM:<marie@solarmora.com>{parameters}"), "250");
+        client.ask("RCPT TO:<x@friend.example>", "250");
+        queue_id(&client.data(message));
+        let report = folder.mailbox("marie@solarmora.com", "", 1).remove(0);
+        assert!(report.contains(&format!("Status: {status}\n")), "{report}");
+        serve.terminate();
+        let sessions = sink.peer().sessions();
+        assert!(sessions.iter().all(|one| one.transactions.is_empty()), "{sessions:?}");
+    }
+}
+
+#[test]
+fn a9_what_was_lost_behind_the_dot_is_tried_again_later_at_the_same_host() {
+    let first = Sink::run(Script::new().first(1, Phase::End, Act::Drop));
+    let second = Sink::start();
+    let host = |sink: &Sink| {
+        format!("[{{ host = \"127.0.0.1\", port = {}, load = 100 }}]", sink.address.port())
+    };
+    let route =
+        format!("require_tls = false\nprimary = {}\nsecondary = {}\n", host(&first), host(&second));
+    let folder = Folder::new(&organization(&route));
+    let serve = folder.serve();
+    let mut client = serve.session("relay");
+    let reply = client.message("marie@solarmora.com", &["x@friend.example"], MESSAGE);
+    let id = queue_id(&reply);
+    assert_eq!(first.only().behind_trace(), MESSAGE);
+    let line =
+        serve.log.wait_for("deferred", |line| line.contains("deferred") && line.contains(id));
+    assert!(line.contains("after the message was sent"), "{line}");
+    serve.terminate();
+    let sent: Vec<_> =
+        first.peer().sessions().into_iter().flat_map(|one| one.transactions).collect();
+    assert_eq!(sent.iter().filter(|one| one.is_whole()).count(), 2, "{sent:?}");
+    assert_eq!(second.connections(), 0, "never at another host");
+}
+
+#[test]
+fn a9_what_is_lost_before_the_dot_goes_to_the_next_host_at_once() {
+    for phase in [Phase::Mail, Phase::Rcpt, Phase::Data] {
+        let first = Sink::run(Script::new().at(phase, Act::Drop));
+        let second = Sink::start();
+        let host = |sink: &Sink| {
+            format!("[{{ host = \"127.0.0.1\", port = {}, load = 100 }}]", sink.address.port())
+        };
+        let (one, two) = (host(&first), host(&second));
+        let route = format!("require_tls = false\nprimary = {one}\nsecondary = {two}\n");
+        let folder = Folder::new(&organization(&route));
+        let serve = folder.serve();
+        let mut client = serve.session("relay");
+        queue_id(&client.message("marie@solarmora.com", &["x@friend.example"], MESSAGE));
+        assert_eq!(second.only().behind_trace(), MESSAGE, "{phase:?}");
+        serve.terminate();
+        assert!(first.received().is_empty());
+    }
+}
+
+#[test]
+fn a12_a_reload_keeps_connections_and_pauses_of_hosts_that_it_does_not_change() {
+    let busy =
+        Sink::run(Script::new().at(Phase::Banner, Act::ReplyAndDrop("421 4.3.2 Full".to_owned())));
+    let second = Sink::start();
+    let host = |sink: &Sink| {
+        format!("[{{ host = \"127.0.0.1\", port = {}, load = 100 }}]", sink.address.port())
+    };
+    let (one, two) = (host(&busy), host(&second));
+    let route = format!("require_tls = false\nprimary = {one}\nsecondary = {two}\n");
+    let configuration = organization(&route);
+    let folder = Folder::new(&configuration);
+    let serve = folder.serve();
+    let mut client = serve.session("relay");
+    let mut send = |count: usize| {
+        queue_id(&client.message("marie@solarmora.com", &["x@friend.example"], MESSAGE));
+        second.wait(count);
+    };
+    send(1);
+    assert_eq!((busy.connections(), second.connections()), (1, 1));
+    let more = "\n[[organization.route]]\nname = \"other\"\nhost = \"other.example\"\n";
+    folder.configure(&format!("{configuration}{more}"));
+    let first = serve.log.wait_text(" reloaded ");
+    send(2);
+    assert_eq!((busy.connections(), second.connections()), (1, 1), "as before");
+    // Whatever was changed of its route, the host may do better now.
+    folder.configure(&organization(&format!("{route}on_tls_failure = \"defer\"\n")));
+    serve.log.wait_for("the second", |line| line.contains(" reloaded ") && line != first);
+    send(3);
+    assert_eq!((busy.connections(), second.connections()), (2, 1), "tried again");
+    serve.terminate();
+}
+
+#[test]
+fn a9_limits_of_connections_are_those_of_the_configuration() {
+    let sink = Sink::run(Script::new().at(Phase::Data, Act::Stall));
+    let folder = Folder::new(&format!(
+        "[server.limits]\nconnections_per_host = 2\nmessages_per_connection = 3\n\
+         [server.timeouts]\nnext_hop_idle = \"1s\"\n{}",
+        organization(&(single(&sink) + "require_tls = false\n"))
+    ));
+    let serve = folder.serve();
+    let mut client = serve.session("relay");
+    for _ in 0..8 {
+        queue_id(&client.message("marie@solarmora.com", &["x@friend.example"], MESSAGE));
+    }
+    let both = sink.peer().wait_until(|sessions| {
+        sessions.iter().filter(|one| one.commands.iter().any(|line| line == "DATA")).count() == 2
+    });
+    assert_eq!(both.unwrap().len(), 2);
+    sink.peer().release();
+    sink.wait(8);
+    // What is idle says QUIT after a while.
+    let sessions = sink.peer().wait_until(|all| all.iter().all(|one| one.is_over)).unwrap();
+    for session in &sessions {
+        assert!(session.transactions.len() <= 3, "{}", session.transactions.len());
+        assert_eq!(session.commands.last().unwrap(), "QUIT");
+    }
+    assert!(sessions.len() >= 3);
+    serve.terminate();
+}
+
+#[test]
+fn rfc_5321_4_5_3_2_time_outs_are_those_of_the_configuration() {
+    for (key, phase) in [
+        ("next_hop_greeting", Phase::Banner),
+        ("next_hop_command", Phase::Hello),
+        ("next_hop_mail", Phase::Mail),
+        ("next_hop_rcpt", Phase::Rcpt),
+        ("next_hop_data", Phase::Data),
+        ("next_hop_data_end", Phase::End),
+    ] {
+        let sink = Sink::run(Script::new().at(phase, Act::Stall));
+        // The others are long: the phases before go by.
+        let folder = Folder::new(&format!(
+            "[server.timeouts]\n{}{key} = \"300ms\"\n{}",
+            if key == "next_hop_command" { "next_hop_greeting = \"5m\"\n" } else { "" },
+            organization(&(single(&sink) + "require_tls = false\n"))
+        ));
+        let serve = folder.serve();
+        let mut client = serve.session("relay");
+        queue_id(&client.message("marie@solarmora.com", &["x@friend.example"], MESSAGE));
+        let line = serve.log.wait_for("timed out", |line| line.contains("timed out"));
+        assert!(line.contains("deferred"), "{key}: {line}");
+        drop(serve);
+    }
 }

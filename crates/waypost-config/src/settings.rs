@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use waypost_types::{Domain, ListenerRole};
 
 /// `[server]` and its tables, and `[[listener]]`.
@@ -18,6 +19,12 @@ pub struct ServerSettings {
     pub dns: DnsServers,
     /// The port of MX hosts; other than 25 only in tests.
     pub mx_port: u16,
+    /// Whose connections begin with a PROXY header. IPv4-mapped ranges are IPv4.
+    pub proxy_protocol_from: Vec<IpNet>,
+    /// Who may give XCLIENT. IPv4-mapped ranges are IPv4.
+    pub xclient_from: Vec<IpNet>,
+    /// How often the TLS of the routes' hosts is tested (A8); `None`: never.
+    pub tls_check: Option<Duration>,
     /// Limits.
     pub limits: Limits,
     /// Time-outs.
@@ -90,6 +97,10 @@ pub struct Limits {
     pub generic_helo_connections_per_minute: usize,
     /// The largest header, in bytes.
     pub header_size: u64,
+    /// Connections to one host of the next hops at a time; at least 1.
+    pub connections_per_host: usize,
+    /// Messages over one connection to a next hop; at least 1.
+    pub messages_per_connection: u32,
 }
 
 impl Default for Limits {
@@ -103,6 +114,8 @@ impl Default for Limits {
             connections_per_client_per_minute: 600,
             generic_helo_connections_per_minute: 10,
             header_size: 1 << 20,
+            connections_per_host: 20,
+            messages_per_connection: 100,
         }
     }
 }
@@ -116,10 +129,22 @@ pub struct Timeouts {
     pub data: Duration,
     /// Connecting to a next hop.
     pub next_hop_connect: Duration,
+    /// A next hop's greeting.
+    pub next_hop_greeting: Duration,
     /// A next hop's reply to a command.
     pub next_hop_command: Duration,
+    /// A next hop's reply to MAIL.
+    pub next_hop_mail: Duration,
+    /// A next hop's reply to RCPT.
+    pub next_hop_rcpt: Duration,
+    /// A next hop's reply to DATA.
+    pub next_hop_data: Duration,
+    /// Until a next hop has taken 16 KiB of a message.
+    pub next_hop_data_block: Duration,
     /// A next hop's reply to the final dot.
     pub next_hop_data_end: Duration,
+    /// How long a connection to a next hop waits for another message.
+    pub next_hop_idle: Duration,
 }
 
 impl Default for Timeouts {
@@ -129,8 +154,14 @@ impl Default for Timeouts {
             command: minutes(5),
             data: minutes(3),
             next_hop_connect: Duration::from_secs(30),
+            next_hop_greeting: minutes(5),
             next_hop_command: minutes(5),
+            next_hop_mail: minutes(5),
+            next_hop_rcpt: minutes(5),
+            next_hop_data: minutes(2),
+            next_hop_data_block: minutes(3),
             next_hop_data_end: minutes(10),
+            next_hop_idle: Duration::from_secs(30),
         }
     }
 }

@@ -133,5 +133,72 @@ roots = "roots.pem"
     assert!(waypost_config::compile(&config, &files, &mut report).is_none());
     let shown = report.render(false);
     assert!(shown.contains("people.toml:3:1"), "{shown}");
-    assert_eq!(shown.matches("warning[unreadable-file]").count(), 3, "{shown}");
+    assert_eq!(shown.matches("warning[unreadable-file]").count(), 2, "{shown}");
+    assert_eq!(shown.matches("error[unreadable-file]").count(), 1, "A6: {shown}");
+}
+
+#[test]
+fn all_mistakes_of_routes_are_told_at_once_with_their_cures_a1_a6() {
+    let text = r#"
+[server]
+hostname = "a.example"
+[[organization]]
+name = "A"
+domains = ["a.example"]
+[[organization.route]]
+name = ""
+host = "r.example"
+port = 465
+[[organization.route]]
+name = "twice"
+primary = [{ host = "a.example", port = 26, load = 60 }, { host = "b.example", load = 30 }]
+[[organization.route]]
+name = "TWICE"
+host = "192.0.2.1"
+mx_lookup = true
+roots = "gone.pem"
+"#;
+    let (config, mut report) = raw::read(SourceFile::new("a", text), Vec::new()).unwrap();
+    let files = HashMap::<String, Vec<u8>>::new();
+    assert!(waypost_config::compile(&config, &files, &mut report).is_none());
+    let shown = report.render(false);
+    for said in [
+        "a route's name is empty",
+        "465",
+        "port 26",
+        "90",
+        "the route `TWICE` was given at a:12 already",
+        "192.0.2.1",
+        "the file `gone.pem` cannot be read",
+    ] {
+        assert!(shown.contains(said), "no {said} in\n{shown}");
+    }
+    let errors = shown.matches("\nerror[").count() + usize::from(shown.starts_with("error["));
+    assert_eq!(shown.matches("= help: ").count(), shown.matches("= note: rule ").count());
+    assert_eq!(errors, 7, "{shown}");
+}
+
+#[test]
+fn how_often_tls_is_tested_a8() {
+    let day = std::time::Duration::from_secs(86_400);
+    for (written, want, said) in [
+        ("", Some(Some(day)), ""),
+        ("\"off\"", Some(None), ""),
+        ("\"12h\"", Some(Some(day / 2)), ""),
+        ("\"5m\"", Some(Some(day / 288)), "warning[frequent-tls-check]"),
+        ("\"0s\"", None, "a test every no time at all never rests"),
+        ("\"never\"", None, "write a span such as \"1d\", or \"off\""),
+        ("86400", None, "write a span such as \"1d\", or \"off\""),
+        ("false", None, "a span of time or \"off\""),
+    ] {
+        let line =
+            if written.is_empty() { String::new() } else { format!("tls_check = {written}\n") };
+        let text = format!("[server]\nhostname = \"a.example\"\n{line}");
+        let (config, mut report) = raw::read(SourceFile::new("a", text), Vec::new()).unwrap();
+        let files = HashMap::<String, Vec<u8>>::new();
+        let compiled = waypost_config::compile(&config, &files, &mut report);
+        let shown = report.render(false);
+        assert_eq!(compiled.map(|compiled| compiled.server.tls_check), want, "{written}: {shown}");
+        assert!(shown.contains(said), "{written}: {shown}");
+    }
 }

@@ -14,7 +14,7 @@ use memchr::memchr3;
 
 use crate::class::Class;
 
-/// Brackets further apart are not a literal's.
+/// What brackets hold is no longer, but for blanks at its ends.
 const LONGEST_BRACKET: usize = 64;
 
 /// A word's place in the value, and what its bytes are.
@@ -276,27 +276,38 @@ pub(crate) struct Bracket {
 impl Bracket {
     /// Looks at the bracket at the head of `text`.
     pub(crate) fn of(text: &[u8]) -> Self {
-        let window = text.get(1..text.len().min(LONGEST_BRACKET)).unwrap_or_default();
-        let (length, met) = Class::run(window, Class::OPEN | Class::CLOSE);
-        let closed = window.get(length) == Some(&b']');
-        let odd = met.meets(Class::BLANK | Class::PARENTHESIS);
+        const STOP: Class = Class::BLANK.and(Class::OPEN).and(Class::CLOSE);
+        let blanks = |text: &[u8]| text.iter().take_while(|b| is_blank(**b)).count();
+        let inside = text.get(1..).unwrap_or_default();
+        let before = blanks(inside);
+        let inside = inside.get(before..).unwrap_or_default();
+        let window = inside.get(..inside.len().min(LONGEST_BRACKET)).unwrap_or_default();
+        let (length, met) = Class::run(window, STOP);
+        let rest = inside.get(length..).unwrap_or_default();
+        let after = blanks(rest);
         let content = window.get(..length).unwrap_or_default();
-        let literal = closed && (!odd || is_plain(content));
+        let closed = rest.get(after) == Some(&b']');
+        let literal = closed && is_plain(content, met, before + after > 0);
+        let looked = before + length + after + 1;
         Self {
-            length: literal.then_some(length + 2),
+            length: literal.then_some(looked + 1),
             classes: Class::OPEN | if literal { met } else { Class::default() },
-            looked: length + 1,
+            looked,
         }
     }
 }
 
-fn is_plain(content: &[u8]) -> bool {
-    let inner = content.trim_ascii();
-    let inner = inner.strip_prefix(b"(").and_then(|s| s.strip_suffix(b")")).unwrap_or(inner);
-    let met = Class::run(inner, Class::default()).1;
+/// Whether brackets may hold that; `apart`: there are blanks between them and it.
+fn is_plain(content: &[u8], met: Class, apart: bool) -> bool {
     // `[ by ]` is no literal that has blanks in it, but the end of the clause.
-    let address = inner.is_empty() || met.meets(Class::DOT | Class::COLON);
-    address && !met.meets(Class::BLANK | Class::PARENTHESIS)
+    if apart && !content.is_empty() && !met.meets(Class::DOT | Class::COLON) {
+        return false;
+    }
+    if !met.meets(Class::PARENTHESIS) {
+        return true;
+    }
+    let inner = content.strip_prefix(b"(").and_then(|s| s.strip_suffix(b")")).unwrap_or(content);
+    !Class::run(inner, Class::default()).1.meets(Class::PARENTHESIS)
 }
 
 pub(crate) fn is_blank(b: u8) -> bool {

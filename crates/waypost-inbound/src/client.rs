@@ -590,8 +590,9 @@ fn is_word_in_brackets(word: &[u8]) -> bool {
 fn is_host(word: &[u8]) -> bool {
     let name = word.contains(&b'.') && word.iter().any(u8::is_ascii_alphabetic);
     let known = [b"unknown".as_slice(), b"localhost"];
-    (name && !word.contains(&b'/'))
-        || word.len() >= 32
+    // A quote may hold blanks: it is neither.
+    (name && !word.contains(&b'/') && !word.contains(&b'"'))
+        || (word.len() >= 32 && !word.contains(&b'"'))
         || known.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 

@@ -2,7 +2,8 @@
 //!
 //! **In:** sockets, certificates, a [handler](server::Handler)'s answers, transactions to deliver.
 //! **Out:** a [`server`] that calls the handler, a [`client`] pool that gives each recipient an
-//! outcome, [`dns`] that turns names into next hops, [`tls`] with a route's three switches.
+//! outcome, [`dns`] that turns names into next hops, [`tls`] with a route's three switches,
+//! [`authentication`] that asks the DNS who may send (SPF, DKIM, DMARC).
 //!
 //! **Units:** octets, [`Timestamp`](waypost_types::Timestamp), [`Duration`](std::time::Duration).
 //! **Bounds:** named at each module: connections, records of an answer and time are bounded, whatever
@@ -11,6 +12,10 @@
 //! TLS), RFC 7505 (null MX), RFC 9525 (names in certificates); A4 to A10, D6, D15.
 //!
 //! **Not here:** the protocol itself (`waypost-smtp`), what to accept, where to route.
+//!
+//! # Features
+//!
+//! - `test-kit`: a scripted peer that fails as it is told, and certificates good and bad, for tests.
 //!
 //! # Example
 //!
@@ -26,7 +31,11 @@
 //! # Ok::<(), std::net::AddrParseError>(())
 //! ```
 
+pub mod authentication;
 pub mod client;
+mod concurrent;
 pub mod dns;
 pub mod server;
+#[cfg(feature = "test-kit")]
+pub mod test_kit;
 pub mod tls;

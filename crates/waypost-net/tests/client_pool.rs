@@ -63,9 +63,8 @@ async fn a_large_message_arrives_whole() {
 /// The time-out that is waited for; the others are long, so that a busy machine changes nothing.
 enum Short {
     None,
-    Command,
-    /// For commands, but long enough for those before the silent one.
-    Half,
+    Greeting,
+    Rcpt,
     DataEnd,
 }
 
@@ -81,11 +80,11 @@ async fn faults_of_a_peer_and_their_scope_a9() {
     let table: Vec<(&str, Vec<Step>, Short, FailureScope, &str)> = vec![
         ("421 banner", vec![Say("421 4.3.2 full\r\n")], Short::None, Host, "421 4.3.2 full"),
         ("554 banner", vec![Say("554 no\r\n")], Short::None, Host, "554 no"),
-        ("no banner", vec![Stall], Short::Command, Host, "waiting for the greeting"),
+        ("no banner", vec![Stall], Short::Greeting, Host, "waiting for the greeting"),
         (
             "half a banner",
             vec![Say("220-mx\r\n"), Stall],
-            Short::Command,
+            Short::Greeting,
             Host,
             "waiting for the greeting",
         ),
@@ -97,7 +96,7 @@ async fn faults_of_a_peer_and_their_scope_a9() {
         (
             "silent after MAIL",
             [said("250 ok\r\n"), vec![Stall]].concat(),
-            Short::Half,
+            Short::Rcpt,
             Host,
             "RCPT",
         ),
@@ -131,8 +130,8 @@ async fn faults_of_a_peer_and_their_scope_a9() {
         let mut settings = settings();
         match short {
             Short::None => {}
-            Short::Command => settings.timeouts.command = Duration::from_millis(40),
-            Short::Half => settings.timeouts.command = Duration::from_millis(700),
+            Short::Greeting => settings.timeouts.greeting = Duration::from_millis(40),
+            Short::Rcpt => settings.timeouts.rcpt = Duration::from_millis(40),
             Short::DataEnd => settings.timeouts.data_end = Duration::from_millis(40),
         }
         let pool = Pool::new(settings, PoolLimits::default());

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use support::{Step, greeting, hop, message, peer, settings, transaction};
-use waypost_net::client::{ConnectError, Connection, Hop, Over, Pool, PoolLimits, connect, probe};
+use waypost_net::client::{ConnectError, Connection, Hop, Over, Pool, PoolLimits, connect};
 use waypost_net::tls::{
     Roots, TlsClients, TlsFailure, TlsPolicy, TlsSwitch, TlsVersion, server_config,
 };
@@ -266,34 +266,6 @@ async fn a_root_file_that_is_missing_is_named() {
 }
 
 #[tokio::test]
-async fn a_probe_names_every_switch_that_fails_a8() {
-    let folder = tempfile::tempdir().unwrap();
-    let ours = authority("ours");
-    let roots = folder.path().join("roots.pem");
-    std::fs::write(&roots, &ours.pem).unwrap();
-    let good = server(folder.path(), named("mx.example"), Some(&ours));
-    let bad = server(folder.path(), named("b.example"), None);
-    let quit = support::goodbye();
-    let wrong = TlsFailure::WrongName { names: vec!["b.example".to_owned()] };
-    for (script, has_session, want) in [
-        ([starttls(&good), quit.clone()].concat(), true, vec![]),
-        ([starttls(&bad), quit].concat(), true, vec![TlsFailure::Untrusted, wrong]),
-        (greeting(), false, vec![TlsFailure::NoStartTls]),
-    ] {
-        let (address, peer) = peer(vec![script]).await;
-        let tls = TlsPolicy { roots: Roots::File(roots.clone()), ..TlsPolicy::strict() };
-        let local = "127.0.0.1".parse().unwrap();
-        let hop = hop(address, tls);
-        let found = probe(local, &hop, &settings(), &TlsClients::default()).await;
-        assert_eq!(found.failures, want);
-        assert!(found.error.is_none());
-        assert_eq!(found.session.is_some(), has_session);
-        let heard = peer.await.unwrap();
-        assert_eq!(heard[0].last().unwrap() == "QUIT", has_session, "{heard:?}");
-    }
-}
-
-#[tokio::test]
 async fn a_delivery_says_over_which_connection_it_went_o4() {
     let folder = tempfile::tempdir().unwrap();
     let config = server(folder.path(), named("mx.example"), None);
@@ -327,4 +299,50 @@ async fn a_delivery_says_over_which_connection_it_went_o4() {
         let (_, over) = pool.deliver_over(&hop, &[], transaction(TEXT)).await;
         assert_eq!(over, Over::default(), "there was no address to try");
     }
+}
+
+#[tokio::test]
+async fn nothing_that_was_heard_before_tls_survives_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = server(folder.path(), named("mx.example"), None);
+    // RFC 3207 section 6: replies in clear text behind the 220, whole or cut, at once or later.
+    for behind in ["220 go\r\n250 2.1.0 ok\r\n", "220 go\r\n25", "220 go\r\n\0", "220 go\r\n\r\n"] {
+        for tls in [TlsPolicy::opportunistic(), TlsPolicy::strict()] {
+            let script = vec![
+                Step::Say("220 mx.example\r\n"),
+                Step::Hear("EHLO"),
+                Step::Say("250-mx.example\r\n250 STARTTLS\r\n"),
+                Step::Hear("STARTTLS"),
+                Step::Say(behind),
+                Step::Tls(config.clone()),
+                Step::Hear("EHLO"),
+                Step::Say("250 mx.example\r\n"),
+            ];
+            let (address, peer) = peer(vec![script]).await;
+            let hop = hop(address, tls);
+            let Err(error) = reach(&hop).await else { panic!("{behind:?}") };
+            let failure = error.to_failure(&hop.host);
+            assert_eq!(failure.scope, FailureScope::Host, "{behind:?}: {failure}");
+            assert!(failure.to_string().contains("RFC 3207 section 6"), "{behind:?}: {failure}");
+            let heard = peer.await.unwrap().concat();
+            assert_eq!(heard.last().unwrap(), "STARTTLS", "no clear text instead: {heard:?}");
+        }
+    }
+    // RFC 3207 section 4.2: what was offered in clear text is forgotten.
+    let script = vec![
+        Step::Say("220 mx.example\r\n"),
+        Step::Hear("EHLO"),
+        Step::Say(
+            "250-mx.example\r\n250-SIZE 1\r\n250-AUTH PLAIN\r\n250-SMTPUTF8\r\n250 STARTTLS\r\n",
+        ),
+        Step::Hear("STARTTLS"),
+        Step::Say("220 go\r\n"),
+        Step::Tls(config),
+        Step::Hear("EHLO"),
+        Step::Say("250-mx.example\r\n250 DSN\r\n"),
+    ];
+    let (address, _peer) = peer(vec![script]).await;
+    let connection = reach(&hop(address, TlsPolicy::opportunistic())).await.unwrap();
+    let want = waypost_smtp::client::Extensions { dsn: true, ..Default::default() };
+    assert_eq!(*connection.extensions(), want);
 }

@@ -16,10 +16,12 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use waypost_net::server::{
     ClientLimits, Configuration, ConnectionLimits, Handler, Listener, Mail, Peer, SharedLimits,
-    Stopper, Tls, TlsFacts, stop_signal,
+    Stopper, Tls, TlsFacts, TrustedProxies, stop_signal,
 };
 use waypost_smtp::end_of_data::{Data, stuff};
-use waypost_smtp::server::{AuthOffer, CloseCause, Credentials, HelloKind, ResetCause, Settings};
+use waypost_smtp::server::{
+    AuthOffer, CloseCause, Credentials, HelloKind, ResetCause, Settings, Xclient,
+};
 use waypost_types::{ListenerRole, Mailbox, Recipient, Reply, Session};
 
 /// Far more than any step takes; only a failure waits for it.
@@ -44,7 +46,19 @@ impl Recorder {
 impl Handler for Recorder {
     async fn connected(&mut self, session: &Session, peer: Peer) -> Result<(), Reply> {
         assert_eq!(session.client_ip, peer.client.ip());
-        self.tell("connected".into());
+        let by = peer.proxy.map(|proxy| format!(" by {}", proxy.ip())).unwrap_or_default();
+        self.tell(format!("connected{by}"));
+        Ok(())
+    }
+
+    async fn announced(&mut self, session: &Session, peer: Peer, _: &Xclient) -> Result<(), Reply> {
+        assert_eq!(session.client_ip, peer.client.ip());
+        assert_eq!((&session.helo, &session.auth), (&None, &None));
+        let proxy = peer.proxy.unwrap().ip();
+        self.tell(format!("announced {} by {proxy}", peer.client));
+        if session.client_ip.is_ipv6() {
+            return Err(Reply::new(550, (5, 7, 1), "Nothing from there"));
+        }
         Ok(())
     }
 
@@ -111,9 +125,20 @@ struct Running {
 
 impl Running {
     fn start(settings: Settings, tls: Tls, limits: ConnectionLimits) -> Self {
+        Self::with(Configuration::new(settings, tls, ListenerRole::Mx), limits)
+    }
+
+    /// Clients from here are proxies that are believed.
+    fn behind_proxies(settings: Settings, tls: Tls) -> Self {
+        let here = vec!["127.0.0.0/8".parse().unwrap()];
+        let trusted = TrustedProxies { proxy_protocol: here.clone(), xclient: here };
+        let configuration = Configuration::new(settings, tls, ListenerRole::Mx);
+        Self::with(configuration.with_trusted(trusted), ConnectionLimits::default())
+    }
+
+    fn with(configuration: Configuration, limits: ConnectionLimits) -> Self {
         let (sender, log) = mpsc::unbounded_channel();
-        let (configure, configuration) =
-            watch::channel(Arc::new(Configuration::new(settings, tls, ListenerRole::Mx)));
+        let (configure, configuration) = watch::channel(Arc::new(configuration));
         let limits = SharedLimits::new(ClientLimits::new(limits));
         let (stopper, stop) = stop_signal();
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -230,6 +255,51 @@ async fn a_plain_session_with_two_messages() {
         ["mail a@b.example", "rcpt marie@solarmora.com", "message 17 from client.example"];
     let want = [&["connected", "hello client.example"][..], &message, &message, &["closed Quit"]];
     assert_eq!(running.until("closed Quit").await, want.concat());
+}
+
+#[tokio::test]
+async fn a_listed_proxy_names_its_clients_d15() {
+    let mut running = Running::behind_proxies(settings(), Tls::Off);
+    let mut client = running.connect().await;
+    client.say("PROXY UNKNOWN\r\n").await;
+    assert_eq!(client.hear().await, "220 mx.solarmora.com ESMTP");
+    client.expect("EHLO proxy.example", "250").await;
+    client.expect("XCLIENT ADDR=192.0.2.7 PORT=4711 HELO=client.example", "220").await;
+    client.expect("MAIL FROM:<a@b.example>", "503").await;
+    client.expect("EHLO proxy.example", "250").await;
+    // A refusal of the application ends the connection, whatever its code.
+    client.expect("XCLIENT ADDR=IPV6:2001:db8::7", "550 5.7.1 Nothing").await;
+    assert_eq!(client.hear().await, "");
+    let want = [
+        "connected",
+        "hello proxy.example",
+        "announced 192.0.2.7:4711 by 127.0.0.1",
+        "hello client.example",
+        "announced [2001:db8::7]:0 by 127.0.0.1",
+        "closed Refused",
+    ];
+    assert_eq!(running.until("closed Refused").await, want);
+
+    // Who is announced by a header is no proxy, though his proxy is one.
+    let mut client = running.connect().await;
+    client.say("PROXY TCP4 192.0.2.7 203.0.113.1 4711 25\r\n").await;
+    assert_eq!(client.hear().await, "220 mx.solarmora.com ESMTP");
+    client.expect("XCLIENT ADDR=192.0.2.8", "550 5.7.0").await;
+    drop(client);
+    assert_eq!(running.until("closed Disconnected").await[0], "connected by 127.0.0.1");
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_header() {
+    let running = Running::behind_proxies(settings(), Tls::Off);
+    let mut client = running.connect().await;
+    client.say("PROXY TCP4 192.0.2.7").await;
+    while running.limits.lock().open() == 0 {
+        tokio::task::yield_now().await;
+    }
+    running.stopper.stop(PATIENCE * 2);
+    soon(running.server).await.unwrap();
+    assert_eq!(client.hear().await, "");
 }
 
 #[tokio::test]

@@ -17,6 +17,19 @@ impl From<Vec<u8>> for Body {
     }
 }
 
+/// The bytes; a copy only where they are shared.
+impl From<Body> for Vec<u8> {
+    fn from(body: Body) -> Self {
+        Arc::unwrap_or_clone(body.0)
+    }
+}
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Deref for Body {
     type Target = [u8];
 

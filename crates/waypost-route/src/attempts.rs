@@ -147,12 +147,16 @@ impl Route {
     /// A host whose probe is due stands in its place.
     #[must_use]
     pub fn attempts<'a>(&'a self, draw: Draw, health: &Health, now: Timestamp) -> Attempts<'a> {
-        let (mut order, mut skipped) = (Vec::new(), Vec::new());
-        for host in self.drawn(draw) {
-            match health.state(&host.at, now) {
-                state if state.may_try() => order.push(host),
-                why => skipped.push(Skipped { host, why }),
-            }
+        let mut order = self.drawn(draw);
+        let mut skipped = Vec::new();
+        if !health.is_untroubled() {
+            order.retain(|host| {
+                let why = health.state(&host.at, now);
+                if !why.may_try() {
+                    skipped.push(Skipped { host, why });
+                }
+                why.may_try()
+            });
         }
         Attempts { draw, order, skipped }
     }
@@ -199,23 +203,33 @@ impl Route {
         Spread { counts, none }
     }
 
-    /// All hosts in the order of the draw.
+    /// All hosts in the order of the draw. Allocates the list and nothing else.
     fn drawn(&self, draw: Draw) -> Vec<&RouteHost> {
         let mut numbers = draw.numbers(0);
-        let mut order = Vec::with_capacity(self.hosts().len());
+        let mut order: Vec<&RouteHost> = Vec::with_capacity(self.hosts().len());
         for tier in [Tier::Primary, Tier::Secondary] {
-            let mut left: Vec<&RouteHost> = self.tier(tier).collect();
+            let begin = order.len();
+            order.extend(self.tier(tier));
+            let mut left = order.get_mut(begin..).unwrap_or_default();
+            let mut total: u32 = left.iter().map(|host| u32::from(host.load)).sum();
             while !left.is_empty() {
-                let total: u32 = left.iter().map(|host| u32::from(host.load)).sum();
-                let weight = |host: &RouteHost| if total == 0 { 1 } else { u32::from(host.load) };
-                let sum = left.iter().map(|host| weight(host)).sum();
-                let mut ticket = numbers.below(sum);
-                let index = left.iter().position(|host| {
+                let standby_only = total == 0;
+                let weight = |host: &RouteHost| match standby_only {
+                    true => 1,
+                    false => u32::from(host.load),
+                };
+                let count = u32::try_from(left.len()).unwrap_or(u32::MAX);
+                let mut ticket = numbers.below(if standby_only { count } else { total });
+                let hit = left.iter().position(|host| {
                     let hit = ticket < weight(host);
                     ticket = ticket.saturating_sub(weight(host));
                     hit
                 });
-                order.push(left.remove(index.unwrap_or(0)));
+                let passed = left.get_mut(..=hit.unwrap_or(0)).unwrap_or_default();
+                total -= passed.last().map_or(0, |host| u32::from(host.load));
+                // The one that was hit goes first; the others keep their order.
+                passed.rotate_right(1);
+                left = left.split_first_mut().map(|(_, rest)| rest).unwrap_or_default();
             }
         }
         order

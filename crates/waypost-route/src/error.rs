@@ -249,8 +249,8 @@ impl RouteWarningKind {
             ),
             Self::AuthNotRequired => (
                 "auth-not-required",
-                "credentials are sent over TLS only, and TLS is not required (A5): without it the \
-                 host is tried unauthenticated; set `require_tls = true`",
+                "credentials are sent over TLS only, and TLS is not required (A5): mail waits while \
+                 the host does not offer it; set `require_tls = true`",
             ),
             Self::LmtpOn25 => (
                 "lmtp-on-25",

@@ -143,6 +143,18 @@ impl Health {
         Self { troubles: HashMap::new(), capacity: capacity.max(1) }
     }
 
+    /// Whether no host has failed: then all are up.
+    #[must_use]
+    pub fn is_untroubled(&self) -> bool {
+        self.troubles.is_empty()
+    }
+
+    /// Forgets what is known of the hosts that `forgotten` names: they count as up, as when what is
+    /// asked of them was changed.
+    pub fn forget(&mut self, mut forgotten: impl FnMut(&HostPort, FailureScope) -> bool) {
+        self.troubles.retain(|host, trouble| !forgotten(host, trouble.cause));
+    }
+
     /// What is known of a host.
     #[must_use]
     pub fn state(&self, host: &HostPort, now: Timestamp) -> HostState {

@@ -154,6 +154,68 @@ fn shares_over_100_000_messages_a9() {
     }
 }
 
+/// A host's own health, as an attempt sees it: up, down, down together, probed, and up again. Each
+/// share is that of the loads of who is left, over 100,000 messages.
+#[test]
+fn shares_through_an_outage_and_after_it_a9() {
+    let route = route(&[50, 30, 20, 0], &[70, 30]);
+    let host = |name: &str| -> HostPort { format!("{name}.example:25").parse().unwrap() };
+    let (start, seconds) = (Timestamp::from_millis(0), |s: u64| Timestamp::from_millis(1000 * s));
+    let mut health = Health::default();
+    let check = |health: &Health, at: Timestamp, want: [f64; 6], when: &str| {
+        let mut counts = [0_u32; 6];
+        for id in 0..100_000 {
+            let attempts = route.attempts(draw(id, &route), health, at);
+            let first = attempts.order.first().copied().unwrap();
+            let place = route.hosts().iter().position(|host| std::ptr::eq(host, first)).unwrap();
+            counts[place] += 1;
+        }
+        for (got, want) in counts.iter().zip(want) {
+            let got = f64::from(*got) / 1000.0;
+            assert!((got - want).abs() < 0.5, "{when}: {counts:?}, not {want}");
+        }
+    };
+    check(&health, start, [50.0, 30.0, 20.0, 0.0, 0.0, 0.0], "all up");
+    health.failed(&host("p1"), FailureScope::Host, start);
+    check(&health, start, [500.0 / 7.0, 0.0, 200.0 / 7.0, 0.0, 0.0, 0.0], "one down");
+    health.failed(&host("p0"), FailureScope::Tls, start);
+    check(&health, start, [0.0, 0.0, 100.0, 0.0, 0.0, 0.0], "two down");
+    health.failed(&host("p2"), FailureScope::Host, start);
+    check(&health, start, [0.0, 0.0, 0.0, 100.0, 0.0, 0.0], "the standby alone");
+    health.failed(&host("p3"), FailureScope::Host, start);
+    check(&health, start, [0.0, 0.0, 0.0, 0.0, 70.0, 30.0], "all primaries down");
+    health.failed(&host("s0"), FailureScope::Host, seconds(1));
+    check(&health, seconds(1), [0.0, 0.0, 0.0, 0.0, 0.0, 100.0], "a secondary down too");
+    // The pauses are over; another attempt has the probe of p0.
+    assert!(health.claim(&host("p0"), seconds(16)).may_try());
+    check(&health, seconds(16), [0.0, 60.0, 40.0, 0.0, 0.0, 0.0], "one is probed");
+    for name in ["p0", "p1", "p2", "p3", "s0"] {
+        health.succeeded(&host(name));
+    }
+    check(&health, seconds(17), [50.0, 30.0, 20.0, 0.0, 0.0, 0.0], "recovered");
+    assert!(health.is_untroubled());
+}
+
+/// The orders of before must stay: mail in the queue and old explanations hold on to them.
+#[test]
+fn orders_stay_the_same_a9() {
+    let route = route(&[50, 30, 20, 0, 0], &[70, 30]);
+    let now = Timestamp::from_millis(0);
+    for (id, want) in ORDERS {
+        let order = route.attempts(draw(*id, &route), &Health::default(), now).order;
+        let order: Vec<&str> =
+            order.iter().map(|h| &h.at().host.name().unwrap().as_str()[..2]).collect();
+        assert_eq!(order.join(" "), *want, "{id}");
+    }
+}
+
+const ORDERS: &[(u64, &str)] = &[
+    (1, "p2 p0 p1 p4 p3 s0 s1"),
+    (2, "p0 p2 p1 p4 p3 s0 s1"),
+    (3, "p0 p1 p2 p4 p3 s1 s0"),
+    (4, "p0 p1 p2 p3 p4 s0 s1"),
+];
+
 /// As the table above, for loads that nobody chose. Cases and key are the same in every run.
 #[test]
 fn shares_of_any_loads_a9() {

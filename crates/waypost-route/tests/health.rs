@@ -80,6 +80,21 @@ fn memory_is_bounded_and_the_latest_pauses_stay_a9() {
     assert_eq!(health.troubled(at(7200)).count(), 0, "forgotten");
 }
 
+#[test]
+fn what_is_forgotten_is_up_and_the_rest_stays_a9() {
+    let mut health = Health::default();
+    for (number, cause) in [(0, FailureScope::Host), (1, FailureScope::Tls), (2, FailureScope::Tls)]
+    {
+        health.failed(&host(number), cause, at(0));
+    }
+    health.forget(|found, cause| *found == host(1) && cause == FailureScope::Tls);
+    assert_eq!(health.state(&host(1), at(1)), HostState::Up);
+    assert!(!health.state(&host(0), at(1)).may_try() && !health.state(&host(2), at(1)).may_try());
+    health.forget(|_, cause| cause == FailureScope::Tls);
+    assert_eq!(health.troubled(at(1)).count(), 1);
+    assert!(!health.is_untroubled());
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Op {
     Wait(u64),

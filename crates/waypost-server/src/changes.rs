@@ -1,18 +1,22 @@
 //! A message as one delivery sends it.
 
+use waypost_auth::folded;
 use waypost_queue::Body;
 use waypost_smtp::client::SharedBytes;
-use waypost_types::{Changes, HeaderBlock};
+use waypost_types::{Changes, HeaderBlock, HeaderLine};
 
 /// The pieces of a message for one delivery: the lines it adds, our trace lines, the message as it
 /// was accepted. Of the message only a subject that is changed is copied.
 ///
 /// All pieces are whole lines, dot-stuffed and ended by CR LF. Lines are added on top, the trace line
-/// first, so that every signed byte below stays as it was (B3).
+/// first, so that every signed byte below stays as it was (B3). Results of SPF, DKIM and DMARC go above
+/// the trace line (RFC 7208 section 9.1).
 #[must_use]
 pub(crate) fn pieces(trace: &str, body: &Body, changes: &Changes) -> Vec<SharedBytes> {
-    let mut top = String::from(trace);
-    for line in &changes.added_headers {
+    let lines = &changes.added_headers;
+    let mut top: String = lines.iter().filter(|line| is_result(line)).map(folded).collect();
+    top.push_str(trace);
+    for line in lines.iter().filter(|line| !is_result(line)) {
         top.push_str(&format!("{line}\r\n"));
     }
     let prefix = changes.subject_prefix.as_deref().filter(|prefix| !prefix.is_empty());
@@ -42,6 +46,12 @@ pub(crate) fn pieces(trace: &str, body: &Body, changes: &Changes) -> Vec<SharedB
     ]
 }
 
+fn is_result(line: &HeaderLine) -> bool {
+    ["authentication-results", "received-spf"]
+        .iter()
+        .any(|name| line.name().eq_ignore_ascii_case(name))
+}
+
 /// A part of a shared body.
 struct Shared {
     body: Body,
@@ -63,8 +73,6 @@ impl AsRef<[u8]> for Shared {
 
 #[cfg(test)]
 mod tests {
-    use waypost_types::HeaderLine;
-
     use super::*;
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use waypost_config::policy::Policy;
+use waypost_net::authentication::Authenticator;
 use waypost_net::server::Clock;
 use waypost_queue::{Body, Entry, QuotaCommit};
 use waypost_relay::{Ledger, Transaction};
@@ -23,6 +24,8 @@ pub(crate) struct Core {
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Health,
+    /// Who finds out what SPF, DKIM and DMARC say; `None`: nobody can.
+    pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
     policy: ArcSwap<Policy>,
     password_checks: Semaphore,
 }
@@ -38,9 +41,15 @@ impl Core {
             spool,
             ledger: Mutex::new(ledger),
             health: Health::default(),
+            authenticator: None,
             policy: ArcSwap::new(policy),
             password_checks: Semaphore::new(PASSWORD_CHECKS),
         }
+    }
+
+    /// With somebody who asks the DNS about messages.
+    pub(crate) fn with_authenticator(self, authenticator: Option<Arc<dyn Authenticator>>) -> Self {
+        Self { authenticator, ..self }
     }
 
     /// The policy in force.

@@ -4,17 +4,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use waypost_config::policy::Policy;
 use waypost_net::client::{ConnectSettings, Hop, Over, Pool, PoolLimits};
 use waypost_net::dns::{Resolver, resolve_next_hops};
 use waypost_net::tls;
 use waypost_queue::{Ended, Handover, Resting, Work};
-use waypost_route::{Check, Draw, FIRST_PAUSE, Health, HostState, Route, TlsPolicy, TlsStart};
-use waypost_smtp::client::{Message, Protocol, SharedBytes, Timeouts, TlsUse, Transaction};
+use waypost_route::{Draw, FIRST_PAUSE, Health, HostState, Route};
+use waypost_smtp::client::{Message, Protocol, SharedBytes, Timeouts, Transaction};
 use waypost_types::{
     Account, Delivery, Destination, Directory, Failure, FailureScope, Host, HostPort, Outcome,
-    Recipient, Reply, Timestamp, TlsDemand,
+    Recipient, Reply, Timestamp,
 };
 
 use crate::changes::pieces;
@@ -22,6 +21,7 @@ use crate::core::Core;
 use crate::log::Attempt;
 use crate::maildir::{Letter, Maildir};
 use crate::metrics::{Outcomes, Side};
+use crate::route_changes::RouteChanges;
 use crate::spool::Loaded;
 use crate::way::{Target, Way, local};
 
@@ -30,7 +30,7 @@ use crate::way::{Target, Way, local};
 pub(crate) struct Deliverer {
     core: Arc<Core>,
     resolver: Arc<dyn Resolver>,
-    pool: ArcSwap<Pool>,
+    pool: Pool,
     health: Mutex<Health>,
     maildir: Maildir,
     draw_key: [u8; 16],
@@ -100,7 +100,7 @@ impl Deliverer {
         let policy = core.policy();
         let maildir = Maildir::new(core.spool.path().join("maildir"));
         Self {
-            pool: ArcSwap::from_pointee(pool(&policy)),
+            pool: pool(&policy),
             core,
             resolver,
             health: Mutex::new(Health::default()),
@@ -110,22 +110,24 @@ impl Deliverer {
         }
     }
 
-    /// A new policy is in force: connections made under the old one are not used again.
-    pub(crate) fn policy_replaced(&self) {
+    /// A new policy is in force in place of `old`: what has changed is seen anew, connections and
+    /// pauses of hosts stay where nothing did.
+    pub(crate) fn policy_replaced(&self, old: &Policy) {
         let policy = self.core.policy();
-        let old = self.pool.swap(Arc::new(pool(&policy)));
-        tokio::spawn(async move { old.close().await });
-        self.forget_failures();
+        self.pool.reconfigure(connect_settings(&policy), pool_limits(&policy));
+        let changes = RouteChanges::between(old, &policy);
+        self.health().forget(|host, cause| changes.concern(host, cause));
+        self.core.spool.rouse();
     }
 
     /// Closes connections that have been idle for too long.
     pub(crate) fn sweep(&self) {
-        self.pool.load().sweep();
+        self.pool.sweep();
     }
 
     /// Closes all idle connections.
     pub(crate) async fn close(&self) {
-        self.pool.load_full().close().await;
+        self.pool.close().await;
     }
 
     /// Forgets which hosts have failed: they, or what is asked of them, may have been mended.
@@ -339,7 +341,6 @@ impl Deliverer {
                 return Found::Tried(vec![outcome.into(); count]);
             }
         };
-        let pool = self.pool.load_full();
         let mut last: Vec<Tried> = Vec::new();
         for found in hops {
             // An MX host has a health of its own, shared by all domains that it serves.
@@ -350,12 +351,12 @@ impl Deliverer {
             let hop = Hop {
                 alias: found.tls_names.get(1).cloned(),
                 protocol: way.protocol,
-                tls: tls_policy(target.tls, &way.roots),
-                credentials: None,
+                tls: tls::TlsPolicy::of_route(target.tls, way.roots.clone()),
+                credentials: way.credentials.clone(),
                 host: found.host,
             };
             let addresses: Vec<_> = found.addresses.iter().map(std::net::SocketAddr::ip).collect();
-            let report = pool.deliver_unless_busy(&hop, &addresses, transaction.clone()).await;
+            let report = self.pool.deliver_unless_busy(&hop, &addresses, transaction.clone()).await;
             let Some((report, over)) = report else {
                 if is_own {
                     self.health().released(&hop.host);
@@ -481,29 +482,32 @@ impl Deliverer {
 }
 
 fn pool(policy: &Policy) -> Pool {
+    Pool::new(connect_settings(policy), pool_limits(policy))
+}
+
+fn pool_limits(policy: &Policy) -> PoolLimits {
+    let limits = &policy.server.limits;
+    PoolLimits {
+        connections_per_hop: limits.connections_per_host,
+        messages_per_connection: limits.messages_per_connection,
+        idle: policy.server.timeouts.next_hop_idle,
+    }
+}
+
+fn connect_settings(policy: &Policy) -> ConnectSettings {
     let timeouts = &policy.server.timeouts;
     let mut settings = ConnectSettings::new(policy.server.hostname.clone().into());
     settings.connect = timeouts.next_hop_connect;
     settings.timeouts = Timeouts {
+        greeting: timeouts.next_hop_greeting,
         command: timeouts.next_hop_command,
-        data_start: timeouts.next_hop_command,
-        data_block: timeouts.data,
+        mail: timeouts.next_hop_mail,
+        rcpt: timeouts.next_hop_rcpt,
+        data_start: timeouts.next_hop_data,
+        data_block: timeouts.next_hop_data_block,
         data_end: timeouts.next_hop_data_end,
     };
-    Pool::new(settings, PoolLimits::default())
-}
-
-fn tls_policy(policy: TlsPolicy, roots: &tls::Roots) -> tls::TlsPolicy {
-    tls::TlsPolicy {
-        tls: match (policy.start, policy.requirement) {
-            (TlsStart::Implicit, _) => TlsUse::Implicit,
-            (TlsStart::Starttls, TlsDemand::Required) => TlsUse::Required,
-            (TlsStart::Starttls, TlsDemand::Opportunistic) => TlsUse::Opportunistic,
-        },
-        require_ca_signed: policy.ca_signed == Check::On,
-        verify_hostname: policy.hostname == Check::On,
-        roots: roots.clone(),
-    }
+    settings
 }
 
 fn recipient(delivery: &Delivery) -> Recipient {

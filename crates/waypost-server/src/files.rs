@@ -99,6 +99,12 @@ impl Files for Disk {
     fn read(&self, path: &str) -> Result<Vec<u8>, String> {
         std::fs::read(self.base.join(path)).map_err(|error| error.to_string())
     }
+
+    fn is_open_to_all(&self, path: &str) -> bool {
+        use std::os::unix::fs::PermissionsExt as _;
+        let found = std::fs::metadata(self.base.join(path));
+        found.is_ok_and(|found| found.permissions().mode() & 0o004 != 0)
+    }
 }
 
 impl Disk {

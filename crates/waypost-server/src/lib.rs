@@ -9,6 +9,9 @@
 //! whatever goes wrong with one message is that message's outcome. **Source:** requirements A9, A10,
 //! A12, D6, D13, D15, O1 to O4.
 //!
+//! **Features:** `authenticate`: SPF, DKIM and DMARC from the DNS (E2); without it, and without an
+//! [`Options::authenticator`], a policy that asks for them is refused.
+//!
 //! **Not here:** what is decided (`waypost-config`), the command line, signals.
 //!
 //! # Example
@@ -20,7 +23,8 @@
 //!
 //! use waypost_server::{Options, Server};
 //!
-//! let options = Options { policy, base: "/etc/waypost".into(), resolver: None };
+//! let base = "/etc/waypost".into();
+//! let options = Options { policy, base, resolver: None, authenticator: None };
 //! let server = Server::start(options).await?;
 //! for (name, address) in server.addresses() {
 //!     println!("{name} listens on {address}");
@@ -44,10 +48,12 @@ mod metrics;
 mod pattern;
 mod queue_ids;
 mod room;
+mod route_changes;
 mod schedule;
 mod server;
 mod session;
 mod spool;
+mod tls_watch;
 mod trace;
 mod way;
 

@@ -7,6 +7,8 @@ use std::fmt::{self, Display};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use waypost_auth::DkimResult;
+use waypost_config::policy::AuthenticationView;
 use waypost_inbound::Source;
 use waypost_net::client::Over;
 use waypost_queue::Work;
@@ -23,6 +25,8 @@ pub(crate) struct Accepted<'a> {
     pub(crate) client: IpAddr,
     /// Where it came from, as the first recipient's organization sees it.
     pub(crate) source: Source,
+    /// Who announced the client, if a proxy did.
+    pub(crate) proxy: Option<IpAddr>,
     pub(crate) sender: &'a ReversePath,
     pub(crate) recipients: usize,
     pub(crate) deliveries: usize,
@@ -31,11 +35,34 @@ pub(crate) struct Accepted<'a> {
 
 impl Accepted<'_> {
     pub(crate) fn write(&self) {
-        let Self { id, listener, client, source, sender, recipients, deliveries, size } = self;
+        let Self { id, listener, client, proxy, source, sender, recipients, deliveries, size } =
+            self;
         tracing::info!(
-            %id, listener, %client, source = source.ip.as_ref().map(display),
+            %id, listener, %client, proxy = proxy.map(display), source = source.ip.as_ref().map(display),
             source_because = source.because.as_str(), %sender, recipients, deliveries, size,
             "accepted"
+        );
+    }
+}
+
+/// What SPF, DKIM and DMARC say about a message, and what an organization makes of it (E2).
+pub(crate) struct Authenticated<'a> {
+    pub(crate) client: IpAddr,
+    pub(crate) sender: &'a ReversePath,
+    pub(crate) organization: &'a str,
+    pub(crate) found: &'a AuthenticationView,
+}
+
+impl Authenticated<'_> {
+    pub(crate) fn write(&self) {
+        let Self { client, sender, organization, found: view } = self;
+        let Some(found) = &view.found else { return };
+        let dkim = found.dkim.iter().find(|one| one.result == DkimResult::Pass);
+        let dkim = dkim.or(found.dkim.first()).map_or("none", |one| one.result.as_str());
+        tracing::info!(
+            %client, %sender, source = found.checked.map(display), organization,
+            spf = found.spf.result.as_str(), dkim, dmarc = found.dmarc.result.as_str(),
+            mode = view.mode.as_str(), because = view.verdict.because, "authenticated"
         );
     }
 }
@@ -45,6 +72,8 @@ pub(crate) struct Refused<'a, R, B> {
     pub(crate) at: At,
     pub(crate) reason: Reason,
     pub(crate) client: IpAddr,
+    /// Who announced the client, if a proxy did.
+    pub(crate) proxy: Option<IpAddr>,
     pub(crate) sender: Option<&'a ReversePath>,
     pub(crate) recipient: Option<&'a Mailbox>,
     pub(crate) reply: &'a R,
@@ -53,9 +82,10 @@ pub(crate) struct Refused<'a, R, B> {
 
 impl<R: Display, B: Display> Refused<'_, R, B> {
     pub(crate) fn write(&self) {
-        let Self { at, reason, client, sender, recipient, reply, because } = self;
+        let Self { at, reason, client, proxy, sender, recipient, reply, because } = self;
         tracing::info!(
-            at = at.as_str(), reason = reason.as_str(), %client, sender = sender.map(display),
+            at = at.as_str(), reason = reason.as_str(), %client,
+            proxy = proxy.map(display), sender = sender.map(display),
             recipient = recipient.map(display), %reply, %because, "refused"
         );
     }
@@ -204,6 +234,7 @@ mod tests {
                 at: At::Rcpt,
                 reason: Reason::Rule,
                 client: IpAddr::from([192, 0, 2, 1]),
+                proxy: None,
                 sender: None,
                 recipient: None,
                 reply: &reply,

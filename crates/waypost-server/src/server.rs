@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use waypost_auth::Mode;
 use waypost_config::policy::{Organization, Policy};
 use waypost_config::settings::{DnsServers, Limits, ListenerSettings, ServerSettings, TlsStart};
+use waypost_net::authentication::Authenticator;
 use waypost_net::dns::{DnsLimits, Resolver, ResolverError, SystemResolver};
 use waypost_net::server::{
     ClientLimits, Clock, Configuration, ConnectionLimits, Listener, SharedLimits, Stopper, Tls,
-    stop_signal,
+    TrustedProxies, stop_signal,
 };
 use waypost_net::tls::{PemError, server_config};
 use waypost_queue::{ConfigChange, Entry, Work};
@@ -32,6 +34,7 @@ use crate::metrics::Metrics;
 use crate::schedule::schedule;
 use crate::session::{OnListener, SmtpHandler};
 use crate::spool::{Notices, Spool, SpoolError};
+use crate::tls_watch::TlsWatch;
 
 /// What a server is started with.
 pub struct Options {
@@ -41,6 +44,9 @@ pub struct Options {
     pub base: PathBuf,
     /// Who answers DNS; `None`: what the configuration says.
     pub resolver: Option<Arc<dyn Resolver>>,
+    /// Who finds out what SPF, DKIM and DMARC say (E2); `None`: with the feature `authenticate`, and
+    /// without a `resolver` of one's own, the name servers of the configuration are asked.
+    pub authenticator: Option<Arc<dyn Authenticator>>,
 }
 
 /// Why a server does not start, or does not take a new policy.
@@ -89,6 +95,13 @@ pub enum ServerError {
     /// No resolver can be made.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
+    /// A policy asks for SPF and DMARC, and nobody can find out what they say.
+    #[error(
+        "organization \"{0}\" has an `authenticate` that asks for SPF and DMARC (E2), which this \
+         server cannot evaluate; build it with the feature `authenticate`, or set `authenticate = \
+         \"off\"`"
+    )]
+    Authenticator(Box<str>),
     /// A new policy asks for what only a restart can give.
     #[error("{0} cannot change while the server runs; restart it")]
     NeedsRestart(&'static str),
@@ -101,6 +114,7 @@ pub enum ServerError {
 pub struct Server {
     core: Arc<Core>,
     deliverer: Arc<Deliverer>,
+    tls_watch: (Arc<TlsWatch>, JoinHandle<()>),
     base: PathBuf,
     committer: Option<Committer>,
     listeners: Vec<Running>,
@@ -126,13 +140,18 @@ impl Server {
     /// # Errors
     /// [`ServerError`]; nothing runs then.
     pub async fn start(options: Options) -> Result<Self, ServerError> {
-        let Options { policy, base, resolver } = options;
+        let Options { policy, base, resolver, authenticator } = options;
         let clock = Clock::start();
         let settings = &policy.server;
-        let resolver = match resolver {
-            Some(resolver) => resolver,
-            None => system_resolver(settings)?,
+        let (resolver, authenticator) = match resolver {
+            Some(resolver) => (resolver, authenticator),
+            None => {
+                let resolver = system_resolver(settings)?;
+                let authenticator = authenticator.or_else(|| asking(&resolver));
+                (Arc::new(resolver) as Arc<dyn Resolver>, authenticator)
+            }
         };
+        can_authenticate(&policy, authenticator.is_some())?;
         let (bound, admin) = bind(&policy, &base).await?;
         let spool_path = base.join(&*settings.spool);
         let metrics = Arc::new(Metrics::new(clock.now()));
@@ -148,7 +167,10 @@ impl Server {
             ledger.replay(&replayed(commit));
         }
         let limits = SharedLimits::new(ClientLimits::new(connection_limits(&settings.limits)));
-        let core = Arc::new(Core::new(Arc::clone(&policy), spool, ledger, clock));
+        let core = Core::new(Arc::clone(&policy), spool, ledger, clock);
+        let core = Arc::new(core.with_authenticator(authenticator));
+        let tls_watch = TlsWatch::new(Arc::clone(&core), Arc::clone(&resolver), base.clone(), key);
+        let tls_watch = Arc::new(tls_watch);
         let deliverer = Arc::new(Deliverer::new(Arc::clone(&core), resolver, key, base.clone()));
         let desk = Arc::new(Desk::new(Arc::clone(&core), Some(Arc::clone(&deliverer))));
         let control = Socket::open(&spool_path, Arc::clone(&desk))
@@ -181,9 +203,11 @@ impl Server {
         });
         let (dispatcher_stop, stopped) = watch::channel(false);
         let dispatcher = tokio::spawn(dispatch(Arc::clone(&core), Arc::clone(&deliverer), stopped));
+        let testing = tokio::spawn(Arc::clone(&tls_watch).run());
         Ok(Self {
             core,
             deliverer,
+            tls_watch: (tls_watch, testing),
             base,
             committer: Some(committer),
             listeners,
@@ -248,6 +272,7 @@ impl Server {
         if was.dns != is.dns {
             return Err(ServerError::NeedsRestart("the list of name servers"));
         }
+        can_authenticate(&policy, self.core.authenticator.is_some())?;
         let sockets = |settings: &ServerSettings| -> Vec<_> {
             settings.listeners.iter().map(|one| (one.name.clone(), one.bind)).collect()
         };
@@ -267,8 +292,9 @@ impl Server {
         self.core.spool.record_change(change).await?;
         self.limits.lock().set_limits(connection_limits(&is.limits));
         self.core.metrics.policy(&policy, self.core.clock.now());
-        self.core.replace_policy(policy);
-        self.deliverer.policy_replaced();
+        let old = self.core.replace_policy(policy);
+        self.deliverer.policy_replaced(&old);
+        self.tls_watch.0.policy_replaced();
         for (running, configuration) in self.listeners.iter().zip(configurations) {
             running.configuration.send_replace(configuration);
         }
@@ -279,6 +305,7 @@ impl Server {
     /// long as `grace`, the spool is synced and closed. What is owed stays in the spool.
     pub async fn stop(mut self, grace: Duration) {
         self.core.health.stop();
+        self.tls_watch.1.abort();
         self.stopper.stop(grace);
         for running in &mut self.listeners {
             let _ = (&mut running.task).await;
@@ -313,6 +340,7 @@ impl Drop for Server {
             running.task.abort();
         }
         self.dispatcher.abort();
+        self.tls_watch.1.abort();
         if let Some((_, task)) = &self.admin {
             task.abort();
         }
@@ -380,7 +408,11 @@ fn configuration(
     if relays && !matches!(tls, Tls::Off) {
         settings.auth = AuthOffer::InsideTls;
     }
-    Ok(Configuration::new(settings, tls, listener.role))
+    let trusted = TrustedProxies {
+        proxy_protocol: server.proxy_protocol_from.clone(),
+        xclient: server.xclient_from.clone(),
+    };
+    Ok(Configuration::new(settings, tls, listener.role).with_trusted(trusted))
 }
 
 fn connection_limits(limits: &Limits) -> ConnectionLimits {
@@ -393,12 +425,33 @@ fn connection_limits(limits: &Limits) -> ConnectionLimits {
     }
 }
 
-fn system_resolver(settings: &ServerSettings) -> Result<Arc<dyn Resolver>, ServerError> {
+fn system_resolver(settings: &ServerSettings) -> Result<SystemResolver, ServerError> {
     let limits = DnsLimits::default();
-    Ok(Arc::new(match &settings.dns {
+    Ok(match &settings.dns {
         DnsServers::System => SystemResolver::from_system(limits)?,
         DnsServers::List(servers) => SystemResolver::with_servers(servers, limits)?,
-    }))
+    })
+}
+
+/// Asks the same name servers about messages.
+#[cfg(feature = "authenticate")]
+fn asking(resolver: &SystemResolver) -> Option<Arc<dyn Authenticator>> {
+    use waypost_net::authentication::{AuthenticationLimits, MailAuthenticator};
+    Some(Arc::new(MailAuthenticator::new(resolver, AuthenticationLimits::default())))
+}
+
+#[cfg(not(feature = "authenticate"))]
+fn asking(_: &SystemResolver) -> Option<Arc<dyn Authenticator>> {
+    None
+}
+
+/// Refuses a policy that asks for what nobody can find out.
+fn can_authenticate(policy: &Policy, can: bool) -> Result<(), ServerError> {
+    let mut organizations = policy.organizations().iter();
+    match organizations.find(|organization| organization.authenticate != Mode::Off) {
+        Some(organization) if !can => Err(ServerError::Authenticator(organization.name.clone())),
+        _ => Ok(()),
+    }
 }
 
 /// The key of the draw, kept in the spool so that an explanation can be reproduced (A9).

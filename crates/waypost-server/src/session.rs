@@ -1,10 +1,12 @@
 //! One SMTP session: the client's commands put to the policy, quotas and spool.
 
+mod authentication;
 mod intake;
 
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use prometheus_client::metrics::counter::Counter;
@@ -12,12 +14,14 @@ use waypost_config::policy::{
     DataReply, Decision, Explanation, Policy, RcptVerdict, Refused, Transaction,
 };
 use waypost_inbound::Source;
-use waypost_net::server::{Handler, Mail, SharedLimits, TlsFacts, is_generic_hello};
+use waypost_net::server::{Handler, Mail, Peer, SharedLimits, TlsFacts, is_generic_hello};
 use waypost_net::tls::TlsVersion;
 use waypost_queue::{Body, Entry, Hold, Owed};
 use waypost_relay as relay;
 use waypost_smtp::end_of_data::Data;
-use waypost_smtp::server::{CloseCause, Credentials, HelloKind, OwnRefusal, ResetCause};
+use waypost_smtp::server::{
+    CloseCause, Credentials, HelloKind, OwnRefusal, ResetCause, Told, Xclient,
+};
 use waypost_types::{
     Changes, Delivery, Destination, HeaderBlock, MailParameters, Mailbox, QueueId, Recipient,
     Reply, ReversePath, Session, TlsDemand,
@@ -37,9 +41,18 @@ pub(crate) struct SmtpHandler {
     core: Arc<Core>,
     limits: SharedLimits,
     on: Arc<OnListener>,
+    /// Who announced the client, if a proxy did.
+    proxy: Option<IpAddr>,
     extended: bool,
     tls: Option<String>,
     open: Option<Open>,
+}
+
+/// Whose commands they are, for the log.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    session: &'a Session,
+    proxy: Option<IpAddr>,
 }
 
 /// The listener that a client came to.
@@ -69,6 +82,30 @@ struct Open {
 }
 
 impl Handler for SmtpHandler {
+    async fn connected(&mut self, _session: &Session, peer: Peer) -> Result<(), Reply> {
+        self.proxy = peer.proxy.map(|proxy| proxy.ip().to_canonical());
+        Ok(())
+    }
+
+    async fn announced(
+        &mut self,
+        session: &Session,
+        peer: Peer,
+        said: &Xclient,
+    ) -> Result<(), Reply> {
+        self.open = None;
+        self.extended = false;
+        self.proxy = peer.proxy.map(|proxy| proxy.ip().to_canonical());
+        // What the proxy was told is not proved to us: it stands in the log, and gives no right.
+        let shown = |told: &Option<Told<Box<str>>>| told.as_ref().and_then(Told::known).cloned();
+        tracing::info!(
+            client = %session.client_ip, proxy = self.proxy.map(tracing::field::display),
+            name = shown(&said.name).map(tracing::field::debug),
+            login = shown(&said.login).map(tracing::field::debug), "XCLIENT"
+        );
+        Ok(())
+    }
+
     async fn tls(&mut self, _session: &Session, facts: TlsFacts) {
         self.open = None;
         self.core.metrics.handshake(Side::Server, Some(TlsVersion::named(&facts.version)));
@@ -85,7 +122,7 @@ impl Handler for SmtpHandler {
         self.extended = kind == HelloKind::Ehlo;
         let policy = self.core.policy();
         if is_generic_hello(name, &policy.server.hostname) {
-            tracing::info!(client = %session.client_ip, name, "generic HELO name (D15)");
+            tracing::info!(client = %session.client_ip, proxy = self.proxy.map(tracing::field::display), name, "generic HELO name (D15)");
             let now = self.core.clock.now();
             let counted = self.limits.lock().generic_hello(now, session.client_ip);
             if let Err(refusal) = counted {
@@ -155,7 +192,11 @@ impl Handler for SmtpHandler {
 
 impl SmtpHandler {
     pub(crate) fn new(core: Arc<Core>, limits: SharedLimits, on: Arc<OnListener>) -> Self {
-        Self { core, limits, on, extended: false, tls: None, open: None }
+        Self { core, limits, on, proxy: None, extended: false, tls: None, open: None }
+    }
+
+    fn seen<'a>(&self, session: &'a Session) -> Seen<'a> {
+        Seen { session, proxy: self.proxy }
     }
 
     /// Counts and logs a refusal; hands its reply back.
@@ -167,7 +208,7 @@ impl SmtpHandler {
         reply: Reply,
         because: &dyn Display,
     ) -> Reply {
-        note(&self.core, session, None, None, (at, reason), &reply, because);
+        note(&self.core, self.seen(session), None, None, (at, reason), &reply, because);
         reply
     }
 
@@ -177,12 +218,13 @@ impl SmtpHandler {
         let OwnRefusal { code, enhanced } = refusal;
         self.core.metrics.refused_by(at, code, enhanced, reason, 1);
         tracing::debug!(
-            at = at.as_str(), reason = reason.as_str(), client = %session.client_ip, code,
-            "refused"
+            at = at.as_str(), reason = reason.as_str(), client = %session.client_ip,
+            proxy = self.proxy.map(tracing::field::display), code, "refused"
         );
     }
 
     fn begin(&mut self, session: &Session, mail: Mail) -> Result<(), Reply> {
+        let seen = self.seen(session);
         let Mail { sender, parameters, size } = mail;
         let policy = self.core.policy();
         if let Some(refusal) = self.no_room(session, &sender, &policy) {
@@ -192,7 +234,7 @@ impl SmtpHandler {
             Ok(transaction) => transaction,
             Err(refusal) => {
                 let why = (At::Mail, refusal.because.into());
-                note(&self.core, session, Some(&sender), None, why, &refusal.reply, &refusal);
+                note(&self.core, seen, Some(&sender), None, why, &refusal.reply, &refusal);
                 return Err(refusal.reply);
             }
         };
@@ -218,6 +260,7 @@ impl SmtpHandler {
     }
 
     fn add(&mut self, session: &Session, mut recipient: Recipient) -> Result<(), Reply> {
+        let seen = self.seen(session);
         let Some(open) = &mut self.open else { return Err(no_transaction()) };
         if let Some(postmaster) = own_postmaster(&open.policy, &recipient.address) {
             recipient.address = postmaster;
@@ -233,7 +276,7 @@ impl SmtpHandler {
             RcptVerdict::Refuse(refused) => {
                 let sender = Some(&open.transaction.sender);
                 let (recipient, why) = (Some(&refused.recipient), (At::Rcpt, refused.cause.into()));
-                note(&self.core, session, sender, recipient, why, &refused.reply, &refused.because);
+                note(&self.core, seen, sender, recipient, why, &refused.reply, &refused.because);
                 return Err(refused.reply);
             }
         }
@@ -250,15 +293,7 @@ impl SmtpHandler {
                     let reply = refusal.reply();
                     let sender = Some(&open.transaction.sender);
                     let why = (At::Rcpt, refusal.limit.into());
-                    note(
-                        &self.core,
-                        session,
-                        sender,
-                        Some(&recipient.address),
-                        why,
-                        &reply,
-                        &refusal,
-                    );
+                    note(&self.core, seen, sender, Some(&recipient.address), why, &reply, &refusal);
                     return Err(reply);
                 }
             }
@@ -268,29 +303,34 @@ impl SmtpHandler {
     }
 
     async fn take(&mut self, session: &Session, data: Data) -> Reply {
+        let seen = self.seen(session);
         let Some(mut open) = self.open.take() else { return no_transaction() };
         let body = Body::from(data.stuffed);
         if let Some(share) = &mut open.share {
             share.shrink(u64::try_from(body.len()).unwrap_or(u64::MAX));
         }
         let header = HeaderBlock::of(&body);
-        let header_size = header.body_offset();
         let limit = open.policy.server.limits.header_size;
         if u64::try_from(header.as_bytes().len()).unwrap_or(u64::MAX) > limit {
             let text = format!("The header is larger than {limit} octets");
             let reply = Reply::new(552, (5, 3, 4), &text);
             let why = (At::Data, Reason::HeaderTooLarge);
-            note(&self.core, session, Some(&open.transaction.sender), None, why, &reply, &text);
+            note(&self.core, seen, Some(&open.transaction.sender), None, why, &reply, &text);
             return reply;
         }
-        let decision = open.policy.at_data(&open.transaction, &open.recipients, &header);
-        if let DataReply::Refuse(reply) = &decision.reply {
-            let reason = decision.refused_for().map_or(Reason::Other, Reason::from);
-            let because = decision.refusals.first().map_or("", |refused| &refused.because);
-            let sender = Some(&open.transaction.sender);
-            note(&self.core, session, sender, None, (At::Data, reason), reply, &because);
-            return reply.clone();
+        let mut decision = open.policy.at_data(&open.transaction, &open.recipients, &header);
+        if let Some(reply) = self.refused_as_a_whole(session, &open, &decision) {
+            return reply;
         }
+        // Only now: what is refused anyway costs no question to the DNS.
+        if let Some(authenticated) = self.authenticated(session, &open, &body).await {
+            decision = authenticated;
+            if let Some(reply) = self.refused_as_a_whole(session, &open, &decision) {
+                return reply;
+            }
+        }
+        let body = authentication::without_forged_results(session, &open, body);
+        let header_size = HeaderBlock::of(&body).body_offset();
         if !decision.observed.is_empty() {
             self.core.metrics.observed(Observed::Rule, decision.observed.len());
             for rule in &decision.observed {
@@ -331,12 +371,13 @@ impl SmtpHandler {
                 if behind_gateway {
                     self.core.metrics.source(source.because);
                 }
-                let (listener, client) = (&*self.on.name, session.client_ip);
+                let (listener, client, proxy) = (&*self.on.name, session.client_ip, self.proxy);
                 let sender = &sender;
                 log::Accepted {
                     id,
                     listener,
                     client,
+                    proxy,
                     source,
                     sender,
                     recipients,
@@ -357,12 +398,27 @@ impl SmtpHandler {
         }
     }
 
+    /// The reply to a message that the policy refuses as a whole, counted and logged.
+    fn refused_as_a_whole(
+        &self,
+        session: &Session,
+        open: &Open,
+        decision: &Decision,
+    ) -> Option<Reply> {
+        let DataReply::Refuse(reply) = &decision.reply else { return None };
+        let reason = decision.refused_for().map_or(Reason::Other, Reason::from);
+        let because = decision.refusals.first().map_or("", |refused| &refused.because);
+        let sender = Some(&open.transaction.sender);
+        note(&self.core, self.seen(session), sender, None, (At::Data, reason), reply, &because);
+        Some(reply.clone())
+    }
+
     fn not_stored(&self, session: &Session, sender: &ReversePath, error: &dyn Display) -> Reply {
         let text = "The message cannot be stored now; try again later";
         let reply = Reply::new(451, (4, 3, 0), text);
         note(
             &self.core,
-            session,
+            self.seen(session),
             Some(sender),
             None,
             (At::Data, Reason::StoreFailed),
@@ -422,7 +478,7 @@ impl SmtpHandler {
             parameters: open.parameters.clone(),
             client: format!("{} [{}]", session.helo.as_deref().unwrap_or("?"), session.client_ip)
                 .into(),
-            trace: trace.line().into(),
+            trace: (authentication::stamps(decision) + &trace.line()).into(),
             deliveries: delivered.chain(kept).chain(told).collect(),
             decision: serde_json::to_string(&explanation).unwrap_or_default().into(),
             size: u64::try_from(body.len()).unwrap_or(u64::MAX),
@@ -434,7 +490,7 @@ impl SmtpHandler {
 /// Counts and logs a refusal.
 fn note(
     core: &Core,
-    session: &Session,
+    seen: Seen<'_>,
     sender: Option<&ReversePath>,
     recipient: Option<&Mailbox>,
     (at, reason): (At, Reason),
@@ -442,8 +498,8 @@ fn note(
     because: &dyn Display,
 ) {
     core.metrics.refused(at, reply, reason);
-    let client = session.client_ip;
-    log::Refused { at, reason, client, sender, recipient, reply, because: &because }.write();
+    let (client, proxy) = (seen.session.client_ip, seen.proxy);
+    log::Refused { at, reason, client, proxy, sender, recipient, reply, because: &because }.write();
 }
 
 /// Names of rules, one copy for neighbours that have the same.

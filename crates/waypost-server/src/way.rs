@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use waypost_config::policy::Policy;
+use waypost_config::policy::{Login, Organization, Policy};
 use waypost_net::dns::Lookup;
 use waypost_net::tls::Roots;
 use waypost_route::{Attempts, HostState, OnTlsFailure, Route, TlsPolicy};
-use waypost_smtp::client::Protocol;
+use waypost_smtp::client::{Credentials, Protocol};
 use waypost_types::{
     Delivery, Destination, Failure, FailureScope, Host, HostPort, Outcome, Reply, TlsDemand,
 };
@@ -33,6 +33,8 @@ pub(crate) struct Way<'p> {
     pub(crate) targets: Vec<Target>,
     pub(crate) protocol: Protocol,
     pub(crate) roots: Roots,
+    /// For AUTH at each of the hosts.
+    pub(crate) credentials: Option<Credentials>,
     on_tls_failure: OnTlsFailure,
     /// The route's order, which judges failures; `None` for a gateway and for MX hosts.
     attempts: Option<Attempts<'p>>,
@@ -51,12 +53,18 @@ impl<'p> Way<'p> {
         order: impl Fn(&'p Route) -> Attempts<'p>,
     ) -> Result<Self, Failure> {
         let gone = |what: String| local(&format!("{what} is no longer configured"));
-        let by_route = |route| Self::by_route(route, order(route), delivery.tls, base);
+        let by_route = |owner: &'p Organization, route| {
+            let way = Self::by_route(route, order(route), delivery.tls, base);
+            Self { credentials: owner.logins.get(route.name()).map(credentials), ..way }
+        };
         match &delivery.destination {
             Destination::Gateway(at) => Ok(Self::single(at.clone(), Lookup::Host, delivery.tls)),
             Destination::Route { organization, route } => {
-                let found = policy.organization(organization).and_then(|o| o.routes.get(route));
-                found.map(|route| by_route(route)).ok_or_else(|| gone(format!("route \"{route}\"")))
+                let owner = policy.organization(organization);
+                let found = owner.and_then(|owner| Some((owner, owner.routes.get(route)?)));
+                found
+                    .map(|(owner, route)| by_route(owner, route))
+                    .ok_or_else(|| gone(format!("route \"{route}\"")))
             }
             Destination::Mailbox { organization } => {
                 let owner = policy.organization(organization);
@@ -64,7 +72,7 @@ impl<'p> Way<'p> {
                 let name = owner.mailbox_route.as_ref();
                 let found = name.and_then(|name| owner.routes.get(name));
                 found
-                    .map(|route| by_route(route))
+                    .map(|route| by_route(owner, route))
                     .ok_or_else(|| gone("the mailbox route".to_owned()))
             }
             _ => {
@@ -83,6 +91,7 @@ impl<'p> Way<'p> {
             targets: vec![Target::new(at, lookup, TlsPolicy::OPPORTUNISTIC, demand)],
             protocol: Protocol::Smtp,
             roots: Roots::System,
+            credentials: None,
             on_tls_failure: OnTlsFailure::Bounce,
             attempts: None,
         }
@@ -99,10 +108,8 @@ impl<'p> Way<'p> {
                 waypost_route::Protocol::Smtp => Protocol::Smtp,
                 waypost_route::Protocol::Lmtp => Protocol::Lmtp,
             },
-            roots: match route.roots() {
-                None => Roots::System,
-                Some(file) => Roots::File(base.join(file)),
-            },
+            roots: Roots::of_route(route, base),
+            credentials: None,
             on_tls_failure: route.on_tls_failure(),
             attempts: Some(attempts),
         }
@@ -128,6 +135,10 @@ impl<'p> Way<'p> {
             Some(last) => Outcome::Deferred(last.clone()),
         }
     }
+}
+
+fn credentials(login: &Login) -> Credentials {
+    Credentials { user: login.user.clone(), password: login.password.clone() }
 }
 
 /// A failure of our own that defers.

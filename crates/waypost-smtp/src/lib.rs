@@ -42,4 +42,5 @@ pub mod chunked;
 pub mod client;
 pub mod end_of_data;
 pub mod line;
+pub mod proxy_header;
 pub mod server;

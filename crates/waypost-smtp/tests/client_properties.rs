@@ -82,12 +82,22 @@ fn what_was_offered_in_clear_text_does_not_survive_the_handshake() {
     assert_eq!(events(&mut client), [Event::StartTls, Event::Ready]);
 }
 
-/// Sends all but the last `kept` octets of the message, and gives the report after `then`.
-fn interrupted(kept: usize, then: impl Fn(&mut Client)) -> Report {
-    let mut client = ready(b"250-mx.example\r\n250 PIPELINING\r\n", Protocol::Smtp);
+/// Sends all but the last `kept` octets of the message, by DATA or BDAT, and gives the report after
+/// `then`.
+fn interrupted(by_chunk: bool, kept: usize, then: impl Fn(&mut Client)) -> Report {
+    let (offered, replies) = match by_chunk {
+        false => (&b"250-mx\r\n250 PIPELINING\r\n"[..], &b"250 ok\r\n250 ok\r\n354 go\r\n"[..]),
+        true => (&b"250-mx\r\n250 CHUNKING\r\n"[..], &b"250 ok\r\n250 ok\r\n"[..]),
+    };
+    let mut client = ready(offered, Protocol::Smtp);
     client.send(NOW, transaction(1, 100_000)).unwrap();
     flush(&mut client);
-    client.receive(NOW, b"250 ok\r\n250 ok\r\n354 go\r\n");
+    for reply in replies.split_inclusive(|octet| *octet == b'\n') {
+        client.receive(NOW, reply);
+        if client.transmit().map(<[u8]>::len).sum::<usize>() < 100_000 {
+            flush(&mut client);
+        }
+    }
     let length: usize = client.transmit().map(<[u8]>::len).sum();
     client.transmitted(NOW, length - kept);
     then(&mut client);
@@ -99,24 +109,27 @@ fn interrupted(kept: usize, then: impl Fn(&mut Client)) -> Report {
 
 #[test]
 fn the_final_dot_decides_whose_failure_it_is_a9() {
-    let lost = |client: &mut Client| client.lost("gone");
-    let closing = |client: &mut Client| client.receive(NOW, b"421 4.3.2 closing\r\n");
-    let lie = |client: &mut Client| client.receive(NOW, b"250 2.0.0 queued\r\n");
-    let full = |client: &mut Client| client.receive(NOW, b"552 5.3.4 too large\r\n");
+    let lost: fn(&mut Client) = |client| client.lost("gone");
+    let closing: fn(&mut Client) = |client| client.receive(NOW, b"421 4.3.2 closing\r\n");
+    let lie: fn(&mut Client) = |client| client.receive(NOW, b"250 2.0.0 queued\r\n");
+    let full: fn(&mut Client) = |client| client.receive(NOW, b"552 5.3.4 too large\r\n");
     let scope = |report: Report| match &report.outcomes[..] {
         [Outcome::Deferred(failure)] => (failure.scope, false),
         [Outcome::Failed(failure)] => (failure.scope, true),
         other => panic!("{other:?}"),
     };
-    for kept in [1, 3, 4, 50_000, 100_005] {
-        assert_eq!(scope(interrupted(kept, lost)), (FailureScope::Host, false));
-        assert_eq!(scope(interrupted(kept, closing)), (FailureScope::Host, false));
-        // A verdict on half a message is no delivery, but a refusal is one.
-        assert_eq!(scope(interrupted(kept, lie)), (FailureScope::Host, false));
-        assert_eq!(scope(interrupted(kept, full)), (FailureScope::Message, true));
+    for by_chunk in [false, true] {
+        for kept in [1, 3, 4, 50_000, 100_005] {
+            let scope = |then| scope(interrupted(by_chunk, kept, then));
+            assert_eq!(scope(lost), (FailureScope::Host, false));
+            assert_eq!(scope(closing), (FailureScope::Host, false));
+            // A verdict on half a message is no delivery, but a refusal is one.
+            assert_eq!(scope(lie), (FailureScope::Host, false));
+            assert_eq!(scope(full), (FailureScope::Message, true));
+        }
+        assert_eq!(scope(interrupted(by_chunk, 0, lost)), (FailureScope::Message, false));
+        assert_eq!(scope(interrupted(by_chunk, 0, closing)), (FailureScope::Message, false));
     }
-    assert_eq!(scope(interrupted(0, lost)), (FailureScope::Message, false));
-    assert_eq!(scope(interrupted(0, closing)), (FailureScope::Message, false));
 }
 
 #[test]
@@ -133,6 +146,20 @@ fn a_message_that_moves_puts_off_its_time_out_by_blocks_only() {
     assert_eq!(client.poll_timeout(), Some(Timestamp::from_millis(240_000)));
     client.transmitted(later, 100_000);
     assert_eq!(client.poll_timeout(), Some(Timestamp::from_millis(660_000)));
+}
+
+#[test]
+fn what_is_kept_of_a_flood_is_bounded() {
+    for flood in ["250-x\r\n", "250-\u{e9}", "250-\r\n", "x"] {
+        let mut client = ready(b"250 mx.example\r\n", Protocol::Smtp);
+        client.send(NOW, transaction(1, 3)).unwrap();
+        flush(&mut client);
+        for _ in 0..100_000 {
+            client.receive(NOW, flood.as_bytes());
+            assert!(client.held() <= 3 * 100 * 2048 + 2048);
+        }
+        assert!(client.is_closed(), "{flood:?}");
+    }
 }
 
 #[test]
@@ -164,6 +191,7 @@ fn act() -> impl Strategy<Value = Act> {
         6 => "(220|250|250|354|354|235|334|421|450|451|500|550|552|554)[ -][a-z0-9. ]{0,8}\r\n",
         1 => Just("250-mx\r\n250-PIPELINING\r\n250-STARTTLS\r\n250 SIZE 9\r\n".to_owned()),
         2 => Just("250-mx\r\n250 PIPELINING\r\n".to_owned()),
+        1 => Just("250-mx\r\n250-CHUNKING\r\n250 PIPELINING\r\n".to_owned()),
         1 => "[2-5]?[0-9\r\n -]{0,9}",
     ];
     prop_oneof![
@@ -195,11 +223,15 @@ proptest! {
         lmtp in any::<bool>(),
         recipients in 0usize..5,
         begin_ready in any::<bool>(),
+        chunking in any::<bool>(),
         acts in proptest::collection::vec(act(), 0..40),
         chunk in 1usize..30,
     ) {
         let protocol = if lmtp { Protocol::Lmtp } else { Protocol::Smtp };
         let mut client = match begin_ready {
+            true if chunking => {
+                ready(b"250-mx.example\r\n250-CHUNKING\r\n250 PIPELINING\r\n", protocol)
+            }
             true => ready(b"250-mx.example\r\n250 PIPELINING\r\n", protocol),
             false => client(tls, protocol),
         };
@@ -255,6 +287,7 @@ proptest! {
             "(250|251|354|354|450|550|552|421)( |-[a-z]{0,3}\r\n(250|354) )[a-z0-9.]{0,4}\r?\n", 0..9),
         lmtp in any::<bool>(),
         offered in prop_oneof![
+            Just(&b"250-mx.example\r\n250 CHUNKING\r\n"[..]),
             Just(&b"250 mx.example\r\n"[..]), Just(&b"250-mx.example\r\n250 PIPELINING\r\n"[..])],
         chunk in 1usize..9,
     ) {

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use waypost_smtp::client::{
-    Client, ClientConfig, Credentials, EightBitPolicy, Event, Message, Protocol, SharedBytes,
-    TlsUse, Transaction,
+    Chunking, Client, ClientConfig, Credentials, EightBitPolicy, Event, Message, Protocol,
+    SharedBytes, TlsUse, Transaction,
 };
 use waypost_types::Timestamp;
 use waypost_types::{Body, Failure, MailParameters, Mailbox, Notify, Outcome, Recipient, Ret};
@@ -69,9 +69,22 @@ fn config(line: &str) -> ClientConfig {
                 config.credentials =
                     Some(Credentials { user: user.into(), password: password.into() });
             }
-            ("eightbit", "refuse") => config.eight_bit = EightBitPolicy::Refuse,
+            ("eightbit", "declared") => config.eight_bit = EightBitPolicy::RefuseDeclared,
+            ("chunking", "off") => config.chunking = Chunking::Off,
             ("eightbit", "send") => config.eight_bit = EightBitPolicy::SendAsIs,
-            other => panic!("unknown setting {other:?}"),
+            (phase, seconds) => {
+                let timeouts = &mut config.timeouts;
+                let timeout = match phase {
+                    "greeting" => &mut timeouts.greeting,
+                    "command" => &mut timeouts.command,
+                    "mail" => &mut timeouts.mail,
+                    "rcpt" => &mut timeouts.rcpt,
+                    "data" => &mut timeouts.data_start,
+                    "end" => &mut timeouts.data_end,
+                    other => panic!("unknown setting {other:?}"),
+                };
+                *timeout = Duration::from_secs(seconds.parse().unwrap());
+            }
         }
     }
     config

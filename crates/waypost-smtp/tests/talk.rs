@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! # a comment
-//! SET: starttls auth size=1000 …      what the listener offers; first lines only
+//! SET: starttls auth size=1000 …      what the listener offers; first lines only (`xclient`: to this client)
 //! C: text      the client sends text and CR LF; \r \n \0 \\ \xNN are octets
 //! C+: text     the same without CR LF
 //! TLS:         the handshake is done          EOF:   the client ends the connection
@@ -28,9 +28,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use waypost_smtp::server::{
-    AuthOffer, CloseCause, Event, HelloKind, ResetCause, Server, Settings, TlsOffer,
+    AuthOffer, CloseCause, Event, HelloKind, ResetCause, Server, Settings, TlsOffer, Told,
 };
 use waypost_types::{Body, MailParameters, Notify, Reply, Timestamp};
+
+const START: Timestamp = Timestamp::from_millis(1_000_000);
 
 #[derive(Debug)]
 enum Input {
@@ -81,6 +83,7 @@ fn settings(words: &[&str]) -> Settings {
         match key {
             "starttls" => settings.tls = TlsOffer::StartTls,
             "implicit" => settings.tls = TlsOffer::Implicit,
+            "xclient" => {}
             "auth" => settings.auth = AuthOffer::InsideTls,
             "size" => settings.limits.message_size = number,
             "recipients" => settings.limits.recipients = number as usize,
@@ -95,7 +98,7 @@ fn settings(words: &[&str]) -> Settings {
     settings
 }
 
-fn parse(text: &str) -> (Settings, Vec<Step>) {
+fn parse(text: &str) -> (Server, Vec<Step>) {
     let step = |line, input| Step { line, input, says: vec![], application: VecDeque::new() };
     let mut words = Vec::new();
     let mut steps = vec![step(0, Input::Connect)];
@@ -129,7 +132,11 @@ fn parse(text: &str) -> (Settings, Vec<Step>) {
             other => panic!("line {}: {other}", number + 1),
         }
     }
-    (settings(&words), steps)
+    let mut server = Server::new(Arc::new(settings(&words)), START);
+    if words.contains(&"xclient") {
+        server.offer_xclient();
+    }
+    (server, steps)
 }
 
 fn shown(event: &Event) -> String {
@@ -150,6 +157,11 @@ fn shown(event: &Event) -> String {
             text += &ret.map(|ret| format!(" ret={ret:?}")).unwrap_or_default();
             text += &envid.as_ref().map(|envid| format!(" envid={envid}")).unwrap_or_default();
             text
+        }
+        Event::Xclient(said) => {
+            let ip = said.address.as_ref().and_then(Told::known);
+            let login = said.login.as_ref().and_then(Told::known);
+            format!("xclient {ip:?} {login:?}").replace("Some", "").replace("None", "-")
         }
         Event::Rcpt(recipient) => {
             let mut text = format!("rcpt <{}>", recipient.address);
@@ -213,9 +225,8 @@ fn settle(server: &mut Server, now: Timestamp, step: &mut Step, output: &mut Vec
 }
 
 fn replay(name: &str, text: &str, size: usize) {
-    let (settings, steps) = parse(text);
-    let mut now = Timestamp::from_millis(1_000_000);
-    let mut server = Server::new(Arc::new(settings), now);
+    let (mut server, steps) = parse(text);
+    let mut now = START;
     for mut step in steps {
         let mut output = Vec::new();
         match std::mem::replace(&mut step.input, Input::Connect) {

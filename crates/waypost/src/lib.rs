@@ -6,7 +6,7 @@
 //!
 //! # Features
 //!
-//! One for each crate. `config`, `inbound`, `queue`, `relay`, `route`, `rules` and `smtp` are on by
+//! One for each crate. `auth`, `config`, `inbound`, `queue`, `relay`, `route`, `rules` and `smtp` are on by
 //! default and do no I/O; `store`, `net` and `server` do. [`types`] is always there.
 //!
 //! # Example
@@ -20,6 +20,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "auth")]
+pub use waypost_auth as auth;
 #[cfg(feature = "config")]
 pub use waypost_config as config;
 #[cfg(feature = "inbound")]

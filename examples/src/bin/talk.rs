@@ -38,7 +38,7 @@ fn settle(server: &mut Server, now: Timestamp) -> Result<(), Box<dyn Error>> {
     loop {
         while let Some(event) = server.poll_event(now) {
             match event {
-                Event::Connect => server.accept(now),
+                Event::Connect | Event::Xclient(_) => server.accept(now),
                 Event::Hello { ref name, .. } => {
                     println!("* hello from {name}");
                     server.accept(now);

@@ -3,10 +3,12 @@
 #![allow(dead_code, reason = "no test program uses all of it")]
 
 pub(crate) mod control;
+pub(crate) mod dns;
 pub(crate) mod exposition;
 pub(crate) mod serving;
 pub(crate) mod sink;
 pub(crate) mod smtp_client;
+pub(crate) mod tls_sink;
 pub(crate) mod tmpfs;
 
 use std::io::Write as _;

@@ -183,6 +183,15 @@ impl Serve {
         Self::run(command)
     }
 
+    /// Starts the server with these variables set, and waits until it is ready.
+    pub(crate) fn with_environment(configuration: &str, set: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_waypost"));
+        command.args(["serve", configuration]).envs(set.iter().copied());
+        let serve = Self::run(command);
+        serve.log.wait_for("ready", is_ready);
+        serve
+    }
+
     /// Starts the server with at most this many open files.
     pub(crate) fn with_files(configuration: &str, files: u32) -> Self {
         let mut command = Command::new("sh");

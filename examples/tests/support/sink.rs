@@ -1,11 +1,9 @@
-//! A next hop: a blocking SMTP server that keeps what it gets, and refuses what it is told to.
+//! A next hop: the test kit's peer, with replies by a function.
 
-use std::io::{self, BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
-use std::thread::JoinHandle;
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
+
+use waypost_net::test_kit::{self, Act, Peer, Phase, Script, Session};
 
 /// The longest wait for a message.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -41,68 +39,48 @@ impl Received {
     }
 }
 
-/// The reply to a command, if it is not the usual one. The final dot is asked for as `.`; after LHLO it
-/// is asked for each recipient, as `. <recipient>`.
-pub(crate) type Answers = dyn Fn(&str) -> Option<String> + Send + Sync;
-
 /// A running sink; dropped, it closes its port and all connections.
 pub(crate) struct Sink {
     /// Where it listens.
     pub(crate) address: SocketAddr,
-    shared: Arc<Shared>,
-    task: Option<JoinHandle<()>>,
-}
-
-struct Shared {
-    received: Mutex<Vec<Received>>,
-    came: Condvar,
-    connections: Mutex<Vec<TcpStream>>,
-    stopped: AtomicBool,
-    answers: Box<Answers>,
+    peer: Peer,
 }
 
 impl Sink {
     /// A sink on a free port that takes everything.
     pub(crate) fn start() -> Self {
-        Self::answering(|_| None)
+        Self::run(Script::new())
     }
 
-    /// A sink on a free port with replies of its own.
+    /// A sink on a free port with replies of its own. The final dot is asked for as `.`; after LHLO it
+    /// is asked for each recipient, as `. <recipient>`.
     pub(crate) fn answering(
         answers: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        Self::run(TcpListener::bind("127.0.0.1:0").unwrap(), Box::new(answers))
+        Self::run(Script::new().ask(move |phase, command| {
+            let reply = match phase {
+                Phase::Banner | Phase::Handshake | Phase::Content => None,
+                Phase::End if command.starts_with('<') => answers(&format!(". {command}")),
+                _ => answers(command),
+            };
+            reply.map(Act::Reply)
+        }))
     }
 
     /// A sink on a port that [`reserved`] gave.
     pub(crate) fn at(address: SocketAddr) -> Self {
-        Self::run(TcpListener::bind(address).unwrap(), Box::new(|_| None))
+        Self::run(Script::new().bind(address))
     }
 
-    fn run(listener: TcpListener, answers: Box<Answers>) -> Self {
-        let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared {
-            received: Mutex::default(),
-            came: Condvar::new(),
-            connections: Mutex::default(),
-            stopped: AtomicBool::new(false),
-            answers,
-        });
-        let accepting = Arc::clone(&shared);
-        let task = std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if accepting.stopped.load(Ordering::SeqCst) {
-                    break;
-                }
-                let stream = stream.unwrap();
-                stream.set_nodelay(true).unwrap();
-                accepting.connections.lock().unwrap().push(stream.try_clone().unwrap());
-                let shared = Arc::clone(&accepting);
-                // A peer that hangs up ends its thread.
-                std::thread::spawn(move || talk(&stream, &shared));
-            }
-        });
-        Self { address, shared, task: Some(task) }
+    /// A sink that does what a script says.
+    pub(crate) fn run(script: Script) -> Self {
+        let peer = script.start().unwrap();
+        Self { address: peer.address(), peer }
+    }
+
+    /// The peer itself.
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     /// Waits until `count` messages came; all that came.
@@ -123,36 +101,56 @@ impl Sink {
         what: &str,
         enough: impl Fn(&[Received]) -> bool,
     ) -> Vec<Received> {
+        // Looked at now and then, since a look copies all that came.
         let until = Instant::now() + PATIENCE;
-        let mut received = self.shared.received.lock().unwrap();
-        while !enough(&received) {
-            let left = until.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "{what}: only {} came", received.len());
-            received = self.shared.came.wait_timeout(received, left).unwrap().0;
+        loop {
+            let all = self.received();
+            if enough(&all) {
+                return all;
+            }
+            assert!(Instant::now() < until, "{what}: only {} came", all.len());
+            std::thread::sleep(Duration::from_millis(5));
         }
-        received.clone()
     }
 
     /// What came so far.
     pub(crate) fn received(&self) -> Vec<Received> {
-        self.shared.received.lock().unwrap().clone()
+        received(&self.peer.sessions())
     }
 
     /// Connections that were made so far.
     pub(crate) fn connections(&self) -> usize {
-        self.shared.connections.lock().unwrap().len()
+        self.peer.sessions().len()
     }
 }
 
-impl Drop for Sink {
-    fn drop(&mut self) {
-        self.shared.stopped.store(true, Ordering::SeqCst);
-        drop(TcpStream::connect(self.address));
-        if let Some(task) = self.task.take() {
-            task.join().unwrap();
+/// What was taken and answered for each recipient, in the order in which it came.
+fn received(sessions: &[Session]) -> Vec<Received> {
+    let mut all = Vec::new();
+    for session in sessions {
+        let is_lmtp = session.commands.first().is_some_and(|first| first.starts_with("LHLO"));
+        for one in session.transactions.iter().filter(|one| one.is_taken()) {
+            if !is_lmtp || one.verdicts.len() == one.recipients.len() {
+                all.push((one.whole, Received::new(one, is_lmtp)));
+            }
         }
-        for connection in self.shared.connections.lock().unwrap().iter() {
-            let _ = connection.shutdown(std::net::Shutdown::Both);
+    }
+    all.sort_by_key(|(number, _)| *number);
+    all.into_iter().map(|(_, one)| one).collect()
+}
+
+impl Received {
+    fn new(one: &test_kit::Received, is_lmtp: bool) -> Self {
+        let argument = |address: &str, parameters: &[String]| {
+            let more: String = parameters.iter().map(|word| format!(" {word}")).collect();
+            format!("<{address}>{more}")
+        };
+        let to = one.recipients.iter().zip(&one.recipient_parameters).enumerate();
+        let to = to.filter(|(place, _)| !is_lmtp || one.verdicts[*place].starts_with('2'));
+        Self {
+            from: argument(&one.sender, &one.parameters),
+            to: to.map(|(_, (address, parameters))| argument(address, parameters)).collect(),
+            message: one.content.clone(),
         }
     }
 }
@@ -168,90 +166,4 @@ pub(crate) fn reserved() -> SocketAddr {
         false => "127.0.0.1:0".to_owned(),
     };
     TcpListener::bind(own).unwrap().local_addr().unwrap()
-}
-
-fn talk(stream: &TcpStream, shared: &Shared) -> io::Result<()> {
-    let mut lines = BufReader::new(stream);
-    let mut out = stream;
-    let mut open: Option<Received> = None;
-    let mut lmtp = false;
-    let mut say = |text: &str| out.write_all(format!("{text}\r\n").as_bytes());
-    say("220 sink.example ESMTP")?;
-    loop {
-        let mut line = String::new();
-        if lines.read_line(&mut line)? == 0 {
-            return Ok(());
-        }
-        let line = line.trim_end_matches("\r\n");
-        let upper = line.to_ascii_uppercase();
-        let own = (shared.answers)(line);
-        let accepted = own.as_deref().is_none_or(|reply| reply.starts_with(['2', '3']));
-        lmtp |= upper.starts_with("LHLO");
-        let usual = if upper.starts_with("EHLO") || upper.starts_with("LHLO") {
-            "250-sink.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n\
-             250-SMTPUTF8\r\n250 SIZE 100000000"
-        } else if upper.starts_with("MAIL FROM:") {
-            if accepted {
-                let from = line[10..].to_owned();
-                open = Some(Received { from, to: Vec::new(), message: Vec::new() });
-            }
-            "250 2.1.0 Ok"
-        } else if upper.starts_with("RCPT TO:") {
-            if let Some(open) = open.as_mut().filter(|_| accepted) {
-                open.to.push(line[8..].to_owned());
-            }
-            "250 2.1.5 Ok"
-        } else if upper == "DATA" {
-            match open.take() {
-                Some(begun) if accepted && !begun.to.is_empty() => {
-                    say(own.as_deref().unwrap_or("354 Go on"))?;
-                    take(&mut lines, begun, shared, lmtp, &mut say)?;
-                    continue;
-                }
-                _ => "554 5.5.1 No recipients",
-            }
-        } else if upper == "QUIT" {
-            return say("221 2.0.0 Bye");
-        } else {
-            "250 2.0.0 Ok"
-        };
-        say(own.as_deref().unwrap_or(usual))?;
-    }
-}
-
-fn take(
-    lines: &mut BufReader<&TcpStream>,
-    mut begun: Received,
-    shared: &Shared,
-    lmtp: bool,
-    say: &mut impl FnMut(&str) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut line_begins = true;
-    loop {
-        let mut line = Vec::new();
-        if lines.read_until(b'\n', &mut line)? == 0 {
-            return Ok(());
-        }
-        if line_begins && line == b".\r\n" {
-            break;
-        }
-        let stuffed = line_begins && line.starts_with(b".");
-        begun.message.extend_from_slice(&line[usize::from(stuffed)..]);
-        line_begins = line.ends_with(b"\r\n");
-    }
-    let each = match lmtp {
-        true => begun.to.iter().map(|to| format!(". {to}")).collect(),
-        false => vec![".".to_owned()],
-    };
-    let own: Vec<Option<String>> = each.iter().map(|dot| (shared.answers)(dot)).collect();
-    let taken = |own: &Option<String>| own.as_deref().is_none_or(|reply| reply.starts_with('2'));
-    if lmtp {
-        let mut own = own.iter();
-        begun.to.retain(|_| own.next().is_some_and(taken));
-    }
-    if own.iter().any(taken) {
-        shared.received.lock().unwrap().push(begun);
-        shared.came.notify_all();
-    }
-    own.iter().try_for_each(|own| say(own.as_deref().unwrap_or("250 2.0.0 Taken")))
 }

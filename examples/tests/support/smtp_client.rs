@@ -45,6 +45,16 @@ impl SmtpClient {
         client
     }
 
+    /// Connects, sends these octets before anything else, reads the greeting, says EHLO as `name`.
+    pub(crate) fn behind(address: SocketAddr, header: &[u8], name: &str) -> Self {
+        let mut client = Self::silent(address);
+        client.send(header);
+        let greeting = client.reply();
+        assert!(greeting.starts_with("220 "), "{greeting}");
+        client.ask(&format!("EHLO {name}"), "250");
+        client
+    }
+
     /// Sends bytes as they are.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.try_send(bytes).unwrap();
@@ -132,6 +142,11 @@ impl SmtpClient {
         self.send(&[b"STARTTLS\r\n", behind].concat());
         let reply = self.reply();
         assert!(reply.starts_with("220"), "{reply}");
+        self.handshake(root)
+    }
+
+    /// TLS from here on.
+    pub(crate) fn handshake(self, root: &CertificateDer<'_>) -> Self {
         assert!(self.stream.buffer().is_empty(), "the server goes on talking in clear text");
         let Stream::Clear(stream) = self.stream.into_inner() else { panic!("TLS inside TLS") };
         let stream = Stream::Tls(Box::new(handshake(stream, root)));
@@ -187,7 +202,7 @@ fn handshake(
     StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), stream)
 }
 
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for three in bytes.chunks(3) {

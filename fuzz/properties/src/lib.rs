@@ -20,9 +20,11 @@
 mod config;
 mod dsn;
 mod end_of_data;
+mod forged_results;
 mod header_block;
 mod ledger_ops;
 mod mailbox;
+mod proxy_header;
 mod received_line;
 mod smtp_client;
 mod smtp_server;
@@ -32,9 +34,11 @@ mod steer;
 pub use config::config;
 pub use dsn::dsn;
 pub use end_of_data::end_of_data;
+pub use forged_results::forged_results;
 pub use header_block::header_block;
 pub use ledger_ops::ledger_ops;
 pub use mailbox::mailbox;
+pub use proxy_header::proxy_header;
 pub use received_line::received_line;
 pub use smtp_client::smtp_client;
 pub use smtp_server::smtp_server;
@@ -44,13 +48,15 @@ pub use spool_record::spool_record;
 pub type Property = fn(&[u8]);
 
 /// Every property by the name of its fuzz target and of its directory in `fuzz/corpus`.
-pub const ALL: [(&str, Property); 10] = [
+pub const ALL: [(&str, Property); 12] = [
     ("config", config),
     ("dsn", dsn),
     ("end_of_data", end_of_data),
+    ("forged_results", forged_results),
     ("header_block", header_block),
     ("ledger_ops", ledger_ops),
     ("mailbox", mailbox),
+    ("proxy_header", proxy_header),
     ("received_line", received_line),
     ("smtp_client", smtp_client),
     ("smtp_server", smtp_server),

@@ -80,17 +80,12 @@ fn clause_end(value: &[u8]) -> usize {
     value.len()
 }
 
-/// Some blanks become folds, but none inside brackets, whose length counts.
+/// Some blanks become folds.
 fn folded(value: &[u8], seed: u8) -> Vec<u8> {
-    let (mut out, mut since_bracket, mut state) = (Vec::new(), usize::MAX, seed);
+    let (mut out, mut state) = (Vec::new(), seed);
     for octet in value {
-        since_bracket = match octet {
-            b'[' => 0,
-            b']' => usize::MAX,
-            _ => since_bracket.saturating_add(1),
-        };
         state = state.rotate_left(1);
-        if *octet == b' ' && state & 1 == 1 && since_bracket > 100 {
+        if *octet == b' ' && state & 1 == 1 {
             out.extend_from_slice(b"\r\n\t");
         } else {
             out.push(*octet);

@@ -10,8 +10,12 @@ use waypost_types::{MailParameters, Mailbox, Outcome, ReversePath, Timestamp, Tl
 
 use crate::steer::{Steer, chunks};
 
-/// Lines of the message, one of them with a dot.
-const MESSAGE: &str = "Subject: x\r\n\r\n..\r\ntext\r\n";
+/// Lines of the message, one of them with a dot, so that it goes by DATA.
+const STUFFED: &str = "Subject: x\r\n\r\n..\r\ntext\r\n";
+/// Lines without: it goes by BDAT where that is offered.
+const PLAIN: &str = "Subject: x\r\n\r\nbody\r\ntext\r\n";
+/// A reply: 100 lines of 2,048 octets, three times as many where they are shown as no UTF-8.
+const MOST_HELD: usize = 3 * 100 * 2048 + 2048;
 /// Far above all commands of a transaction of four recipients, and the message.
 const MOST_OUTPUT: usize = 4096;
 
@@ -20,8 +24,9 @@ const MOST_OUTPUT: usize = 4096;
 /// Octets below `0x80` are said by the peer, those above are acts of the world: written octets are
 /// taken or not, TLS is established, time runs out, the connection breaks. One outcome for each
 /// recipient of each transaction, and no event after the end. A recipient is delivered only after the
-/// final dot was taken. Mail and passwords never go out in clear text where TLS is demanded. Nothing
-/// heard before TLS survives it. Output is bounded; cuts make no difference.
+/// final dot, or the last octet of the chunk, was taken. Mail and passwords never go out in clear text where TLS is demanded. Nothing
+/// heard before TLS survives it. Output and what is kept of
+/// the peer's are bounded; cuts make no difference.
 pub fn smtp_client(bytes: &[u8]) {
     let mut steer = Steer::new(bytes);
     let choice = Choice::of(steer.byte());
@@ -42,6 +47,7 @@ struct Choice {
     protocol: Protocol,
     credentials: bool,
     recipients: usize,
+    message: &'static str,
 }
 
 impl Choice {
@@ -52,6 +58,7 @@ impl Choice {
             protocol: if byte & 4 == 0 { Protocol::Smtp } else { Protocol::Lmtp },
             credentials: byte & 8 != 0,
             recipients: usize::from(byte >> 4 & 3),
+            message: if byte & 0x40 == 0 { STUFFED } else { PLAIN },
         }
     }
 
@@ -71,7 +78,7 @@ impl Choice {
             sender: ReversePath::Null,
             parameters: MailParameters::default(),
             recipients: (0..self.recipients).map(recipient).collect(),
-            message: Message::new([SharedBytes::new(MESSAGE)]).unwrap(),
+            message: Message::new([SharedBytes::new(self.message)]).unwrap(),
         }
     }
 }
@@ -178,19 +185,32 @@ impl World {
                     assert_eq!(report.outcomes.len(), self.choice.recipients);
                     let delivered =
                         report.outcomes.iter().any(|o| matches!(o, Outcome::Delivered { .. }));
-                    let whole = self.of_transaction.ends_with(b"\r\ntext\r\n.\r\n");
-                    assert!(!delivered || whole, "delivered before the final dot");
+                    assert!(!delivered || self.is_whole(), "delivered before the end");
                 }
                 Event::Closed(_) | Event::Quit => self.over = true,
                 _ => {}
             }
             self.heard.push(event);
         }
+        assert!(self.client.held() <= MOST_HELD, "{} octets kept", self.client.held());
         if self.client.is_ready() && self.sent < 3 {
             self.sent += 1;
             self.of_transaction.clear();
             self.client.send(self.now, self.choice.transaction()).unwrap();
         }
+    }
+}
+
+impl World {
+    /// Whether the message went out to its end, by DATA or by BDAT.
+    fn is_whole(&self) -> bool {
+        let message = self.choice.message;
+        let by_data = format!("{message}.\r\n");
+        let by_chunk = format!("\r\nBDAT {} LAST\r\n{message}", message.len());
+        let written = &self.of_transaction;
+        let may_chunk = message == PLAIN && self.choice.protocol == Protocol::Smtp;
+        written.ends_with(by_data.as_bytes())
+            || (may_chunk && written.ends_with(by_chunk.as_bytes()))
     }
 }
 

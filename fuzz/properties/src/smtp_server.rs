@@ -19,7 +19,7 @@ const MOST_OUTPUT: usize = (16 << 10) + 4096;
 ///
 /// The transcript is the same, however the octets are cut. A naive reader of lines and chunks counts:
 /// each command gets one reply, BDAT behind its octets, a message one at its end. Questions come in the order of RFC 5321 section 4.1.4,
-/// AUTH inside TLS alone, a message once and whole. Output is bounded and well-formed. Nothing heard
+/// AUTH inside TLS alone, XCLIENT outside a transaction, a message once and whole. Output is bounded and well-formed. Nothing heard
 /// before TLS survives it: octets behind `0xFF` are sent behind STARTTLS but before the handshake,
 /// those behind a second one after it, and the server is then as new.
 pub fn smtp_server(bytes: &[u8]) {
@@ -80,8 +80,10 @@ impl Driver {
         settings.limits.message_size = MESSAGE_SIZE;
         settings.limits.recipients = RECIPIENTS;
         settings.timeouts.auth_failure_pause = Duration::ZERO;
+        let mut server = Server::new(Arc::new(settings), NOW);
+        server.offer_xclient();
         let mut driver = Self {
-            server: Server::new(Arc::new(settings), NOW),
+            server,
             answers,
             questions: 0,
             observed: Observed::default(),
@@ -126,6 +128,7 @@ impl Driver {
             Event::Reset(_) => *known = Observed { hello: known.hello, ..Observed::default() },
             Event::Closed(_) => known.over = true,
             Event::StartTls | Event::Connect | Event::Hello { .. } => {}
+            Event::Xclient(_) => assert!(!known.transaction, "XCLIENT in a transaction"),
             Event::Auth(_) => {
                 assert!(known.hello && !known.transaction);
                 assert_eq!(self.server.tls(), TlsState::Encrypted, "AUTH in clear text");
@@ -152,6 +155,7 @@ impl Driver {
         self.questions += 1;
         match (&event, refused) {
             (Event::Hello { .. }, false) => known.hello = true,
+            (Event::Xclient(_), false) => known.hello = false,
             (Event::Mail { .. }, false) => known.transaction = true,
             (Event::Rcpt(_), false) => known.recipients += 1,
             (Event::Data, false) => known.data = true,

@@ -8,8 +8,10 @@
 
 mod inbound;
 mod lint;
+mod logins;
 mod modification;
 mod organization;
+mod proxies;
 mod relay;
 mod routes;
 mod rules;
@@ -20,7 +22,7 @@ use std::sync::Arc;
 
 use waypost_relay::RelayService;
 
-use crate::diagnostics::{Diagnostic, Place, Report, SourceFile, Spanned};
+use crate::diagnostics::{Diagnostic, Place, Report, Severity, SourceFile, Spanned};
 use crate::directory::StaticDirectory;
 use crate::policy::{Organization, Policy};
 use crate::raw::{FileKind, RawConfig, RawDirectory};
@@ -36,6 +38,11 @@ pub trait Files {
     /// # Errors
     /// Why the file cannot be read.
     fn read(&self, path: &str) -> Result<Vec<u8>, String>;
+
+    /// Whether every user of the machine may read a file, for a warning about passwords.
+    fn is_open_to_all(&self, _path: &str) -> bool {
+        false
+    }
 }
 
 impl Files for HashMap<String, Vec<u8>> {
@@ -75,7 +82,7 @@ pub fn compile(raw: &RawConfig, files: &dyn Files, report: &mut Report) -> Optio
         .map(|organization| directory_file(organization.directory.as_ref()?, files, report))
         .collect();
     readable_files(raw, files, report);
-    let compiled = organization::build(raw, &written, report);
+    let compiled = organization::build(raw, &written, files, report);
     let relay = relay::build(raw, &compiled, report);
     lint::expects(raw, report);
     if report.has_errors() {
@@ -114,17 +121,38 @@ fn unreadable(path: &Spanned<crate::raw::FilePath>, because: &str) -> Diagnostic
     )
 }
 
-/// Files that decide nothing about a message only warn here: `serve` refuses to start without them.
+/// A route without its roots sends nothing, so that is an error. The files of a listener only warn
+/// here: `serve` refuses to start without them. Directories and passwords are told of where they are
+/// read.
 fn readable_files(raw: &RawConfig, files: &dyn Files, report: &mut Report) {
     for file in raw.needed_files() {
-        if file.kind == FileKind::Directory {
-            continue;
-        }
-        if let Err(because) = files.read(file.path.as_str()) {
-            let severity = crate::diagnostics::Severity::Warning;
-            report.push(Diagnostic { severity, ..unreadable(&file.path, &because) });
+        let severity = match file.kind {
+            FileKind::Directory | FileKind::Password => continue,
+            FileKind::Roots => Severity::Error,
+            FileKind::Certificate | FileKind::PrivateKey => Severity::Warning,
+        };
+        match files.read(file.path.as_str()) {
+            Err(because) => {
+                let rule = if file.kind == FileKind::Roots { "A6" } else { "format" };
+                report.push(Diagnostic { severity, rule, ..unreadable(&file.path, &because) });
+            }
+            Ok(bytes) if file.kind == FileKind::Roots && !holds_certificate(&bytes) => {
+                report.push(Diagnostic::error(
+                    "no-roots",
+                    file.path.place,
+                    "A6",
+                    format!("the file `{}` holds no certificate in PEM", file.path.as_str()),
+                    "write the authority's certificates into it, each from BEGIN CERTIFICATE to END",
+                ));
+            }
+            Ok(_) => {}
         }
     }
+}
+
+fn holds_certificate(pem: &[u8]) -> bool {
+    let begin = b"-----BEGIN CERTIFICATE-----";
+    pem.windows(begin.len()).any(|window| window == begin)
 }
 
 /// Notes a second use of something that must be unique, by its folded form.

@@ -1,13 +1,14 @@
 //! `[[organization]]`: what its own tables must agree on, and its compiled form.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use waypost_auth::Mode;
 use waypost_rules::InternalDomains;
 use waypost_types::{Domain, OrgUnit};
 
 use super::routes::Routes;
-use super::{Unique, inbound, lint, rules};
+use super::{Files, Unique, inbound, lint, logins, rules};
 use crate::diagnostics::{Diagnostic, Place, Report, Spanned};
 use crate::directory::StaticDirectory;
 use crate::policy::{InternalSenders, Organization, SpamAction};
@@ -24,6 +25,7 @@ pub(super) struct CompiledOrganization {
 pub(super) fn build(
     raw: &RawConfig,
     directories: &[Option<RawDirectory>],
+    files: &dyn Files,
     report: &mut Report,
 ) -> Vec<CompiledOrganization> {
     let mut names = Unique::new("organization", "D11");
@@ -43,7 +45,10 @@ pub(super) fn build(
             names.claim(name.as_str().to_lowercase(), name.as_str(), name.place, report);
         }
         check_domains(organization, &mut domains, report);
-        compiled.push(one(organization, directory.as_ref(), report));
+        let mut one = one(organization, directory.as_ref(), report);
+        let logins = logins::build(organization, files, report);
+        one.organization.iter_mut().for_each(|one| one.logins.clone_from(&logins));
+        compiled.push(one);
     }
     compiled
 }
@@ -111,9 +116,15 @@ fn one(
         },
         rules,
         routes: routes.compiled,
+        logins: BTreeMap::new(),
         mailbox_route: raw.mailbox_route.as_ref().map(|route| route.value.clone()),
         outbound_gateway: raw.outbound_gateway.as_ref().map(|host| host.value.clone()),
         inbound_gateway,
+        authenticate: match raw.authenticate.value {
+            raw::Authenticate::Off => Mode::Off,
+            raw::Authenticate::Report => Mode::Report,
+            raw::Authenticate::Enforce => Mode::Enforce,
+        },
         spam_action: match raw.spam_action.value {
             raw::SpamAction::Mark => SpamAction::Mark,
             raw::SpamAction::Quarantine => SpamAction::Quarantine,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use waypost_route::{
-    AuthSettings, HostSettings, OnTlsFailure, Protocol, RetrySettings, Route, RouteSettings,
-    TlsStart,
+    AuthSettings, HostSettings, OnTlsFailure, Protocol, RetrySettings, Route, RouteErrorKind,
+    RouteSettings, TlsStart,
 };
 use waypost_types::{OrgUnit, RouteName};
 
@@ -23,7 +23,13 @@ impl Routes {
     pub(super) fn build(raw: &RawOrganization, report: &mut Report) -> Self {
         let mut routes = Self { units: BTreeMap::new(), compiled: BTreeMap::new() };
         for route in &raw.route {
-            let Some(name) = &route.name else { continue };
+            let Some(name) = &route.name else {
+                // Its other mistakes are told all the same.
+                if let Ok(stand_in) = "unnamed".parse() {
+                    compile(route, &stand_in, report);
+                }
+                continue;
+            };
             if let Some((_, first)) = routes.units.get(&name.value) {
                 let first = report.locate(*first);
                 report.push(Diagnostic::error(
@@ -69,11 +75,7 @@ impl Routes {
     }
 }
 
-fn compile(
-    raw: &Spanned<RawRoute>,
-    name: &Spanned<RouteName>,
-    report: &mut Report,
-) -> Option<Route> {
+fn compile(raw: &Spanned<RawRoute>, name: &RouteName, report: &mut Report) -> Option<Route> {
     match Route::new(settings(raw, name)) {
         Ok(route) => {
             for warning in route.warnings() {
@@ -89,7 +91,10 @@ fn compile(
             for error in errors {
                 let place = place_of(raw, error.field());
                 let (message, cure) = split(&error.kind().to_string());
-                let rule = rule_of(error.field());
+                let rule = match error.kind() {
+                    RouteErrorKind::MxLookupOnIp(_) => "A4",
+                    _ => rule_of(error.field()),
+                };
                 // What could not be read was told already: that it is missing is no news.
                 let follows = match error.field() {
                     field if field.starts_with("primary") => is_incomplete(&raw.primary),

@@ -1,8 +1,10 @@
 //! `[server]` and `[[listener]]`.
 
+use std::time::Duration;
+
 use waypost_types::ListenerRole;
 
-use super::Unique;
+use super::{Unique, proxies};
 use crate::diagnostics::{Diagnostic, Place, Report, Spanned};
 use crate::raw::{self, RawConfig, RawListener, RawRetry, RawServer, RawTls, Role};
 use crate::settings::{
@@ -32,11 +34,28 @@ pub(super) fn build(raw: &RawConfig, report: &mut Report) -> Option<ServerSettin
             raw::DnsServers::Servers(list) => DnsServers::List(list.clone()),
         },
         mx_port: server.mx_port.0,
+        proxy_protocol_from: proxies::build(&server.proxy_protocol_from, report),
+        xclient_from: proxies::build(&server.xclient_from, report),
+        tls_check: tls_check(server, report),
         limits: limits(server, report),
-        timeouts: timeouts(server),
+        timeouts: timeouts(server, report),
         retry,
         listeners,
     })
+}
+
+fn tls_check(server: &RawServer, report: &mut Report) -> Option<Duration> {
+    let raw::TlsCheck::Every(span) = server.tls_check.value else { return None };
+    if span < Duration::from_secs(600) {
+        report.push(Diagnostic::warning(
+            "frequent-tls-check",
+            server.tls_check.place,
+            "A8",
+            "the hosts of the routes are connected to more often than every ten minutes",
+            "write a span such as \"1d\"; a change of the configuration is tested at once anyway",
+        ));
+    }
+    Some(span)
 }
 
 fn limits(server: &RawServer, report: &mut Report) -> Limits {
@@ -51,6 +70,20 @@ fn limits(server: &RawServer, report: &mut Report) -> Limits {
             "RFC 5321 section 4.5.3.1.8 asks for at least 100",
         ));
     }
+    for (name, number) in [
+        ("connections_per_host", &raw.connections_per_host),
+        ("messages_per_connection", &raw.messages_per_connection),
+    ] {
+        if number.value == 0 {
+            report.push(Diagnostic::error(
+                "no-delivery",
+                number.place,
+                "A9",
+                format!("with `{name} = 0` nothing can be delivered"),
+                "write 1 or more, or remove it",
+            ));
+        }
+    }
     Limits {
         message_size: raw.message_size.0,
         recipients: count(&raw.recipients),
@@ -60,17 +93,49 @@ fn limits(server: &RawServer, report: &mut Report) -> Limits {
         connections_per_client_per_minute: count(&raw.connections_per_client_per_minute),
         generic_helo_connections_per_minute: count(&raw.generic_helo_connections_per_minute),
         header_size: raw.header_size.0,
+        connections_per_host: count(&raw.connections_per_host),
+        messages_per_connection: u32::try_from(raw.messages_per_connection.value)
+            .unwrap_or(u32::MAX),
     }
 }
 
-fn timeouts(server: &RawServer) -> Timeouts {
+fn timeouts(server: &RawServer, report: &mut Report) -> Timeouts {
     let Some(raw) = &server.timeouts else { return Timeouts::default() };
+    let phases = [
+        ("next_hop_connect", Some(&raw.next_hop_connect)),
+        ("next_hop_greeting", raw.next_hop_greeting.as_ref()),
+        ("next_hop_command", Some(&raw.next_hop_command)),
+        ("next_hop_mail", raw.next_hop_mail.as_ref()),
+        ("next_hop_rcpt", raw.next_hop_rcpt.as_ref()),
+        ("next_hop_data", raw.next_hop_data.as_ref()),
+        ("next_hop_data_block", raw.next_hop_data_block.as_ref()),
+        ("next_hop_data_end", Some(&raw.next_hop_data_end)),
+    ];
+    for (name, timeout) in phases {
+        if let Some(timeout) = timeout.filter(|timeout| timeout.is_zero()) {
+            report.push(Diagnostic::error(
+                "no-delivery",
+                timeout.place,
+                "A9",
+                format!("with `{name}` of nothing each delivery times out"),
+                "write a time such as \"5m\", or remove it",
+            ));
+        }
+    }
+    let command = raw.next_hop_command.value;
+    let or = |own: &Option<Spanned<Duration>>, other| own.as_ref().map_or(other, |own| own.value);
     Timeouts {
         command: raw.command.value,
         data: raw.data.value,
         next_hop_connect: raw.next_hop_connect.value,
-        next_hop_command: raw.next_hop_command.value,
+        next_hop_greeting: or(&raw.next_hop_greeting, command),
+        next_hop_command: command,
+        next_hop_mail: or(&raw.next_hop_mail, command),
+        next_hop_rcpt: or(&raw.next_hop_rcpt, command),
+        next_hop_data: or(&raw.next_hop_data, command.min(Timeouts::default().next_hop_data)),
+        next_hop_data_block: or(&raw.next_hop_data_block, raw.data.value),
         next_hop_data_end: raw.next_hop_data_end.value,
+        next_hop_idle: raw.next_hop_idle.value,
     }
 }
 

@@ -2,19 +2,20 @@
 
 use std::collections::{HashMap, HashSet};
 
-use waypost_inbound::{OwnLine, Source};
+use waypost_auth::{Authentication, Verdict};
+use waypost_inbound::SpamEvaluation;
 use waypost_rules::{FromField, Spam};
 use waypost_types::{
     Changes, Delivery, Destination, HeaderBlock, Mailbox, Recipient, Reply, TlsDemand,
 };
 
 use super::decision::{
-    DataReply, DecidedDelivery, Decision, GatewayView, OrganizationView, RefusalCause, Refused,
-    RuleLookedAt,
+    DataReply, DecidedDelivery, Decision, GatewayView, OrganizationView, Quarantined, RefusalCause,
+    Refused, RuleLookedAt,
 };
 use super::evaluate::{Evaluation, Facts, FateOutcome};
 use super::organization::Organization;
-use super::{Policy, Transaction};
+use super::{Policy, Transaction, authentication};
 
 impl Policy {
     /// DATA: decides for every recipient that RCPT accepted, from the message's header.
@@ -27,12 +28,42 @@ impl Policy {
     /// one whose recipients are all refused gets the first one's refusal. Where the message is
     /// refused as a whole, nothing is delivered or kept. A recipient that is given twice is decided
     /// once.
+    ///
+    /// SPF and DMARC count as not checked: [`Policy::at_data_authenticated`] takes their results.
     #[must_use]
     pub fn at_data(
         &self,
         transaction: &Transaction,
         recipients: &[Recipient],
         header: &HeaderBlock<'_>,
+    ) -> Decision {
+        self.decide(transaction, recipients, header, None)
+    }
+
+    /// The same with what SPF, DKIM and DMARC say: the answers to the questions of
+    /// [`Policy::authentication_due`] (E2).
+    ///
+    /// A recipient whose organization refuses for that is refused, and the message with it, unless it
+    /// is taken for another one: then it is kept under the quarantine name `authentication`, since a
+    /// bounce would go to whom the message pretends to be from. What cannot be found out now, where
+    /// that is enforced, defers the message as a whole.
+    #[must_use]
+    pub fn at_data_authenticated(
+        &self,
+        transaction: &Transaction,
+        recipients: &[Recipient],
+        header: &HeaderBlock<'_>,
+        answers: &[Authentication],
+    ) -> Decision {
+        self.decide(transaction, recipients, header, Some(answers))
+    }
+
+    fn decide(
+        &self,
+        transaction: &Transaction,
+        recipients: &[Recipient],
+        header: &HeaderBlock<'_>,
+        answers: Option<&[Authentication]>,
     ) -> Decision {
         let message = Message::read(header);
         let mut decision = Decision {
@@ -42,10 +73,12 @@ impl Policy {
             deliveries: Vec::new(),
             refusals: Vec::new(),
             quarantined: Vec::new(),
+            stamps: Vec::new(),
             reply: DataReply::Accept,
         };
         let mut views =
-            Views { policy: self, transaction, message: &message, header, seen: vec![] };
+            Views { policy: self, transaction, message: &message, header, answers, seen: vec![] };
+        let mut unauthenticated = Vec::new();
         let mut owed = Owed::default();
         let mut decided = HashSet::new();
         let mut first = None;
@@ -68,14 +101,21 @@ impl Policy {
                     decision.observed.push(rule);
                 }
             }
+            let verdict = fate.organization.as_deref().and_then(|name| views.verdict(name));
+            let refused = verdict.and_then(|verdict| refused(recipient, verdict));
             first = first.or(fate.organization);
-            match fate.outcome {
-                FateOutcome::Refused(refused) => decision.refusals.push(refused),
-                FateOutcome::Quarantined(kept) => decision.quarantined.push(kept),
-                FateOutcome::Delivered { own, copies } => owed.add(own, copies),
+            match (fate.outcome, refused) {
+                (FateOutcome::Refused(refused), _) => decision.refusals.push(refused),
+                (taken, Some(refused)) => {
+                    unauthenticated.push(kept(&refused, taken));
+                    decision.refusals.push(refused);
+                }
+                (FateOutcome::Quarantined(kept), None) => decision.quarantined.push(kept),
+                (FateOutcome::Delivered { own, copies }, None) => owed.add(own, copies),
             }
         }
         decision.deliveries = owed.once();
+        keep_unauthenticated(&mut decision, unauthenticated);
         decision.organizations = views.seen;
         if let Some(first) = first {
             decision.organizations.sort_by_key(|view| view.organization != first);
@@ -87,6 +127,7 @@ impl Policy {
             let cause = if loops { RefusalCause::Loop } else { RefusalCause::WithOthers };
             refuse_all(&mut decision, &reply, cause, recipients);
         }
+        stamp(&mut decision);
         decision
     }
 
@@ -144,6 +185,65 @@ fn refuse_all(
             cause,
             because: format!("the message is refused as a whole: {}", reply.text()),
         }));
+    }
+}
+
+/// The refusal of a recipient for SPF or DMARC.
+fn refused(recipient: &Recipient, verdict: &Verdict) -> Option<Refused> {
+    let refusal = verdict.refusal()?;
+    Some(Refused {
+        recipient: recipient.address.clone(),
+        reply: refusal.reply.clone(),
+        cause: RefusalCause::Authentication(refusal.cause),
+        because: format!("authenticate = \"enforce\": {}", verdict.because),
+    })
+}
+
+/// What is kept of a recipient's mail, should the message be taken for another one.
+fn kept(refused: &Refused, taken: FateOutcome) -> Quarantined {
+    let deliveries = match taken {
+        FateOutcome::Delivered { own, copies } => own.into_iter().chain(copies).collect(),
+        FateOutcome::Quarantined(kept) => kept.deliveries,
+        FateOutcome::Refused(_) => Vec::new(),
+    };
+    Quarantined {
+        recipient: refused.recipient.clone(),
+        quarantine: "authentication".into(),
+        because: refused.because.as_str().into(),
+        deliveries,
+    }
+}
+
+/// Where the message is taken for somebody, those who refuse it for SPF or DMARC have it kept.
+fn keep_unauthenticated(decision: &mut Decision, unauthenticated: Vec<Quarantined>) {
+    let is_taken = !decision.deliveries.is_empty() || !decision.quarantined.is_empty();
+    let is_deferred = decision.refusals.iter().any(|refused| refused.reply.code() < 500);
+    if is_taken && !is_deferred {
+        let for_that = |one: &Refused| matches!(one.cause, RefusalCause::Authentication(_));
+        decision.refusals.retain(|refused| !for_that(refused));
+        decision.quarantined.extend(unauthenticated);
+    }
+}
+
+/// Puts the lines of the organizations where they belong: above our trace line if all agree, else to
+/// each delivery.
+fn stamp(decision: &mut Decision) {
+    let Decision { organizations, deliveries, quarantined, stamps, .. } = decision;
+    let lines = |one: &DecidedDelivery| {
+        let view = organizations.iter().find(|view| view.organization == one.organization);
+        view.and_then(|view| view.authentication.as_ref()).map_or(&[][..], |found| &found.lines)
+    };
+    let kept = || quarantined.iter().flat_map(|kept| &kept.deliveries);
+    let Some(first) = deliveries.iter().chain(kept()).next() else { return };
+    let shared = lines(first);
+    if deliveries.iter().chain(kept()).all(|one| lines(one) == shared) {
+        *stamps = shared.to_vec();
+        return;
+    }
+    let kept = quarantined.iter_mut().flat_map(|kept| &mut kept.deliveries);
+    for one in deliveries.iter_mut().chain(kept) {
+        let own = lines(one).to_vec();
+        one.delivery.changes.added_headers.splice(0..0, own);
     }
 }
 
@@ -221,6 +321,7 @@ struct Views<'v> {
     transaction: &'v Transaction,
     message: &'v Message,
     header: &'v HeaderBlock<'v>,
+    answers: Option<&'v [Authentication]>,
     seen: Vec<OrganizationView>,
 }
 
@@ -232,17 +333,22 @@ impl Views<'_> {
         let client_ip = self.transaction.session.client_ip;
         let gateway =
             organization.inbound_gateway.as_ref().filter(|_| self.transaction.admission.is_none());
-        let source = gateway.map_or_else(
-            || Source::of_client(client_ip),
-            |gateway| gateway.source(client_ip, OwnLine::Absent, self.header),
-        );
+        let source = authentication::source(organization, self.transaction, self.header);
         let gateway = gateway.map(|gateway| GatewayView {
             allow_listed: gateway.allows(&source),
             spam_evaluation: gateway.spam_evaluation(client_ip),
             tag: gateway.tag_verdict(client_ip, self.header),
         });
-        let tag = gateway.as_ref().and_then(|view| view.tag.as_ref());
-        let spam = if tag.is_some_and(|verdict| verdict.spam) { Spam::ByTag } else { Spam::No };
+        let authentication =
+            self.policy.authentication_view(organization, self.transaction, &source, self.answers);
+        let view = gateway.as_ref();
+        let tagged = view.and_then(|view| view.tag.as_ref()).is_some_and(|verdict| verdict.spam);
+        let only_tag = view.is_some_and(|view| view.spam_evaluation == SpamEvaluation::OnlyTag);
+        let spam = match &authentication {
+            _ if tagged => Spam::ByTag,
+            Some(found) if found.verdict.is_spam() && !only_tag => Spam::ByFilter,
+            _ => Spam::No,
+        };
         let claims =
             organization.internal.is_internal_sender(&self.message.from, &self.transaction.sender);
         let spoofed_internal =
@@ -253,7 +359,14 @@ impl Views<'_> {
             spam,
             spoofed_internal,
             gateway,
+            authentication,
         });
+    }
+
+    /// What SPF, DKIM and DMARC lead to in an organization.
+    fn verdict(&self, organization: &str) -> Option<&Verdict> {
+        let view = self.seen.iter().find(|view| &*view.organization == organization)?;
+        view.authentication.as_ref().map(|found| &found.verdict)
     }
 
     fn facts(&self, organization: &Organization) -> Facts {

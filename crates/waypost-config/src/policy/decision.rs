@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
+use waypost_auth::{Authentication, Mode, RefusedFor, Verdict};
 use waypost_inbound::{Source, SpamEvaluation, TagVerdict};
 use waypost_relay::RefusalReason;
 use waypost_rules::{Direction, Overridden, Spam};
-use waypost_types::{Delivery, Mailbox, Reply};
+use waypost_types::{Delivery, HeaderLine, Mailbox, Reply};
 
 /// The answer of [`Policy::at_data`](super::Policy::at_data): what is delivered, refused and kept,
 /// each with its because.
@@ -23,6 +24,9 @@ pub struct Decision {
     pub refusals: Vec<Refused>,
     /// The recipients whose mail is kept until someone releases it.
     pub quarantined: Vec<Quarantined>,
+    /// Lines for the very top of the message, above our `Received` (E2); where organizations differ in
+    /// them, each delivery has its own among its changes instead.
+    pub stamps: Vec<HeaderLine>,
     /// The reply to DATA.
     pub reply: DataReply,
 }
@@ -60,6 +64,8 @@ pub struct OrganizationView {
     pub spoofed_internal: bool,
     /// What its inbound gateway says; `None` where none is set up, and for relayed mail.
     pub gateway: Option<GatewayView>,
+    /// SPF, DKIM and DMARC; `None`: they are not evaluated for this message there.
+    pub authentication: Option<AuthenticationView>,
 }
 
 /// What the settings of an organization's inbound gateway say of a message.
@@ -71,6 +77,19 @@ pub struct GatewayView {
     pub spam_evaluation: SpamEvaluation,
     /// What the tag says; `None` without a tag, or where the client is no gateway (E9).
     pub tag: Option<TagVerdict>,
+}
+
+/// What one organization makes of SPF, DKIM and DMARC (E2).
+#[derive(Clone, Debug)]
+pub struct AuthenticationView {
+    /// What it wants done.
+    pub mode: Mode,
+    /// What was found out; `None`: nobody asked, as in a dry run.
+    pub found: Option<Authentication>,
+    /// What is done, and why.
+    pub verdict: Verdict,
+    /// The lines that tell it.
+    pub lines: Vec<HeaderLine>,
 }
 
 /// One rule looked at for one recipient.
@@ -145,6 +164,8 @@ pub enum RefusalCause {
     Rule,
     /// `spam_action = "reject"`.
     Spam,
+    /// SPF or DMARC (E2).
+    Authentication(RefusedFor),
     /// The directory cannot answer now.
     DirectoryUnavailable,
     /// More `Received` lines than are allowed (O3).

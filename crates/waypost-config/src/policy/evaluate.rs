@@ -185,10 +185,19 @@ impl<'p> Evaluation<'p, '_> {
                 reply: Reply::new(
                     550,
                     (5, 7, 1),
-                    "Message refused as spam: a trusted gateway tagged it so",
+                    match plan.spam {
+                        Spam::ByTag => "Message refused as spam: a trusted gateway tagged it so",
+                        _ => {
+                            "Message refused as spam: its author's domain asks to quarantine it (DMARC)"
+                        }
+                    },
                 ),
                 cause: RefusalCause::Spam,
-                because: "spam_action = \"reject\", and the gateway's tag says spam".to_owned(),
+                because: match plan.spam {
+                    Spam::ByTag => "spam_action = \"reject\", and the gateway's tag says spam",
+                    _ => "spam_action = \"reject\", and DMARC says quarantine (E2)",
+                }
+                .to_owned(),
             }));
         }
         let marked = spam && action == SpamAction::Mark;

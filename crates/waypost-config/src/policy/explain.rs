@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use waypost_auth::{Action, Authentication};
 use waypost_inbound::{SpamEvaluation, TagNote};
 use waypost_relay::{ObservedRefusal, Refusal};
 use waypost_rules::Spam;
@@ -13,7 +14,7 @@ use waypost_types::{
     TlsDemand, TlsState,
 };
 
-use super::decision::{DataReply, DecidedDelivery, Decision, OrganizationView};
+use super::decision::{AuthenticationView, DataReply, DecidedDelivery, Decision, OrganizationView};
 use super::{Policy, RcptVerdict, mail_accepted, rcpt_accepted};
 
 /// A transaction to be tried without sending anything.
@@ -69,6 +70,9 @@ pub struct Explanation {
     /// How its inbound gateway's settings found the source; absent where it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inbound_gateway: Option<ExplainedGateway>,
+    /// What that organization makes of SPF, DKIM and DMARC; absent: they are not evaluated there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<ExplainedAuthentication>,
     /// What is observed only.
     pub observed: Vec<Box<str>>,
     /// Every rule looked at.
@@ -100,6 +104,19 @@ pub struct ExplainedGateway {
     pub tag_score: Option<f64>,
     /// What the tag's group held instead of a number.
     pub tag_not_a_number: Option<String>,
+}
+
+/// SPF, DKIM and DMARC (E2).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExplainedAuthentication {
+    /// `report` or `enforce`.
+    pub mode: Cow<'static, str>,
+    /// The results; null where nobody asked, since a dry run asks no DNS.
+    pub found: Option<Authentication>,
+    /// What is done for them: `accept`, `spam` or `refuse`.
+    pub verdict: Cow<'static, str>,
+    /// Why.
+    pub because: String,
 }
 
 /// One rule looked at.
@@ -347,6 +364,7 @@ impl Explanation {
             spoofed_internal: first.is_some_and(|view| view.spoofed_internal),
             organization: first.map(|view| view.organization.clone()),
             inbound_gateway: first.and_then(explained_gateway),
+            authentication: first.and_then(|view| view.authentication.as_ref()).map(told),
             observed: decision.observed.clone(),
             rules: decision
                 .rules
@@ -393,6 +411,7 @@ impl Explanation {
             spoofed_internal: false,
             organization: refusal.organization.as_deref().map(Into::into),
             inbound_gateway: None,
+            authentication: None,
             observed: observed_entries(&refusal.observed),
             rules: Vec::new(),
             replies: Replies { mail: reply.to_string(), rcpt: Vec::new(), data: None },
@@ -440,6 +459,9 @@ impl Explanation {
         match &self.inbound_gateway {
             None => writeln!(out, "spam          {spam}")?,
             Some(gateway) => gateway.write_text(out, spam)?,
+        }
+        if let Some(authentication) = &self.authentication {
+            authentication.write_text(out)?;
         }
         writeln!(out, "MAIL          {}", self.replies.mail)?;
         for reply in &self.replies.rcpt {
@@ -504,6 +526,27 @@ fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
+impl ExplainedAuthentication {
+    fn write_text(&self, out: &mut String) -> std::fmt::Result {
+        let Some(found) = &self.found else {
+            return writeln!(out, "SPF, DMARC    {} ({})", self.because, self.mode);
+        };
+        let domain = found.spf.domain.as_deref().unwrap_or("no domain");
+        writeln!(
+            out,
+            "SPF           {} for {domain}, by {}",
+            found.spf.result, found.spf.identity
+        )?;
+        for dkim in &found.dkim {
+            writeln!(out, "DKIM          {} for {} {}", dkim.result, dkim.domain, dkim.because)?;
+        }
+        let author = found.dmarc.author.as_ref().map_or("no author", |domain| domain.as_str());
+        let policy = found.dmarc.policy.map(|policy| format!(", p={policy}")).unwrap_or_default();
+        writeln!(out, "DMARC         {} for {author}{policy}", found.dmarc.result)?;
+        writeln!(out, "  verdict     {} ({}): {}", self.verdict, self.mode, self.because)
+    }
+}
+
 impl ExplainedDelivery {
     fn write_text(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "\n{}", self.recipient)?;
@@ -559,6 +602,19 @@ fn explained_gateway(view: &OrganizationView) -> Option<ExplainedGateway> {
             _ => None,
         }),
     })
+}
+
+fn told(view: &AuthenticationView) -> ExplainedAuthentication {
+    ExplainedAuthentication {
+        mode: view.mode.as_str().into(),
+        found: view.found.clone(),
+        verdict: match &view.verdict.action {
+            Action::Accept => "accept".into(),
+            Action::Spam => "spam".into(),
+            Action::Refuse(_) => "refuse".into(),
+        },
+        because: view.verdict.because.clone(),
+    }
 }
 
 fn explained(policy: &Policy, decided: &DecidedDelivery) -> ExplainedDelivery {

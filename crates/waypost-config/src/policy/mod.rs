@@ -5,6 +5,7 @@
 //! file. A policy is immutable: a reload builds another one.
 
 mod at_data;
+mod authentication;
 mod decision;
 mod evaluate;
 mod explain;
@@ -21,12 +22,14 @@ use waypost_types::{
 };
 
 pub use decision::{
-    DataReply, DecidedDelivery, Decision, GatewayView, OrganizationView, Quarantined, RefusalCause,
-    Refused, RuleLookedAt,
+    AuthenticationView, DataReply, DecidedDelivery, Decision, GatewayView, OrganizationView,
+    Quarantined, RefusalCause, Refused, RuleLookedAt,
 };
 use evaluate::{Evaluation, Facts, Fate, FateOutcome};
-pub use explain::{DryRun, DryRunError, ExplainedDelivery, ExplainedGateway, Explanation};
-pub use organization::{InternalSenders, Organization, SpamAction};
+pub use explain::{
+    DryRun, DryRunError, ExplainedAuthentication, ExplainedDelivery, ExplainedGateway, Explanation,
+};
+pub use organization::{InternalSenders, Login, Organization, SpamAction};
 
 use crate::settings::ServerSettings;
 

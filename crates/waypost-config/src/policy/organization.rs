@@ -1,8 +1,10 @@
 //! One organization, compiled.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
+use waypost_auth::Mode;
 use waypost_inbound::InboundGateway;
 use waypost_relay::PasswordHash;
 use waypost_route::Route;
@@ -31,6 +33,22 @@ pub enum InternalSenders {
     Authenticated,
 }
 
+/// A user and password for AUTH at a next hop. Neither printed nor serialized: `Debug` shows the user
+/// alone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The user's name at the next hop.
+    pub user: Box<str>,
+    /// The password, as its file has it but for the end of the line.
+    pub password: Box<str>,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
 /// An organization's settings, compiled.
 pub struct Organization {
     /// Its name, unique on the server.
@@ -45,12 +63,16 @@ pub struct Organization {
     pub rules: RuleSet,
     /// Its routes by name.
     pub routes: BTreeMap<RouteName, Arc<Route>>,
+    /// Who we are to the next hops of those routes that ask for AUTH.
+    pub logins: BTreeMap<RouteName, Login>,
     /// The route of its mailbox system; `None`: the built-in Maildir.
     pub mailbox_route: Option<RouteName>,
     /// The smart host for all outbound mail (B1).
     pub outbound_gateway: Option<HostPort>,
     /// The inbound gateway (E1-E12).
     pub inbound_gateway: Option<InboundGateway>,
+    /// What is done with SPF and DMARC (E2).
+    pub authenticate: Mode,
     /// What is done with spam.
     pub spam_action: SpamAction,
     /// Who is who.

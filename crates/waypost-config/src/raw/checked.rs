@@ -1,6 +1,7 @@
 //! Leaves with a form of their own: ranges, patterns, password hashes, and words or addresses.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use regex::RegexBuilder;
@@ -19,6 +20,11 @@ impl Range {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The range as written; an address is a range of one.
+    pub(crate) fn net(&self) -> Option<IpNet> {
+        self.0.parse().ok().or_else(|| self.0.parse::<IpAddr>().ok().map(IpNet::from))
     }
 }
 
@@ -146,6 +152,43 @@ impl Leaf for DnsServers {
                 let list: Vec<_> = list.iter().map(|server| quoted(&server.to_string())).collect();
                 format!("[{}]", list.join(", "))
             }
+        }
+    }
+}
+
+/// `tls_check`: how often the TLS of the routes' hosts is tested (A8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsCheck {
+    /// Never.
+    Off,
+    /// Once in such a span.
+    Every(Duration),
+}
+
+impl Leaf for TlsCheck {
+    const EXPECTED: &'static str = "a span of time or \"off\"";
+    const EXAMPLE: &'static str = "\"1d\"";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        if value.as_str() == Some("off") {
+            return Ok(TlsCheck::Off);
+        }
+        let cure = || Some("write a span such as \"1d\", or \"off\"".to_owned());
+        match Duration::from_value(value) {
+            Ok(span) if !span.is_zero() => Ok(TlsCheck::Every(span)),
+            Ok(_) => {
+                let message = "a test every no time at all never rests".to_owned();
+                Err(Fault::Value { message, cure: cure() })
+            }
+            Err(Fault::Value { message, .. }) => Err(Fault::Value { message, cure: cure() }),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn to_toml(&self) -> String {
+        match self {
+            TlsCheck::Off => quoted("off"),
+            TlsCheck::Every(span) => span.to_toml(),
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::diagnostics::{Diagnostic, Place, Report, SourceFile, Spanned};
 use keys::table;
 use reader::{Key, Read, Reader};
 
-pub use checked::{CopyTo, DnsServers, Pattern, Range};
+pub use checked::{CopyTo, DnsServers, Pattern, Range, TlsCheck};
 pub use expect::RawExpect;
 pub use inbound::{RawInboundGateway, RawSpamTag};
 pub use keys::{KeyInfo, Kind, Need};

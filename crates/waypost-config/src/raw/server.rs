@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use waypost_types::Domain;
 
-use super::checked::{DnsServers, Range};
+use super::checked::{DnsServers, Range, TlsCheck};
 use super::keys::table;
 use super::leaf::Port;
 use super::text::{FilePath, Name};
@@ -25,15 +25,17 @@ table! {
         default dns: DnsServers = DnsServers::System, "A4";
         /// The port for delivery by MX; another one is for tests.
         default mx_port: Port = Port(25), "A4";
+        /// How often the TLS of the routes' hosts is tested, or "off".
+        default tls_check: TlsCheck = TlsCheck::Every(Duration::from_secs(86_400)), "A8";
         /// A Redis server that quotas are shared over.
         optional redis: String, "O5";
         /// What holds while Redis does not answer.
         default redis_fallback: RedisFallback = RedisFallback::Defer, "O5";
         /// A filter that sees each message before it is accepted.
         optional filter: String, "D17";
-        /// Addresses that may speak PROXY v1 or v2.
+        /// Addresses of proxies whose connections begin with a PROXY header, version 1 or 2.
         list proxy_protocol_from: Range, "D15";
-        /// Addresses that may speak XCLIENT.
+        /// Addresses of proxies that may name another client by XCLIENT.
         list xclient_from: Range, "D15";
         /// A file to which envelopes are written.
         optional record: FilePath, "C9";
@@ -67,6 +69,10 @@ table! {
         default generic_helo_connections_per_minute: u64 = 10, "D15";
         /// The largest header block.
         default header_size: Size = Size(1 << 20), "E12";
+        /// Connections to one host of the next hops at a time, for each way in which TLS is used there.
+        default connections_per_host: u64 = 20, "A9";
+        /// Messages over one connection to a next hop; then it is closed.
+        default messages_per_connection: u64 = 100, "A9";
     }
 }
 
@@ -79,10 +85,22 @@ table! {
         default data: Duration = Duration::from_secs(180), "D15";
         /// For a connection to the next hop.
         default next_hop_connect: Duration = Duration::from_secs(30), "A9";
+        /// For the next hop's greeting; absent: as `next_hop_command`.
+        optional next_hop_greeting: Duration, "A9";
         /// For the next hop's reply to a command.
         default next_hop_command: Duration = Duration::from_secs(300), "A9";
+        /// For the next hop's reply to MAIL; absent: as `next_hop_command`.
+        optional next_hop_mail: Duration, "A9";
+        /// For the next hop's reply to RCPT; absent: as `next_hop_command`.
+        optional next_hop_rcpt: Duration, "A9";
+        /// For the next hop's reply to DATA; absent: 2m, or `next_hop_command` where that is shorter.
+        optional next_hop_data: Duration, "A9";
+        /// For the next hop to take 16 KiB of a message; absent: as `data`.
+        optional next_hop_data_block: Duration, "A9";
         /// For the next hop's reply to the final dot.
         default next_hop_data_end: Duration = Duration::from_secs(600), "A9";
+        /// How long a connection to a next hop is kept open for another message.
+        default next_hop_idle: Duration = Duration::from_secs(30), "A9";
     }
 }
 

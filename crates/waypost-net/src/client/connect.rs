@@ -124,6 +124,7 @@ async fn attempt(
         credentials: hop.credentials.clone(),
         timeouts: settings.timeouts,
         eight_bit: settings.eight_bit,
+        chunking: settings.chunking,
     };
     let tcp = tcp(SocketAddr::new(ip, hop.host.port), settings).await?;
     let stream = match tls_use {

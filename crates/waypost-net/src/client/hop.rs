@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use waypost_smtp::client::{Credentials, EightBitPolicy, Protocol, Timeouts};
+use waypost_smtp::client::{Chunking, Credentials, EightBitPolicy, Protocol, Timeouts};
 use waypost_types::{Host, HostPort};
 
 use crate::tls::TlsPolicy;
@@ -41,6 +41,8 @@ pub struct ConnectSettings {
     pub timeouts: Timeouts,
     /// What to do with 8-bit messages that a peer does not take.
     pub eight_bit: EightBitPolicy,
+    /// Whether BDAT is used where a peer offers it.
+    pub chunking: Chunking,
 }
 
 impl ConnectSettings {
@@ -52,6 +54,7 @@ impl ConnectSettings {
             connect: Duration::from_secs(30),
             timeouts: Timeouts::default(),
             eight_bit: EightBitPolicy::default(),
+            chunking: Chunking::default(),
         }
     }
 }

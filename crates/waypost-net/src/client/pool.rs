@@ -37,17 +37,30 @@ impl Default for PoolLimits {
     }
 }
 
+impl PoolLimits {
+    /// The slots of a hop's connections, and the places of those who have or want one.
+    fn slots(&self) -> (Arc<Semaphore>, Arc<Semaphore>) {
+        let count = self.connections_per_hop.clamp(1, Semaphore::MAX_PERMITS / 2);
+        (Arc::new(Semaphore::new(count)), Arc::new(Semaphore::new(count * 2)))
+    }
+}
+
 /// Connections to next hops, kept open between messages.
 ///
 /// A connection is used again only for the same [`Hop`] (host, port, TLS policy, credentials) at an
-/// address that the caller still gives. Share it by `Arc`; make a new one when the configuration
-/// changes, and let the old one go. Call [`Pool::sweep`] now and then, every few seconds, to close
-/// what has been idle too long.
+/// address that the caller still gives. Share it by `Arc`; when the configuration changes, tell it by
+/// [`Pool::reconfigure`]. Call [`Pool::sweep`] now and then, every few seconds, to close what has been
+/// idle too long.
 pub struct Pool {
+    terms: Mutex<Arc<Terms>>,
+    hops: Mutex<HashMap<Hop, Kept>>,
+}
+
+/// What connections are made under.
+struct Terms {
     settings: ConnectSettings,
     limits: PoolLimits,
     tls: TlsClients,
-    hops: Mutex<HashMap<Hop, Kept>>,
 }
 
 /// The connection that a transaction went over, or was meant to.
@@ -81,7 +94,34 @@ impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn new(settings: ConnectSettings, limits: PoolLimits) -> Self {
-        Self { settings, limits, tls: TlsClients::default(), hops: Mutex::default() }
+        let terms = Terms { settings, limits, tls: TlsClients::default() };
+        Self { terms: Mutex::new(Arc::new(terms)), hops: Mutex::default() }
+    }
+
+    /// The configuration has changed, or the files of roots may have: what is made from now on is made
+    /// under it.
+    ///
+    /// Connections stay open where that changes nothing for them: those of a hop that is no longer
+    /// asked for end when they have been idle too long. They are closed, after the message that is on
+    /// its way, when `settings` are others than before, or when their hop's chain is checked and the
+    /// roots are others. A changed number of connections to a hop holds for new ones; those that are
+    /// busy when it changes are closed after their message.
+    ///
+    /// Reads root files and the system's roots where a hop's chain is checked.
+    pub fn reconfigure(&self, settings: ConnectSettings, limits: PoolLimits) {
+        let new = Arc::new(Terms { settings, limits, tls: TlsClients::default() });
+        let old = std::mem::replace(&mut *self.lock_terms(), Arc::clone(&new));
+        let mut gone = Vec::new();
+        self.hops().retain(|hop, kept| {
+            let stays = old.settings == new.settings && old.tls.agrees(&new.tls, &hop.tls);
+            if !stays {
+                gone.append(&mut kept.idle);
+            } else if old.limits.connections_per_hop != new.limits.connections_per_hop {
+                (kept.slots, kept.places) = new.limits.slots();
+            }
+            stays
+        });
+        gone.into_iter().for_each(|idle| goodbye(idle.connection));
     }
 
     /// Delivers to a hop at the first of its addresses that takes connections: one outcome for each
@@ -118,7 +158,7 @@ impl Pool {
         transaction: Transaction,
     ) -> (Report, Over) {
         let (slots, _) = self.slots(hop);
-        self.over_a_slot(&slots, hop, addresses, transaction).await
+        self.over_a_slot(slots, hop, addresses, transaction).await
     }
 
     /// As [`Pool::deliver_over`], but `None` at once when as many already wait for a connection to the
@@ -131,12 +171,12 @@ impl Pool {
     ) -> Option<(Report, Over)> {
         let (slots, places) = self.slots(hop);
         let _place = places.try_acquire().ok()?;
-        Some(self.over_a_slot(&slots, hop, addresses, transaction).await)
+        Some(self.over_a_slot(slots, hop, addresses, transaction).await)
     }
 
     async fn over_a_slot(
         &self,
-        slots: &Semaphore,
+        slots: Arc<Semaphore>,
         hop: &Hop,
         addresses: &[IpAddr],
         transaction: Transaction,
@@ -146,20 +186,22 @@ impl Pool {
         if let Some((connection, ip)) = self.take_idle(hop, addresses) {
             over.ip = Some(ip);
             over.tls = connection.tls().map(|tls| TlsVersion::named(&tls.version));
-            if let Some(report) = self.over_kept(hop, connection, ip, transaction.clone()).await {
+            let kept = self.over_kept(&slots, hop, connection, ip, transaction.clone());
+            if let Some(report) = kept.await {
                 return (report, over);
             }
         }
         let mut failures = Vec::new();
+        let terms = self.terms();
         for ip in addresses {
             over.ip = Some(*ip);
-            match connect(*ip, hop, &self.settings, &self.tls).await {
+            match connect(*ip, hop, &terms.settings, &terms.tls).await {
                 Ok(mut connection) => {
                     over.is_new = true;
                     over.handshakes_failed += connection.handshakes_failed();
                     over.tls = connection.tls().map(|tls| TlsVersion::named(&tls.version));
                     let report = connection.send_and_report(transaction).await;
-                    self.give_back(hop, connection, *ip);
+                    self.give_back(&slots, hop, connection, *ip);
                     return (report, over);
                 }
                 Err(error) => {
@@ -178,6 +220,7 @@ impl Pool {
     /// `None` if the connection was closed on us before MAIL was answered.
     async fn over_kept(
         &self,
+        slots: &Arc<Semaphore>,
         hop: &Hop,
         mut connection: Connection,
         ip: IpAddr,
@@ -185,18 +228,18 @@ impl Pool {
     ) -> Option<Report> {
         let report = connection.send_and_report(transaction).await;
         let still_good = connection.is_usable();
-        self.give_back(hop, connection, ip);
+        self.give_back(slots, hop, connection, ip);
         (report.mail_answered || still_good).then_some(report)
     }
 
     /// Closes what has been idle for too long, with QUIT, and forgets hops without connections.
     pub fn sweep(&self) {
-        let now = Instant::now();
+        let (now, limit) = (Instant::now(), self.terms().limits.idle);
         let mut gone = Vec::new();
         self.hops().retain(|_, kept| {
             let (old, young) = std::mem::take(&mut kept.idle)
                 .into_iter()
-                .partition(|idle| now.duration_since(idle.since) >= self.limits.idle);
+                .partition(|idle| now.duration_since(idle.since) >= limit);
             kept.idle = young;
             let old: Vec<Idle> = old;
             gone.extend(old);
@@ -223,24 +266,23 @@ impl Pool {
 
     /// The slots of a hop's connections, and the places of those who have or want one.
     fn slots(&self, hop: &Hop) -> (Arc<Semaphore>, Arc<Semaphore>) {
+        let limits = self.terms().limits;
         let mut hops = self.hops();
         if let Some(kept) = hops.get(hop) {
             return (kept.slots.clone(), kept.places.clone());
         }
-        let count = self.limits.connections_per_hop.max(1);
-        let slots = Arc::new(Semaphore::new(count));
-        let places = Arc::new(Semaphore::new(count.saturating_mul(2)));
+        let (slots, places) = limits.slots();
         let kept = Kept { slots: slots.clone(), places: places.clone(), idle: Vec::new() };
         hops.insert(hop.clone(), kept);
         (slots, places)
     }
 
     fn take_idle(&self, hop: &Hop, addresses: &[IpAddr]) -> Option<(Connection, IpAddr)> {
-        let now = Instant::now();
+        let (now, limit) = (Instant::now(), self.terms().limits.idle);
         let (mut found, mut gone) = (None, Vec::new());
         if let Some(kept) = self.hops().get_mut(hop) {
             while let Some(mut idle) = kept.idle.pop() {
-                let fresh = now.duration_since(idle.since) < self.limits.idle;
+                let fresh = now.duration_since(idle.since) < limit;
                 if fresh && addresses.contains(&idle.ip) && idle.connection.is_usable() {
                     found = Some((idle.connection, idle.ip));
                     break;
@@ -252,17 +294,26 @@ impl Pool {
         found
     }
 
-    fn give_back(&self, hop: &Hop, mut connection: Connection, ip: IpAddr) {
+    /// `slots` are those that the connection was taken under: others mean that it is not wanted back.
+    fn give_back(&self, slots: &Arc<Semaphore>, hop: &Hop, mut connection: Connection, ip: IpAddr) {
         if !connection.is_usable() {
             return;
         }
-        if connection.messages() >= self.limits.messages_per_connection {
+        if connection.messages() >= self.terms().limits.messages_per_connection {
             return goodbye(connection);
         }
-        match self.hops().get_mut(hop) {
+        match self.hops().get_mut(hop).filter(|kept| Arc::ptr_eq(&kept.slots, slots)) {
             Some(kept) => kept.idle.push(Idle { connection, ip, since: Instant::now() }),
-            None => goodbye(connection), // The pool was closed meanwhile.
+            None => goodbye(connection), // The pool was closed or told of a change meanwhile.
         }
+    }
+
+    fn terms(&self) -> Arc<Terms> {
+        Arc::clone(&self.lock_terms())
+    }
+
+    fn lock_terms(&self) -> MutexGuard<'_, Arc<Terms>> {
+        self.terms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hops(&self) -> MutexGuard<'_, HashMap<Hop, Kept>> {

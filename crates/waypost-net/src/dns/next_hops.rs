@@ -1,15 +1,13 @@
 //! From a host or a domain to addresses to connect to.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
-use std::task::Poll;
 
 use waypost_route::{Draw, MxOrder, mx_order};
 use waypost_types::{Domain, Failure, FailureScope, Host, HostPort, Reply};
 
 use super::{DnsError, Resolver};
+use crate::concurrent::all;
 
 /// Hosts in one answer: MX hosts beyond these are left out.
 pub const MAX_HOSTS: usize = 10;
@@ -192,21 +190,4 @@ fn failure(
         host: (!permanent).then(|| target.clone()),
         reply: Reply::new(code, enhanced, &text),
     }
-}
-
-/// Drives all futures at the same time; answers in their order.
-async fn all<T>(futures: Vec<Pin<Box<dyn Future<Output = T> + Send + '_>>>) -> Vec<T> {
-    let mut open: Vec<(_, Option<T>)> = futures.into_iter().map(|future| (future, None)).collect();
-    poll_fn(|context| {
-        let mut pending = false;
-        for (future, answer) in open.iter_mut().filter(|(_, answer)| answer.is_none()) {
-            match future.as_mut().poll(context) {
-                Poll::Ready(found) => *answer = Some(found),
-                Poll::Pending => pending = true,
-            }
-        }
-        if pending { Poll::Pending } else { Poll::Ready(()) }
-    })
-    .await;
-    open.into_iter().filter_map(|(_, answer)| answer).collect()
 }

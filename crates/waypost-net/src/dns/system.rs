@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
@@ -13,6 +12,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError as ServerError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 use waypost_route::{Exchange, MxRecord};
 use waypost_types::Domain;
 
@@ -94,7 +94,7 @@ impl SystemResolver {
         let wrong = |error: NetError| ResolverError::System(error.to_string().into());
         let mut builder = TokioResolver::builder_tokio().map_err(wrong)?;
         set(builder.options_mut(), limits, ResolveHosts::Always);
-        Ok(Self { inner: Arc::new(builder.build().map_err(wrong)?), limits })
+        Ok(Self { inner: Arc::new(built(builder).map_err(wrong)?), limits })
     }
 
     /// Asks these name servers only, at these ports; the hosts file is not looked at.
@@ -125,8 +125,14 @@ impl SystemResolver {
         let mut builder =
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         set(builder.options_mut(), limits, ResolveHosts::Never);
-        let built = builder.build().map_err(|e| ResolverError::System(e.to_string().into()))?;
+        let built = built(builder).map_err(|e| ResolverError::System(e.to_string().into()))?;
         Ok(Self { inner: Arc::new(built), limits })
+    }
+
+    /// The library's resolver, with the same servers, limits and cache.
+    #[cfg(feature = "authenticate")]
+    pub(crate) fn library(&self) -> TokioResolver {
+        TokioResolver::clone(&self.inner)
     }
 
     async fn records<T>(
@@ -149,6 +155,18 @@ impl SystemResolver {
         // An alias that leads to no record of the type leaves only itself in the answer.
         if found.is_empty() { Err(DnsError::NoRecords) } else { Ok(found) }
     }
+}
+
+#[cfg(not(feature = "authenticate"))]
+fn built(builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<TokioResolver, NetError> {
+    builder.build()
+}
+
+/// The feature brings DNS over TLS along, which is not used here: left alone, it would read the system's
+/// certificates and fail where there are none.
+#[cfg(feature = "authenticate")]
+fn built(builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<TokioResolver, NetError> {
+    builder.with_tls_config(crate::tls::trusting_nobody()).build()
 }
 
 fn set(options: &mut ResolverOpts, limits: DnsLimits, hosts: ResolveHosts) {

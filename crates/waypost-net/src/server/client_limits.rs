@@ -180,23 +180,65 @@ impl ClientLimits {
     /// # Errors
     /// [`ConnectionRefusal`]; a refused connection counts for nothing.
     pub fn connect(&mut self, now: Timestamp, client: IpAddr) -> Result<(), ConnectionRefusal> {
-        let admitted = self.admit(now, client);
+        let admitted = self.room().and_then(|()| self.add(now, client));
+        self.count(&admitted);
+        self.open += usize::from(admitted.is_ok());
+        admitted
+    }
+
+    /// A proxy connects, which will say for whom: its connection takes a place of all, and none of a
+    /// client's. Each success is to be followed by one [`ClientLimits::disconnect_proxy`], or by
+    /// [`ClientLimits::announce`] and then [`ClientLimits::disconnect`].
+    ///
+    /// # Errors
+    /// [`ConnectionRefusal::Total`].
+    pub fn connect_proxy(&mut self) -> Result<(), ConnectionRefusal> {
+        let admitted = self.room();
+        self.count(&admitted);
+        self.open += usize::from(admitted.is_ok());
+        admitted
+    }
+
+    /// A proxy says for which client an open connection is, or for which other one than `before`.
+    ///
+    /// # Errors
+    /// [`ConnectionRefusal`], counted as that of any connection, though this one was counted as
+    /// admitted; it then counts for no client, and [`ClientLimits::disconnect_proxy`] ends it.
+    pub fn announce(
+        &mut self,
+        now: Timestamp,
+        before: Option<IpAddr>,
+        client: IpAddr,
+    ) -> Result<(), ConnectionRefusal> {
+        if let Some(before) = before {
+            self.remove(before);
+        }
+        let admitted = self.add(now, client);
+        if admitted.is_err() {
+            self.count(&admitted);
+        }
+        admitted
+    }
+
+    fn count(&mut self, admitted: &Result<(), ConnectionRefusal>) {
         let totals = &mut self.totals;
-        *match &admitted {
+        *match admitted {
             Ok(()) => &mut totals.accepted,
             Err(ConnectionRefusal::Total { .. }) => &mut totals.refused_total,
             Err(ConnectionRefusal::PerClient { .. }) => &mut totals.refused_per_client,
             Err(ConnectionRefusal::TooOften { .. }) => &mut totals.refused_too_often,
             Err(_) => &mut totals.refused_too_many_clients,
         } += 1;
-        admitted
     }
 
-    fn admit(&mut self, now: Timestamp, client: IpAddr) -> Result<(), ConnectionRefusal> {
-        let ConnectionLimits { total, per_client, per_client_per_minute, .. } = self.limits;
-        if self.open >= total {
-            return Err(ConnectionRefusal::Total { limit: total });
-        }
+    fn room(&self) -> Result<(), ConnectionRefusal> {
+        let limit = self.limits.total;
+        if self.open < limit { Ok(()) } else { Err(ConnectionRefusal::Total { limit }) }
+    }
+
+    /// One connection more of a client.
+    fn add(&mut self, now: Timestamp, client: IpAddr) -> Result<(), ConnectionRefusal> {
+        let ConnectionLimits { per_client, per_client_per_minute, .. } = self.limits;
         if now.since(self.swept) >= SWEEP {
             self.sweep(now);
         }
@@ -212,13 +254,21 @@ impl ClientLimits {
             return Err(ConnectionRefusal::TooOften { limit: per_client_per_minute });
         }
         client.open += 1;
-        self.open += 1;
         Ok(())
     }
 
     /// A connection that was admitted has ended.
     pub fn disconnect(&mut self, client: IpAddr) {
+        self.disconnect_proxy();
+        self.remove(client);
+    }
+
+    /// A connection of a proxy that counted for no client has ended.
+    pub fn disconnect_proxy(&mut self) {
         self.open = self.open.saturating_sub(1);
+    }
+
+    fn remove(&mut self, client: IpAddr) {
         if let Some(client) = self.clients.get_mut(&network(client)) {
             client.open = client.open.saturating_sub(1);
         }
@@ -281,7 +331,8 @@ pub struct SharedLimits(Arc<Mutex<ClientLimits>>);
 #[derive(Debug)]
 pub struct Slot {
     limits: SharedLimits,
-    client: IpAddr,
+    /// For whom it counts; `None`: a proxy that has not said.
+    client: Option<IpAddr>,
 }
 
 impl SharedLimits {
@@ -303,13 +354,46 @@ impl SharedLimits {
     /// As [`ClientLimits::connect`].
     pub fn admit(&self, now: Timestamp, client: IpAddr) -> Result<Slot, ConnectionRefusal> {
         self.lock().connect(now, client)?;
-        Ok(Slot { limits: self.clone(), client })
+        Ok(Slot { limits: self.clone(), client: Some(client) })
+    }
+
+    /// Admits the connection of a proxy for as long as the slot lives.
+    ///
+    /// # Errors
+    /// As [`ClientLimits::connect_proxy`].
+    pub fn admit_proxy(&self) -> Result<Slot, ConnectionRefusal> {
+        self.lock().connect_proxy()?;
+        Ok(Slot { limits: self.clone(), client: None })
+    }
+}
+
+impl Slot {
+    /// The connection is that of this client from now on.
+    ///
+    /// # Errors
+    /// As [`ClientLimits::announce`].
+    pub fn announce(&mut self, now: Timestamp, client: IpAddr) -> Result<(), ConnectionRefusal> {
+        let before = self.client.take();
+        self.limits.lock().announce(now, before, client)?;
+        self.client = Some(client);
+        Ok(())
+    }
+
+    /// The connection counts for no client from now on, but still among all.
+    pub fn withdraw(&mut self) {
+        if let Some(client) = self.client.take() {
+            self.limits.lock().remove(client);
+        }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.limits.lock().disconnect(self.client);
+        let mut limits = self.limits.lock();
+        match self.client {
+            Some(client) => limits.disconnect(client),
+            None => limits.disconnect_proxy(),
+        }
     }
 }
 
@@ -376,6 +460,36 @@ mod tests {
         assert!(clients.generic_hello(at(71), client).is_ok());
         let refusal = clients.generic_hello(at(72), client).unwrap_err();
         assert!(refusal.reply().to_string().starts_with("421 4.7.0 your address made 1"));
+    }
+
+    #[test]
+    fn a_proxy_counts_for_the_clients_it_names_d15() {
+        let limits = ConnectionLimits { total: 4, per_client: 1, ..ConnectionLimits::default() };
+        let shared = SharedLimits::new(ClientLimits::new(limits));
+        let refused = Err(ConnectionRefusal::PerClient { limit: 1 });
+        let (one, two) = (ip("192.0.2.1"), ip("192.0.2.2"));
+        let mut first = shared.admit_proxy().unwrap();
+        let mut second = shared.admit_proxy().unwrap();
+        let silent = shared.admit_proxy().unwrap();
+        assert_eq!(first.announce(at(0), one), Ok(()));
+        assert_eq!(first.announce(at(0), one), Ok(()), "itself is no other");
+        assert_eq!(second.announce(at(0), one), refused);
+        assert_eq!(shared.admit(at(0), one).err(), refused.err(), "with or without a proxy");
+        assert_eq!(first.announce(at(0), two), Ok(()));
+        assert_eq!(second.announce(at(0), one), Ok(()), "the place was given back");
+        let fourth = shared.admit_proxy().unwrap();
+        let full = ConnectionRefusal::Total { limit: 4 };
+        assert_eq!(shared.admit_proxy().err(), Some(full));
+        drop((first, second, silent, fourth));
+        assert_eq!(shared.lock().open(), 0);
+        assert!(shared.lock().clients.values().all(|client| client.open == 0));
+        let want = ConnectionTotals {
+            accepted: 4,
+            refused_per_client: 2,
+            refused_total: 1,
+            ..ConnectionTotals::default()
+        };
+        assert_eq!(shared.lock().totals(), want);
     }
 
     #[test]

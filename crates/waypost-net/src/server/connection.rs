@@ -18,8 +18,8 @@ use tracing::debug;
 use waypost_smtp::server::{CloseCause, Event, Server};
 use waypost_types::{Session, TlsState};
 
-use super::listener::{Configuration, Tls};
-use super::{Clock, Handler, Mail, Peer, StopSignal, TlsFacts};
+use super::listener::{Configuration, Tls, turn_away};
+use super::{Clock, Handler, Mail, Peer, Slot, StopSignal, TlsFacts};
 
 /// Octets read at once. The buffer is on the stack, so an idle connection has none.
 const CHUNK: usize = 16 << 10;
@@ -43,10 +43,19 @@ pub(super) struct Connection<H> {
     pub(super) session: Session,
     /// Octets of the message under way that may be held.
     pub(super) allowed: u64,
+    /// Its place among the connections of all and of its client.
+    pub(super) slot: Slot,
 }
 
 impl<H: Handler> Connection<H> {
     pub(super) async fn run(mut self, mut stream: TcpStream) {
+        if self.configuration.trusted().sends_header(self.session.client_ip) {
+            match Box::pin(self.read_header(&mut stream)).await {
+                Ok(()) => {}
+                Err(Some(reply)) => return turn_away(stream, &self.configuration, &reply),
+                Err(None) => return,
+            }
+        }
         let mut server = None;
         if !matches!(self.configuration.tls(), Tls::Implicit(_)) {
             let clear = server.insert(self.new_server());
@@ -67,7 +76,12 @@ impl<H: Handler> Connection<H> {
 
     /// In a box, since it goes from one future to the next.
     fn new_server(&self) -> Box<Server> {
-        Box::new(Server::new(Arc::clone(self.configuration.settings()), self.clock.now()))
+        let settings = Arc::clone(self.configuration.settings());
+        let mut server = Box::new(Server::new(settings, self.clock.now()));
+        if self.configuration.trusted().gives_xclient(self.session.client_ip) {
+            server.offer_xclient();
+        }
+        server
     }
 
     /// Goes on with the server of the clear part, or a new one where TLS is implicit.
@@ -255,6 +269,7 @@ impl<H: Handler> Connection<H> {
                 }
                 answer
             }
+            Event::Xclient(said) => Box::pin(self.take_xclient(&said)).await,
             // What an application does here is large and not done often: in boxes of their own, it
             // takes no room in a connection that waits.
             Event::Auth(credentials) => match Box::pin(handler.auth(session, credentials)).await {
@@ -346,6 +361,7 @@ mod tests {
     use waypost_smtp::server::Settings;
     use waypost_types::{ListenerRole, Reply};
 
+    use super::super::{ClientLimits, ConnectionLimits, SharedLimits};
     use super::*;
 
     struct Yes;
@@ -399,8 +415,9 @@ mod tests {
         let settings = Settings::new("mx.solarmora.com".parse().unwrap());
         let local = "127.0.0.1:25".parse().unwrap();
         let (_stopper, stop) = crate::server::stop_signal();
+        let limits = SharedLimits::new(ClientLimits::new(ConnectionLimits::default()));
         let mut connection = Connection {
-            peer: Peer { client: local, local },
+            peer: Peer { client: local, proxy: None, local },
             configuration: Arc::new(Configuration::new(settings, Tls::Off, ListenerRole::Mx)),
             handler: Yes,
             clock: Clock::start(),
@@ -413,6 +430,7 @@ mod tests {
                 tls: TlsState::Clear,
             },
             allowed: 0,
+            slot: limits.admit_proxy().unwrap(),
         };
         let writes = Arc::new(AtomicUsize::new(0));
         let (mut client, stream) = tokio::io::duplex(1 << 16);

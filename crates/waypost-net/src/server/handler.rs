@@ -5,14 +5,16 @@ use std::io;
 use std::net::SocketAddr;
 
 use waypost_smtp::end_of_data::Data;
-use waypost_smtp::server::{CloseCause, Credentials, HelloKind, OwnRefusal, ResetCause};
+use waypost_smtp::server::{CloseCause, Credentials, HelloKind, OwnRefusal, ResetCause, Xclient};
 use waypost_types::{MailParameters, Mailbox, Recipient, Reply, ReversePath, Session};
 
-/// The two ends of a connection.
+/// The two ends of a connection, and who is between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// The client's address and port.
+    /// The client's address and port, as announced where a trusted proxy did so.
     pub client: SocketAddr,
+    /// The proxy that announced the client: the other end of the TCP connection.
+    pub proxy: Option<SocketAddr>,
     /// Ours.
     pub local: SocketAddr,
 }
@@ -53,6 +55,19 @@ pub trait Handler: Send {
         peer: Peer,
     ) -> impl Future<Output = Result<(), Reply>> + Send {
         let _ = (session, peer);
+        ready(Ok(()))
+    }
+
+    /// XCLIENT from a trusted proxy: the session is as new, and another client's, whose address
+    /// `session` and `peer` have if XCLIENT gave it. Its limits are kept already. Refused: the connection
+    /// ends. What else is `said` was not proved to us.
+    fn announced(
+        &mut self,
+        session: &Session,
+        peer: Peer,
+        said: &Xclient,
+    ) -> impl Future<Output = Result<(), Reply>> + Send {
+        let _ = (session, peer, said);
         ready(Ok(()))
     }
 

@@ -17,7 +17,7 @@ use waypost_smtp::server::{Settings, TlsOffer};
 use waypost_types::{ListenerRole, Session, TlsState};
 
 use super::connection::Connection;
-use super::{Clock, Handler, Peer, SharedLimits, StopSignal};
+use super::{Clock, Handler, Peer, SharedLimits, StopSignal, TrustedProxies};
 
 /// Connections that may wait for `accept()`.
 const BACKLOG: u32 = 4096;
@@ -41,6 +41,7 @@ pub struct Configuration {
     settings: Arc<Settings>,
     tls: Tls,
     role: ListenerRole,
+    trusted: TrustedProxies,
 }
 
 impl Configuration {
@@ -52,7 +53,13 @@ impl Configuration {
             Tls::StartTls(_) => TlsOffer::StartTls,
             Tls::Implicit(_) => TlsOffer::Implicit,
         };
-        Self { settings: Arc::new(settings), tls, role }
+        Self { settings: Arc::new(settings), tls, role, trusted: TrustedProxies::default() }
+    }
+
+    /// The same, but these proxies are believed.
+    #[must_use]
+    pub fn with_trusted(self, trusted: TrustedProxies) -> Self {
+        Self { trusted, ..self }
     }
 
     /// What each connection offers and allows.
@@ -65,6 +72,12 @@ impl Configuration {
     #[must_use]
     pub fn tls(&self) -> &Tls {
         &self.tls
+    }
+
+    /// Which proxies are believed.
+    #[must_use]
+    pub fn trusted(&self) -> &TrustedProxies {
+        &self.trusted
     }
 
     /// The listener's role.
@@ -97,7 +110,7 @@ impl Accept for Listener {
             Some(local) => local,
             None => stream.local_addr()?,
         };
-        Ok((stream, Peer { client, local }))
+        Ok((stream, Peer { client, proxy: None, local }))
     }
 }
 
@@ -191,7 +204,13 @@ async fn serve<A, H, F>(
         };
         let configuration = Arc::clone(&configuration.borrow());
         let client_ip = peer.client.ip().to_canonical();
-        let slot = match limits.admit(clock.now(), client_ip) {
+        let trusted = configuration.trusted();
+        let admitted = if trusted.sends_header(client_ip) || trusted.gives_xclient(client_ip) {
+            limits.admit_proxy()
+        } else {
+            limits.admit(clock.now(), client_ip)
+        };
+        let slot = match admitted {
             Ok(slot) => slot,
             Err(refusal) => {
                 debug!(client = %peer.client, %refusal, "connection refused");
@@ -213,11 +232,9 @@ async fn serve<A, H, F>(
             handler: make_handler(),
             clock,
             stop: stop.clone(),
+            slot,
         };
-        connections.spawn(async move {
-            connection.run(stream).await;
-            drop(slot);
-        });
+        connections.spawn(connection.run(stream));
     };
     drop(listener);
     let all_ended = async {
@@ -251,7 +268,11 @@ async fn back_off(failure: &io::Error, stop: &mut StopSignal) {
 
 /// Says 421 and closes. A new socket has room for one line, so this never waits; inside implicit
 /// TLS nothing can be said.
-fn turn_away(stream: TcpStream, configuration: &Configuration, reply: &waypost_types::Reply) {
+pub(super) fn turn_away(
+    stream: TcpStream,
+    configuration: &Configuration,
+    reply: &waypost_types::Reply,
+) {
     if let Tls::Implicit(_) = configuration.tls() {
         return;
     }
@@ -331,11 +352,11 @@ mod tests {
         let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let local = client.local_addr().unwrap();
-        let (configuration, _) = parts();
+        let (configuration, limits) = parts();
         let configuration = Arc::clone(&configuration.borrow());
         let (_stopper, stop) = stop_signal();
         let connection = Connection {
-            peer: Peer { client: local, local },
+            peer: Peer { client: local, proxy: None, local },
             session: Session {
                 client_ip: local.ip(),
                 role: ListenerRole::Mx,
@@ -348,6 +369,7 @@ mod tests {
             handler: Nobody,
             clock: Clock::start(),
             stop,
+            slot: limits.admit_proxy().unwrap(),
         };
         let size = size_of_val(&connection.run(client));
         let server = size_of::<waypost_smtp::server::Server>();

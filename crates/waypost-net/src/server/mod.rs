@@ -8,9 +8,13 @@
 //! a TLS session if it has one, and no buffer while it is idle. A client that does not read its
 //! replies is dropped after the command time-out. **Errors:** an error of `accept()` is logged and
 //! never ends the listener; an error of one connection ends that one and is told to its handler.
-//! **Source:** RFC 5321, RFC 3207, RFC 8314; D6, D15.
+//! **Source:** RFC 5321, RFC 3207, RFC 8314, the PROXY protocol of HAProxy, Postfix's XCLIENT; D6, D15.
 //!
-//! **Not here:** what to accept, loading certificates, PROXY and XCLIENT.
+//! **Proxies:** who is listed in [`TrustedProxies`] says for whom it speaks, by PROXY header or XCLIENT;
+//! then that client's address is the one in the session, and its limits hold. The proxy itself is
+//! bounded by the total of connections alone.
+//!
+//! **Not here:** what to accept, loading certificates.
 //!
 //! # Example
 //!
@@ -56,7 +60,9 @@ mod clock;
 mod connection;
 mod handler;
 mod listener;
+mod proxied;
 mod stop;
+mod trusted;
 
 pub use client_limits::{
     ClientLimits, ConnectionLimits, ConnectionRefusal, ConnectionTotals, SharedLimits, Slot,
@@ -66,3 +72,4 @@ pub use clock::Clock;
 pub use handler::{Handler, Mail, Peer, TlsFacts};
 pub use listener::{Configuration, Listener, Tls};
 pub use stop::{StopSignal, Stopper, stop_signal};
+pub use trusted::TrustedProxies;

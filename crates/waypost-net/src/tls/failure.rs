@@ -1,8 +1,8 @@
 //! Why there is no TLS, or not the one asked for.
 
-use std::io;
+use std::{fmt, io};
 
-use rustls::CertificateError;
+use rustls::{AlertDescription, CertificateError, PeerIncompatible};
 use waypost_smtp::client::{Cause, Closed};
 use waypost_types::{FailureScope, Reply};
 
@@ -35,7 +35,7 @@ pub enum TlsFailure {
     StartTlsRefused(Reply),
     /// The two sides could not agree, or one broke the rules.
     #[error(
-        "the TLS handshake failed: {0} (A5): ask the host's provider, or switch require_tls off"
+        "the TLS handshake failed: {0} (A5): ask the host's provider, or switch all three options off"
     )]
     Handshake(String),
     /// The connection broke or the time was up during the handshake.
@@ -77,6 +77,28 @@ pub enum TlsFailure {
     },
 }
 
+impl TlsSwitch {
+    /// All three, in the order in which they can be judged.
+    pub const ALL: [TlsSwitch; 3] =
+        [TlsSwitch::RequireTls, TlsSwitch::RequireCaSigned, TlsSwitch::VerifyHostname];
+
+    /// The key of a route, such as `require_tls`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TlsSwitch::RequireTls => "require_tls",
+            TlsSwitch::RequireCaSigned => "require_ca_signed",
+            TlsSwitch::VerifyHostname => "verify_hostname",
+        }
+    }
+}
+
+impl fmt::Display for TlsSwitch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 impl TlsFailure {
     /// The switch that this falls under; `None` when the connection was lost.
     #[must_use]
@@ -91,6 +113,26 @@ impl TlsFailure {
             | TlsFailure::Certificate(_) => Some(TlsSwitch::RequireCaSigned),
             TlsFailure::WrongName { .. } => Some(TlsSwitch::VerifyHostname),
             TlsFailure::Lost(_) => None,
+        }
+    }
+
+    /// What is wrong, without switch and cure, such as `the certificate has expired`.
+    #[must_use]
+    pub fn what(&self) -> String {
+        match self {
+            TlsFailure::NoStartTls => "the host does not offer STARTTLS".to_owned(),
+            TlsFailure::StartTlsRefused(reply) => {
+                format!("the host refused STARTTLS with `{reply}`")
+            }
+            TlsFailure::Handshake(why) => format!("the TLS handshake failed: {why}"),
+            TlsFailure::Lost(_) => self.to_string(),
+            TlsFailure::Untrusted => {
+                "the certificate is not signed by a trusted authority".to_owned()
+            }
+            TlsFailure::Expired => "the certificate has expired".to_owned(),
+            TlsFailure::NotYetValid => "the certificate is not valid yet".to_owned(),
+            TlsFailure::Certificate(why) => format!("the certificate cannot be verified: {why}"),
+            TlsFailure::WrongName { names } => format!("the certificate is for {}", shown(names)),
         }
     }
 
@@ -124,7 +166,7 @@ impl TlsFailure {
 
     pub(super) fn from_rustls(error: &rustls::Error) -> Self {
         let rustls::Error::InvalidCertificate(wrong) = error else {
-            return TlsFailure::Handshake(error.to_string());
+            return TlsFailure::Handshake(in_words(error));
         };
         match wrong {
             CertificateError::UnknownIssuer => TlsFailure::Untrusted,
@@ -141,6 +183,22 @@ impl TlsFailure {
             }
             other => TlsFailure::Certificate(other.to_string()),
         }
+    }
+}
+
+/// The commonest ways for a handshake to fail, as a person would say them.
+fn in_words(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::AlertReceived(AlertDescription::ProtocolVersion)
+        | rustls::Error::PeerIncompatible(
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+        ) => "the host speaks neither TLS 1.2 nor TLS 1.3".to_owned(),
+        rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) => {
+            "the host found no cipher suite or key exchange that both sides know".to_owned()
+        }
+        rustls::Error::InvalidMessage(_) => "what the host sent is not TLS".to_owned(),
+        other => other.to_string(),
     }
 }
 

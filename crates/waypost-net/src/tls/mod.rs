@@ -9,14 +9,20 @@
 //!
 //! **Not here:** revocation, DANE, MTA-STS, client certificates.
 
+mod certificate;
 mod failure;
 mod pem;
 mod policy;
 mod verifier;
 mod version;
 
+pub use certificate::CertificateFacts;
 pub use failure::{TlsFailure, TlsSwitch};
 pub use pem::{PemError, PemErrorKind, server_config};
+#[cfg(feature = "test-kit")]
+pub(crate) use policy::provider;
+#[cfg(feature = "authenticate")]
+pub(crate) use policy::trusting_nobody;
 pub use policy::{Roots, TlsClients, TlsPolicy};
 pub(crate) use verifier::server_name;
 pub use verifier::verify_name;

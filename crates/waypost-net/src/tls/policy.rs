@@ -1,14 +1,16 @@
 //! What a route asks of TLS, and the rustls configuration that does it.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
+use waypost_route::{Check, Route, TlsStart};
 use waypost_smtp::client::TlsUse;
+use waypost_types::TlsDemand;
 
 use super::failure::TlsFailure;
 use super::pem::{PemError, roots};
@@ -37,6 +39,14 @@ pub enum Roots {
     File(PathBuf),
 }
 
+impl Roots {
+    /// The roots of a route; the path of its file begins at `base`.
+    #[must_use]
+    pub fn of_route(route: &Route, base: &Path) -> Self {
+        route.roots().map_or(Roots::System, |file| Roots::File(base.join(file)))
+    }
+}
+
 impl TlsPolicy {
     /// A route's default: all three switches on, system roots.
     #[must_use]
@@ -57,6 +67,21 @@ impl TlsPolicy {
             require_ca_signed: false,
             verify_hostname: false,
             roots: Roots::System,
+        }
+    }
+
+    /// What a route asks of one of its hosts, with the roots that it trusts.
+    #[must_use]
+    pub fn of_route(policy: waypost_route::TlsPolicy, roots: Roots) -> Self {
+        Self {
+            tls: match (policy.start, policy.requirement) {
+                (TlsStart::Implicit, _) => TlsUse::Implicit,
+                (TlsStart::Starttls, TlsDemand::Required) => TlsUse::Required,
+                (TlsStart::Starttls, TlsDemand::Opportunistic) => TlsUse::Opportunistic,
+            },
+            require_ca_signed: policy.ca_signed == Check::On,
+            verify_hostname: policy.hostname == Check::On,
+            roots,
         }
     }
 
@@ -114,6 +139,19 @@ impl TlsClients {
         })
     }
 
+    /// Whether both trust the same roots, as far as a policy asks.
+    pub(crate) fn agrees(&self, other: &Self, policy: &TlsPolicy) -> bool {
+        if !policy.require_ca_signed {
+            return true;
+        }
+        match (self.made(Some(&policy.roots)), other.made(Some(&policy.roots))) {
+            (Ok(Made { roots: Some(one), .. }), Ok(Made { roots: Some(two), .. })) => {
+                one.roots == two.roots
+            }
+            _ => false,
+        }
+    }
+
     fn made(&self, trusted: Option<&Roots>) -> Result<Made, PemError> {
         let mut all = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let trusted = trusted.cloned();
@@ -144,8 +182,18 @@ fn client_config(store: Option<Arc<RootCertStore>>) -> ClientConfig {
     config
 }
 
+/// A configuration that no connection can be made with.
+#[cfg(feature = "authenticate")]
+pub(crate) fn trusting_nobody() -> ClientConfig {
+    ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("ring has suites for TLS 1.2 and 1.3")
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth()
+}
+
 /// The one provider, by name: nothing process-wide is set.
-pub(super) fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 

@@ -125,8 +125,15 @@ pub fn settings() -> ConnectSettings {
     let long = Duration::from_secs(20);
     let mut settings = ConnectSettings::new("us.example".parse().unwrap());
     settings.connect = long;
-    settings.timeouts =
-        Timeouts { command: long, data_start: long, data_block: long, data_end: long };
+    settings.timeouts = Timeouts {
+        greeting: long,
+        command: long,
+        mail: long,
+        rcpt: long,
+        data_start: long,
+        data_block: long,
+        data_end: long,
+    };
     settings
 }
 

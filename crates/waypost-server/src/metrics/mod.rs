@@ -7,6 +7,7 @@
 
 mod deliveries;
 mod histogram;
+mod next_hop_tls;
 mod process;
 mod reason;
 mod registration;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use waypost_auth::Authentication;
 use waypost_config::policy::Policy;
 use waypost_inbound::Because;
 use waypost_net::tls::TlsVersion;
@@ -31,6 +33,7 @@ use waypost_types::{EnhancedCode, Reply, Timestamp};
 pub(crate) use deliveries::Outcomes;
 use deliveries::{ByHost, ByRoute};
 use histogram::Histogram;
+pub(crate) use next_hop_tls::{Checked, NextHopTls};
 pub(crate) use process::Process;
 pub(crate) use reason::{At, Reason, of_close, of_own};
 use registration::Registration;
@@ -125,6 +128,12 @@ struct ResultLabels {
     result: &'static str,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AuthenticationLabels {
+    method: &'static str,
+    result: &'static str,
+}
+
 /// On which side of a connection we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -172,6 +181,7 @@ pub(crate) struct Metrics {
     sources: Family<BecauseLabels, Counter>,
     refusals: Family<RefusalLabels, Counter>,
     observed: Family<WhatLabels, Counter>,
+    authentications: Family<AuthenticationLabels, Counter>,
     quota: Family<LimitLabels, Counter>,
     handshakes: Family<HandshakeLabels, Counter>,
     notices: Family<ActionLabels, Counter>,
@@ -184,6 +194,8 @@ pub(crate) struct Metrics {
     pub(crate) routes: ByRoute,
     /// Deliveries by host.
     pub(crate) hosts: ByHost,
+    /// What the tests of the routes' TLS found.
+    pub(crate) next_hop_tls: NextHopTls,
     latency: Histogram,
     sync: Histogram,
     batch: Histogram,
@@ -237,6 +249,12 @@ impl Metrics {
         for what in [Observed::Gateway, Observed::Quota, Observed::Relay, Observed::Rule] {
             let _ = observed.get_or_create(&WhatLabels { what: what.as_str() });
         }
+        let authentications = r.add(
+            "waypost_authentications",
+            "method, result",
+            "Results of SPF, DKIM and DMARC; of DKIM one for each signature.",
+            Family::<AuthenticationLabels, Counter>::default(),
+        );
         let quota = r.add(
             "waypost_quota_refusals",
             "limit",
@@ -318,6 +336,7 @@ impl Metrics {
         for result in ["ok", "failed"] {
             let _ = reloads.get_or_create(&ResultLabels { result });
         }
+        let next_hop_tls = NextHopTls::new(&mut r);
         let scraped = Scraped::new(&mut r, started);
         Self {
             registration: r,
@@ -326,6 +345,7 @@ impl Metrics {
             sources,
             refusals,
             observed,
+            authentications,
             quota,
             handshakes,
             notices,
@@ -334,6 +354,7 @@ impl Metrics {
             reloads,
             routes: ByRoute::new(deliveries),
             hosts: ByHost::new(hosts),
+            next_hop_tls,
             latency,
             sync,
             batch,
@@ -399,6 +420,22 @@ impl Metrics {
         self.observed.get_or_create(&labels).inc_by(number(count));
     }
 
+    /// A message's SPF, DKIM and DMARC were evaluated.
+    pub(crate) fn authenticated(&self, found: &Authentication) {
+        let count = |method, result| {
+            let labels = AuthenticationLabels { method, result };
+            self.authentications.get_or_create(&labels).inc();
+        };
+        count("spf", found.spf.result.as_str());
+        for dkim in &found.dkim {
+            count("dkim", dkim.result.as_str());
+        }
+        if found.dkim.is_empty() {
+            count("dkim", "none");
+        }
+        count("dmarc", found.dmarc.result.as_str());
+    }
+
     /// A TLS handshake ended; `None`: it failed.
     pub(crate) fn handshake(&self, side: Side, version: Option<TlsVersion>) {
         self.handshakes.get_or_create(&handshake_labels(side, version)).inc();
@@ -433,6 +470,7 @@ impl Metrics {
     /// When a metric cannot be written; none is known to fail.
     pub(crate) fn page(&self, format: Format, found: &Found) -> Result<String, std::fmt::Error> {
         self.show(found);
+        self.next_hop_tls.show(found.now);
         format.write(&self.registration.registry)
     }
 

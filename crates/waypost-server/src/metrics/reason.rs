@@ -2,6 +2,7 @@
 
 use prometheus_client::encoding::EncodeLabelValue;
 use prometheus_client::encoding::LabelValueEncoder;
+use waypost_auth::RefusedFor;
 use waypost_config::policy::RefusalCause;
 use waypost_net::server::ConnectionRefusal;
 use waypost_relay::{QuotaLimit, RefusalReason};
@@ -66,6 +67,10 @@ pub(crate) enum Reason {
     EmptyGroup,
     Rule,
     Spam,
+    SpfFail,
+    SpfTempError,
+    Dmarc,
+    DmarcTempError,
     Loop,
     WithOthers,
     // The relay entries.
@@ -125,6 +130,10 @@ impl Reason {
             Self::EmptyGroup => "empty-group",
             Self::Rule => "rule",
             Self::Spam => "spam",
+            Self::SpfFail => "spf-fail",
+            Self::SpfTempError => "spf-temperror",
+            Self::Dmarc => "dmarc",
+            Self::DmarcTempError => "dmarc-temperror",
             Self::Loop => "loop",
             Self::WithOthers => "with-others",
             Self::NotARelayListener => "not-a-relay-listener",
@@ -167,9 +176,22 @@ impl From<RefusalCause> for Reason {
             RefusalCause::EmptyGroup => Self::EmptyGroup,
             RefusalCause::Rule => Self::Rule,
             RefusalCause::Spam => Self::Spam,
+            RefusalCause::Authentication(cause) => cause.into(),
             RefusalCause::DirectoryUnavailable => Self::DirectoryUnavailable,
             RefusalCause::Loop => Self::Loop,
             RefusalCause::WithOthers => Self::WithOthers,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl From<RefusedFor> for Reason {
+    fn from(cause: RefusedFor) -> Self {
+        match cause {
+            RefusedFor::SpfFail => Self::SpfFail,
+            RefusedFor::SpfTempError => Self::SpfTempError,
+            RefusedFor::Dmarc => Self::Dmarc,
+            RefusedFor::DmarcTempError => Self::DmarcTempError,
             _ => Self::Other,
         }
     }
@@ -243,6 +265,8 @@ pub(crate) fn of_own(refusal: OwnRefusal) -> (At, Reason) {
         (500, _) => (At::Protocol, Reason::Syntax),
         (501 | 555, _) => (At::Protocol, Reason::Arguments),
         (502 | 504, _) => (At::Protocol, Reason::NotOffered),
+        // XCLIENT from who is not listed.
+        (550, _) => (At::Protocol, Reason::NotOffered),
         (503, _) => (At::Protocol, Reason::OutOfOrder),
         (553, _) => (At::Protocol, Reason::NeedsSmtpUtf8),
         _ => (At::Protocol, Reason::Other),

@@ -35,6 +35,7 @@ fn names_and_types_stay_o4() {
     counter waypost_sources_total (because)
     counter waypost_refusals_total (at, code, enhanced, reason)
     counter waypost_observed_total (what)
+    counter waypost_authentications_total (method, result)
     counter waypost_quota_refusals_total (limit)
     counter waypost_deliveries_total (via, organization, route, outcome)
     counter waypost_host_deliveries_total (host, outcome)
@@ -46,6 +47,9 @@ fn names_and_types_stay_o4() {
     histogram waypost_store_sync_seconds
     histogram waypost_store_batch_records
     counter waypost_config_reloads_total (result)
+    counter waypost_tls_checks_total (result)
+    gauge waypost_tls_certificate_days_left (organization, route, host)
+    gauge waypost_tls_check_failing_addresses (organization, route, host)
     gauge waypost_build_info (version)
     gauge process_start_time_seconds
     gauge waypost_queue_messages (state)

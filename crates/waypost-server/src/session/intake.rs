@@ -37,13 +37,14 @@ impl SmtpHandler {
             NoRoom::Store => ("The disk of the queue failed; try again later", Reason::StoreFailed),
         };
         let reply = Reply::new(452, (4, 3, 1), text);
-        note(&self.core, session, Some(sender), None, (at, reason), &reply, error);
+        note(&self.core, self.seen(session), Some(sender), None, (at, reason), &reply, error);
         reply
     }
 
     /// Room in memory for the message that DATA announces: for its `SIZE` and the dots of stuffing, or for a
     /// small one.
     pub(super) async fn make_room(&mut self, session: &Session) -> Result<(), Reply> {
+        let seen = self.seen(session);
         let Some(open) = &mut self.open else { return Err(no_transaction()) };
         let octets = open.size.map_or(SMALL, |size| size.saturating_add(size / 64).max(1 << 10));
         open.share = self.core.spool.intake().share(octets).await;
@@ -54,7 +55,7 @@ impl SmtpHandler {
         let reply = Reply::new(452, (4, 3, 1), text);
         let (why, sender) = ((At::Data, Reason::MemoryFull), &open.transaction.sender);
         let because = format_args!("no room in memory for {octets} octets");
-        note(&self.core, session, Some(sender), None, why, &reply, &because);
+        note(&self.core, seen, Some(sender), None, why, &reply, &because);
         Err(reply)
     }
 

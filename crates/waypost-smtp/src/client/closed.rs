@@ -93,10 +93,16 @@ fn own_reply(cause: &Cause, phase: &str, detail: &str) -> Reply {
         Cause::Syntax(error) => ((4, 5, 0), format!("the host sent {error}, {phase}")),
         Cause::TimedOut => ((4, 4, 2), format!("timed out {phase}")),
         Cause::Lost => ((4, 4, 2), format!("connection lost {phase}: {detail}")),
+        Cause::AuthRefused => (
+            (4, 7, 8),
+            format!(
+                "the host refused AUTH {detail} (RFC 4954 section 6): if that stays, correct the \
+                 user or the password in the route's `auth`"
+            ),
+        ),
         Cause::Greeting
         | Cause::Hello
         | Cause::StartTlsRefused
-        | Cause::AuthRefused
         | Cause::ShuttingDown
         | Cause::OutOfStep => ((4, 5, 0), format!("the host is out of step {phase}: {detail}")),
     };

@@ -34,12 +34,11 @@ pub enum TlsUse {
 /// A message is never converted: that would break its signatures (B3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum EightBitPolicy {
-    /// Sent as it is when the envelope did not say `BODY=8BITMIME`, refused (`554 5.6.3`) when it
-    /// did.
+    /// Always refused (`554 5.6.3`).
     #[default]
-    RefuseDeclared,
-    /// Always refused.
     Refuse,
+    /// Sent as it is when the envelope did not say `BODY=8BITMIME`, refused when it did.
+    RefuseDeclared,
     /// Always sent as it is.
     SendAsIs,
 }
@@ -50,8 +49,14 @@ pub enum EightBitPolicy {
 /// reply until its last line, for the message for each 16 KiB of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timeouts {
-    /// For the greeting, and for the reply to each command but DATA.
+    /// For the greeting.
+    pub greeting: Duration,
+    /// For the reply to EHLO, STARTTLS, AUTH, RSET and QUIT.
     pub command: Duration,
+    /// For the reply to MAIL.
+    pub mail: Duration,
+    /// For the reply to each RCPT.
+    pub rcpt: Duration,
     /// For the reply to DATA.
     pub data_start: Duration,
     /// For 16 KiB of the message to be taken.
@@ -61,15 +66,30 @@ pub struct Timeouts {
 }
 
 impl Default for Timeouts {
-    /// 5, 2, 3 and 10 minutes.
+    /// 5 minutes for greeting and commands, then 2, 3 and 10.
     fn default() -> Self {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         Self {
-            command: Duration::from_secs(5 * 60),
-            data_start: Duration::from_secs(2 * 60),
-            data_block: Duration::from_secs(3 * 60),
-            data_end: Duration::from_secs(10 * 60),
+            greeting: minutes(5),
+            command: minutes(5),
+            mail: minutes(5),
+            rcpt: minutes(5),
+            data_start: minutes(2),
+            data_block: minutes(3),
+            data_end: minutes(10),
         }
     }
+}
+
+/// Whether a message goes out by BDAT (RFC 3030) where the peer offers CHUNKING.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Chunking {
+    /// Where the stored octets are the content, that is where no line begins with a dot: one chunk,
+    /// as it is stored. Over SMTP only.
+    #[default]
+    AsStored,
+    /// Never: always DATA.
+    Off,
 }
 
 /// A user and password for AUTH; shown without the password.
@@ -104,6 +124,8 @@ pub struct ClientConfig {
     pub timeouts: Timeouts,
     /// What to do with 8-bit messages that the peer does not take.
     pub eight_bit: EightBitPolicy,
+    /// Whether BDAT is used.
+    pub chunking: Chunking,
 }
 
 impl ClientConfig {
@@ -118,6 +140,7 @@ impl ClientConfig {
             credentials: None,
             timeouts: Timeouts::default(),
             eight_bit: EightBitPolicy::default(),
+            chunking: Chunking::default(),
         }
     }
 }

@@ -7,6 +7,8 @@
 pub struct Extensions {
     /// `PIPELINING` (RFC 2920).
     pub pipelining: bool,
+    /// `CHUNKING` (RFC 3030).
+    pub chunking: bool,
     /// `STARTTLS` (RFC 3207).
     pub starttls: bool,
     /// `8BITMIME` (RFC 6152).
@@ -44,6 +46,7 @@ impl Extensions {
             let Some(keyword) = words.next() else { continue };
             match keyword.to_ascii_uppercase().as_str() {
                 "PIPELINING" => found.pipelining = true,
+                "CHUNKING" => found.chunking = true,
                 "STARTTLS" => found.starttls = true,
                 "8BITMIME" => found.eight_bit_mime = true,
                 "SMTPUTF8" => found.smtputf8 = true,
@@ -83,6 +86,7 @@ mod tests {
         for (text, want) in [
             ("PIPELINING", none),
             ("mx|pipelining", Extensions { pipelining: true, ..none }),
+            ("mx|Chunking", Extensions { chunking: true, ..none }),
             ("mx|SIZE", Extensions { size: Size::Unlimited, ..none }),
             ("mx|SIZE 0", Extensions { size: Size::Unlimited, ..none }),
             ("mx|SIZE 10", Extensions { size: Size::AtMost(10), ..none }),

@@ -245,6 +245,13 @@ impl Client {
         &self.extensions
     }
 
+    /// How many octets of the peer's are kept now: those of a reply that is not whole, so 100 lines of
+    /// 2,048 at most (times three, where they are no UTF-8 and shown as such).
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.reader.held()
+    }
+
     fn reply(&mut self, now: Timestamp, raw: &RawReply) {
         let reply = raw.to_reply();
         let answers = self.due.pop_front();
@@ -369,11 +376,12 @@ impl Client {
                 self.command(&line);
             }
             (ReplyClass::Intermediate, Auth::Verdict) => {
-                let detail = format!("it said {reply} when all was said");
+                let detail = format!("it went on asking, {}", without_secret(&reply, credentials));
                 self.close(Cause::OutOfStep, None, &detail);
             }
             (ReplyClass::Transient | ReplyClass::Permanent, _) => {
-                self.close(Cause::AuthRefused, Some(reply), "");
+                let detail = without_secret(&reply, credentials);
+                self.close(Cause::AuthRefused, None, &detail);
             }
         }
     }
@@ -496,8 +504,11 @@ impl Client {
                 Step::Data => timeouts.data_start,
                 Step::Message(_) if run.is_sending_message(&self.outbox) => timeouts.data_block,
                 Step::Message(_) | Step::LoneDot => timeouts.data_end,
-                Step::Rset | Step::Mail | Step::Rcpt(_) => timeouts.command,
+                Step::Rset => timeouts.command,
+                Step::Mail => timeouts.mail,
+                Step::Rcpt(_) => timeouts.rcpt,
             }),
+            State::Greeting => Some(timeouts.greeting),
             _ => Some(timeouts.command),
         };
         self.marked = self.outbox.sent();
@@ -511,6 +522,17 @@ fn literal(host: &Host) -> String {
         Host::Name(name) => name.to_string(),
         Host::Ip(ip) if ip.is_ipv4() => format!("[{ip}]"),
         Host::Ip(ip) => format!("[IPv6:{ip}]"),
+    }
+}
+
+/// A reply to AUTH as it may be logged: a peer that repeats what it was told gives it away.
+fn without_secret(reply: &Reply, credentials: &Credentials) -> String {
+    let said = reply.to_string();
+    let password = &*credentials.password;
+    let secrets = [password, &STANDARD.encode(password), &plain(credentials)];
+    match secrets.iter().any(|secret| said.contains(*secret)) {
+        true => format!("with {} and a text that repeats the password", reply.code()),
+        false => format!("with `{said}`"),
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Message {
 #[derive(Clone, Copy, Debug, Default)]
 struct Facts {
     octets: u64,
+    /// Dots that stand for stuffing alone.
+    stuffed: u64,
     eight_bit: bool,
     eight_bit_header: bool,
     header_ended: bool,
@@ -100,6 +102,11 @@ impl Message {
         self.facts.eight_bit_header
     }
 
+    /// Whether no line is stuffed, so that the octets are the content as it stands.
+    pub(super) fn is_content(&self) -> bool {
+        self.facts.stuffed == 0
+    }
+
     pub(super) fn pieces(&self) -> impl Iterator<Item = &SharedBytes> {
         self.pieces.iter()
     }
@@ -133,6 +140,7 @@ impl Facts {
         let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
         Ok(Self {
             octets: self.octets.saturating_add(length - stuffed),
+            stuffed: self.stuffed.saturating_add(stuffed),
             eight_bit: self.eight_bit || eight_bit,
             eight_bit_header: self.eight_bit_header || (eight_bit && !header.is_ascii()),
             header_ended: self.header_ended || end.is_some(),

@@ -10,6 +10,7 @@
 //!                    │ 5yz, TLS not required                                             ▲  │
 //!                    └──────► HELO ──────────────────────────────────────────────► idle  │  ▼ send
 //!                        RSET? MAIL RCPT… DATA (one write with PIPELINING), message    transaction
+//!                        RSET? MAIL RCPT…      (one write with PIPELINING), BDAT and message (CHUNKING)
 //! ```
 //!
 //! How to drive one: call [`Client::transmit`] and write what it gives, tell what was taken with
@@ -22,7 +23,7 @@
 //! time-out. **Errors:** a peer's misbehaviour ends the connection ([`Closed`], with its
 //! [`Cause`]), and each recipient gets an outcome all the same: before the final dot a lost
 //! connection is the host's failure, after it the message's, so that no other host gets the message
-//! as well (A9). **Source:** RFC 5321, 2033, 2920, 3207, 4954, 1870, 3461, 6152, 6531; A5, A9, A10,
+//! as well (A9). **Source:** RFC 5321, 2033, 2920, 3207, 4954, 1870, 3030, 3461, 6152, 6531; A5, A9, A10,
 //! B3.
 //!
 //! **Not here:** sockets, TLS itself, DNS, the choice of hosts, retries.
@@ -74,7 +75,7 @@ mod run;
 mod transaction;
 
 pub use closed::{Cause, Closed};
-pub use config::{ClientConfig, Credentials, EightBitPolicy, Protocol, Timeouts, TlsUse};
+pub use config::{Chunking, ClientConfig, Credentials, EightBitPolicy, Protocol, Timeouts, TlsUse};
 pub use extensions::{Extensions, Size};
 pub use machine::{Client, Event, NotReady};
 pub use message::{Message, MessageError, SharedBytes};

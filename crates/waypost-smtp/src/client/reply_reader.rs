@@ -118,6 +118,11 @@ impl ReplyReader {
         !self.line.is_empty() || self.code.is_some()
     }
 
+    /// Octets that are kept.
+    pub(super) fn held(&self) -> usize {
+        self.line.len() + self.lines.iter().map(|line| line.len()).sum::<usize>()
+    }
+
     fn end_of_line(&mut self) -> Result<Option<RawReply>, ReplyError> {
         let line = self.line.strip_suffix(b"\r\n").ok_or(ReplyError::BareLineFeed)?;
         let (code, more, text) = parse_line(line).ok_or(ReplyError::Syntax)?;

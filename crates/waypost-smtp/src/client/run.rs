@@ -2,8 +2,9 @@
 
 use waypost_types::{Outcome, Reply, ReplyClass};
 
-use super::config::{ClientConfig, Protocol};
+use super::config::{Chunking, ClientConfig, Protocol};
 use super::extensions::Extensions;
+use super::message::Message;
 use super::outbox::Outbox;
 use super::transaction::{Report, Transaction, rcpt_refused, refused};
 
@@ -33,6 +34,27 @@ pub(super) enum Progress {
     OutOfStep,
 }
 
+/// How the message is given to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    /// DATA, its 354, the message and a dot.
+    Data,
+    /// BDAT with the message behind it (RFC 3030).
+    Chunk,
+}
+
+impl Framing {
+    /// One chunk where that gives the message as it is stored; LMTP has DATA alone.
+    fn of(message: &Message, offered: &Extensions, config: &ClientConfig) -> Self {
+        let may = config.chunking == Chunking::AsStored && config.protocol == Protocol::Smtp;
+        // An empty message needs no chunk, and some peers know no empty one.
+        match may && offered.chunking && message.is_content() && message.octets() > 0 {
+            true => Framing::Chunk,
+            false => Framing::Data,
+        }
+    }
+}
+
 pub(super) struct Run {
     transaction: Transaction,
     outcomes: Vec<Option<Outcome>>,
@@ -42,6 +64,7 @@ pub(super) struct Run {
     pub(super) step: Step,
     sender_accepted: bool,
     mail_answered: bool,
+    framing: Framing,
     /// The octet of the stream at which the message is over.
     message_end: Option<u64>,
 }
@@ -74,6 +97,7 @@ impl Run {
         let undecided = outcomes.iter().enumerate().filter(|(_, outcome)| outcome.is_none());
         let named: Vec<usize> = undecided.map(|(i, _)| i).collect();
         let step = if open { Step::Rset } else { Step::Mail };
+        let framing = Framing::of(&transaction.message, offered, config);
         let run = Self {
             transaction,
             outcomes,
@@ -82,6 +106,7 @@ impl Run {
             step,
             sender_accepted: false,
             mail_answered: false,
+            framing,
             message_end: None,
         };
         if !run.named.is_empty() {
@@ -106,6 +131,8 @@ impl Run {
                         Transaction::write_rcpt(recipient, offered, &mut line);
                     }
                 }
+                // The message goes out when it is known that somebody wants it: see `after_rcpt`.
+                Step::Data if self.framing == Framing::Chunk => return,
                 Step::Data => line.push_str("DATA\r\n"),
                 Step::Message(_) | Step::LoneDot => return,
             }
@@ -172,8 +199,8 @@ impl Run {
                     }
                 }
                 let next = self.rcpt_or_data(i + 1);
-                if next == Step::Data && !offered.pipelining && self.accepted.is_empty() {
-                    return Progress::Over { open: true };
+                if next == Step::Data {
+                    return self.after_rcpt(offered, out, due);
                 }
                 self.go_on(next, offered, out, due)
             }
@@ -187,6 +214,35 @@ impl Run {
             },
             Step::Message(i) => self.message_reply(i, reply, config),
             Step::LoneDot => Progress::Over { open: false },
+        }
+    }
+
+    /// All recipients are known.
+    fn after_rcpt(
+        &mut self,
+        offered: &Extensions,
+        out: &mut Outbox,
+        due: &mut Vec<u64>,
+    ) -> Progress {
+        let nobody = self.accepted.is_empty();
+        match self.framing {
+            Framing::Data if nobody && !offered.pipelining => Progress::Over { open: true },
+            Framing::Data => self.go_on(Step::Data, offered, out, due),
+            Framing::Chunk if nobody => Progress::Over { open: self.sender_accepted },
+            Framing::Chunk => {
+                let octets = self.transaction.message.octets();
+                out.push(format!("BDAT {octets} LAST\r\n").as_bytes());
+                self.write_message(out);
+                self.message_end = Some(out.queued());
+                self.step = Step::Message(0);
+                Progress::Going(1)
+            }
+        }
+    }
+
+    fn write_message(&self, out: &mut Outbox) {
+        for piece in self.transaction.message.pieces() {
+            out.push_shared(piece);
         }
     }
 
@@ -215,9 +271,7 @@ impl Run {
             self.step = Step::LoneDot;
             return Progress::Going(1);
         }
-        for piece in self.transaction.message.pieces() {
-            out.push_shared(piece);
-        }
+        self.write_message(out);
         out.push(b".\r\n");
         self.message_end = Some(out.queued());
         self.step = Step::Message(0);
@@ -234,6 +288,7 @@ impl Run {
             ReplyClass::Completed => Outcome::Delivered { host: Some(host.clone()), reply },
             ReplyClass::Transient | ReplyClass::Permanent => refused(host, reply),
         };
+        let taken = matches!(outcome, Outcome::Delivered { .. });
         match (config.protocol, self.accepted.get(i)) {
             (Protocol::Lmtp, Some(at)) => {
                 self.decide(*at, outcome);
@@ -244,7 +299,8 @@ impl Run {
             }
             _ => self.decide_rest(&outcome),
         }
-        Progress::Over { open: false }
+        // A chunk that is refused may leave the transaction open (RFC 3030 section 2).
+        Progress::Over { open: self.framing == Framing::Chunk && !taken }
     }
 
     fn decide(&mut self, at: usize, outcome: Outcome) {

@@ -17,6 +17,8 @@ use super::parameters::{self, MailArguments, RcptArguments};
 /// Limit of a line, by verb; CR LF included (RFC 5321 section 4.5.3.1.4, RFC 4954 section 4).
 const COMMAND_LINE: usize = 512;
 const PATH_LINE: usize = 4096;
+/// Several names of 255 octets may stand in XCLIENT.
+const XCLIENT_LINE: usize = 2048;
 /// The longest line there is: an AUTH command or response.
 pub(super) const LONGEST_LINE: usize = 12_288;
 
@@ -56,18 +58,39 @@ pub(super) enum ChunkMarker {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Command<'a> {
-    Hello { kind: HelloKind, name: &'a str },
-    Mail { sender: ReversePath, script: Script, arguments: MailArguments },
-    Rcpt { path: ForwardPath, script: Script, arguments: RcptArguments },
+    Hello {
+        kind: HelloKind,
+        name: &'a str,
+    },
+    Mail {
+        sender: ReversePath,
+        script: Script,
+        arguments: MailArguments,
+    },
+    Rcpt {
+        path: ForwardPath,
+        script: Script,
+        arguments: RcptArguments,
+    },
     Data,
-    Bdat { octets: u64, marker: ChunkMarker },
+    Bdat {
+        octets: u64,
+        marker: ChunkMarker,
+    },
     Rset,
     Noop,
     Vrfy,
     Help,
     Quit,
     StartTls,
-    Auth { mechanism: &'a str, initial: Option<&'a str> },
+    Auth {
+        mechanism: &'a str,
+        initial: Option<&'a str>,
+    },
+    /// Its attributes are read once it is known whether it may be given.
+    Xclient {
+        attributes: &'a str,
+    },
 }
 
 pub(super) fn parse(line: &[u8]) -> Result<Command<'_>, Reply> {
@@ -81,6 +104,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Command<'_>, Reply> {
     let limit = match verb.as_str() {
         "MAIL" | "RCPT" => PATH_LINE,
         "AUTH" => LONGEST_LINE,
+        "XCLIENT" => XCLIENT_LINE,
         _ => COMMAND_LINE,
     };
     if line.len() + 2 > limit {
@@ -101,7 +125,8 @@ pub(super) fn parse(line: &[u8]) -> Result<Command<'_>, Reply> {
         "HELP" => Ok(Command::Help),
         "VRFY" if rest.is_empty() => Err(arguments("Write VRFY and an address")),
         "VRFY" => Ok(Command::Vrfy),
-        "EXPN" | "TURN" | "ETRN" | "SEND" | "SOML" | "SAML" | "XCLIENT" | "XFORWARD" => {
+        "XCLIENT" => Ok(Command::Xclient { attributes: rest }),
+        "EXPN" | "TURN" | "ETRN" | "SEND" | "SOML" | "SAML" | "XFORWARD" => {
             Err(Reply::new(502, (5, 5, 1), &format!("{verb} is not offered here; see EHLO")))
         }
         _ => Err(Reply::new(500, (5, 5, 2), "Unknown command; HELP names the known ones")),
@@ -133,13 +158,18 @@ fn bare<'a>(verb: &str, rest: &str, command: Command<'a>) -> Result<Command<'a>,
 /// The name is kept as given, but only characters of names and address literals may stand in it: it
 /// ends up in `Received:` lines, where a comment or a bracket too many would mislead readers.
 fn hello(kind: HelloKind, name: &str) -> Result<Command<'_>, Reply> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
-    if name.is_empty() || name.len() > 255 || !name.chars().all(fits) {
+    if !is_hello_name(name) {
         return Err(arguments(
             "Give one host name or address literal, such as EHLO mail.example.com",
         ));
     }
     Ok(Command::Hello { kind, name })
+}
+
+/// Whether a name may stand behind HELO or EHLO.
+pub(super) fn is_hello_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+    (1..=255).contains(&name.len()) && name.chars().all(fits)
 }
 
 fn mail(rest: &str) -> Result<Command<'_>, Reply> {
@@ -328,6 +358,7 @@ mod tests {
             ("AUTH", "501 5.5.4"),
             ("AUTH PLAIN a b", "501 5.5.4"),
             ("EXPN list", "502 5.5.1"),
+            ("xclient  ADDR=1.2.3.4 ", "Xclient { attributes: \"ADDR=1.2.3.4\" }"),
             ("BDAT -1", "501 5.5.4"),
             ("BDAT", "501 5.5.4"),
             ("BDAT LAST", "501 5.5.4"),
@@ -350,9 +381,12 @@ mod tests {
 
     #[test]
     fn line_limits_depend_on_the_verb() {
-        for (head, limit) in
-            [("NOOP ", 512), ("RCPT TO:<a@b.example> X=", 4096), ("AUTH X ", 12_288)]
-        {
+        for (head, limit) in [
+            ("NOOP ", 512),
+            ("XCLIENT A=", 2048),
+            ("RCPT TO:<a@b.example> X=", 4096),
+            ("AUTH X ", 12_288),
+        ] {
             let line = format!("{head}{}", "x".repeat(limit - head.len() - 2));
             assert_ne!(shown(&line), "500 5.5.2", "{head}");
             assert_eq!(shown(&format!("{line}x")), "500 5.5.2", "{head}");

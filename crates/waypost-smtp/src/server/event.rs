@@ -2,10 +2,10 @@
 
 use waypost_types::{EnhancedCode, MailParameters, Recipient, ReversePath};
 
-use super::{Credentials, HelloKind};
+use super::{Credentials, HelloKind, Xclient};
 use crate::end_of_data::Data;
 
-/// What happened. The first seven wait for an answer ([`Server::accept`](super::Server::accept),
+/// What happened. The first eight wait for an answer ([`Server::accept`](super::Server::accept),
 /// [`Server::answer`](super::Server::answer)); until it comes, nothing else is read or said.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
@@ -18,6 +18,11 @@ pub enum Event {
         /// The name as given: 1 to 255 letters, digits, `-`, `.`, `_`, `:`, `[`, `]`.
         name: Box<str>,
     },
+    /// XCLIENT, from a client that it was [offered](super::Server::offer_xclient) to: it is a proxy, and
+    /// speaks for this client from now on. Accepted: the session is as new, with the greeting for a reply;
+    /// refused: the reply, and the connection ends. The next EHLO or HELO is told with the name and kind
+    /// that stood here, if they did.
+    Xclient(Box<Xclient>),
     /// AUTH, inside TLS; answered by [`Server::accept_auth`](super::Server::accept_auth) or a
     /// negative reply, which is held back for a while (D6).
     Auth(Credentials),

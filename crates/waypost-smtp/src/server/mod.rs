@@ -14,7 +14,7 @@
 //!
 //! **Source:** RFC 5321, with PIPELINING (2920), SIZE (1870), 8BITMIME (6152),
 //! ENHANCEDSTATUSCODES (2034), SMTPUTF8 (6531), DSN (3461), CHUNKING (3030), STARTTLS (3207), AUTH
-//! (4954); D6, D14, D15.
+//! (4954), XCLIENT (Postfix's XCLIENT_README); D6, D14, D15.
 //!
 //! The order of calls, for one connection:
 //!
@@ -57,9 +57,11 @@ mod machine;
 mod parameters;
 mod sasl;
 mod settings;
+mod xclient;
 
 pub use command::HelloKind;
 pub use event::{CloseCause, Event, OwnRefusal, ResetCause};
 pub use machine::Server;
 pub use sasl::{Credentials, Mechanism, Password};
 pub use settings::{AuthOffer, Limits, Settings, Timeouts, TlsOffer};
+pub use xclient::{Told, Xclient};

@@ -25,6 +25,7 @@ mod serve;
 mod source_ip;
 mod table;
 mod test_tag;
+mod test_tls;
 
 use std::process::ExitCode;
 
@@ -52,6 +53,7 @@ enum Command {
     Received(received::Arguments),
     PickHost(pick_host::Arguments),
     TestTag(test_tag::Arguments),
+    TestTls(test_tls::Arguments),
     Quota(quota::Arguments),
     HashPassword(hash_password::Arguments),
     Serve(serve::Arguments),
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Received(arguments) => received::run(&arguments),
         Command::PickHost(arguments) => pick_host::run(&arguments),
         Command::TestTag(arguments) => test_tag::run(&arguments),
+        Command::TestTls(arguments) => test_tls::run(&arguments),
         Command::Quota(arguments) => quota::run(&arguments),
         Command::HashPassword(arguments) => hash_password::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),

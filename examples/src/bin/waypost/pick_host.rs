@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 
 use serde::{Serialize, Serializer};
-use waypost_config::policy::Policy;
+use waypost_config::policy::{Organization, Policy};
 use waypost_route::{Route, Spread};
 use waypost_types::{HostPort, RouteName};
 
@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     let policy = configuration::policy(&arguments.config)?;
-    let route = route(&policy, arguments)?;
+    let (_, route) = found_route(&policy, &arguments.route, arguments.organization.as_deref())?;
     for down in &arguments.down {
         if !route.hosts().iter().any(|host| host.at() == down) {
             let known: Vec<_> = route.hosts().iter().map(|host| host.at().to_string()).collect();
@@ -64,19 +64,26 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     Ok(if spread.none == 0 { Answer::Done } else { Answer::No })
 }
 
-fn route<'a>(policy: &'a Policy, arguments: &Arguments) -> Result<&'a Route, Failure> {
-    let Arguments { route, organization, .. } = arguments;
+/// The route of a name, and whose it is; `organization` is asked for where several have one.
+///
+/// # Errors
+/// There is none, or there are several.
+pub(crate) fn found_route<'a>(
+    policy: &'a Policy,
+    route: &str,
+    organization: Option<&str>,
+) -> Result<(&'a Organization, &'a Route), Failure> {
     let unusable = |why: String| Failure::Input(format!("route `{route}`: {why}"));
     let name: RouteName = route.parse().map_err(|error| unusable(format!("{error}")))?;
-    let asked = |candidate: &str| organization.as_deref().is_none_or(|wanted| wanted == candidate);
+    let asked = |candidate: &str| organization.is_none_or(|wanted| wanted == candidate);
     let organizations: Vec<_> =
         policy.organizations().iter().filter(|one| asked(&one.name)).collect();
     let found: Vec<_> = organizations
         .iter()
-        .filter_map(|one| one.routes.get(&name).map(|route| (&*one.name, &**route)))
+        .filter_map(|one| one.routes.get(&name).map(|route| (&**one, &**route)))
         .collect();
     match found.as_slice() {
-        [(_, only)] => Ok(only),
+        [only] => Ok(*only),
         [] => {
             let known: Vec<_> = organizations
                 .iter()
@@ -88,7 +95,8 @@ fn route<'a>(policy: &'a Policy, arguments: &Arguments) -> Result<&'a Route, Fai
             }))
         }
         several => {
-            let names: Vec<_> = several.iter().map(|(name, _)| format!("`{name}`")).collect();
+            let names: Vec<_> =
+                several.iter().map(|(owner, _)| format!("`{}`", owner.name)).collect();
             Err(unusable(format!("{} have one; choose with --organization", names.join(" and "))))
         }
     }

@@ -52,7 +52,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         // Before `ready`: whoever waited for it may send a signal at once.
         let signals = Signals::listen()
             .map_err(|error| Failure::Input(format!("signals cannot be heard: {error}")))?;
-        let started = Server::start(Options { policy, base, resolver: None }).await;
+        let started =
+            Server::start(Options { policy, base, resolver: None, authenticator: None }).await;
         let server = started.map_err(|error| Failure::Input(error.to_string()))?;
         for (name, address) in server.addresses() {
             tracing::info!(name, %address, "listening");

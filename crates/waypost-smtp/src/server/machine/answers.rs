@@ -2,8 +2,8 @@
 
 use waypost_types::{Mailbox, Reply, ReplyClass, Timestamp, TlsState};
 
-use super::super::{AuthOffer, CloseCause, HelloKind, TlsOffer};
-use super::{Phase, Question, Server, Tally, Timer};
+use super::super::{AuthOffer, CloseCause, HelloKind, TlsOffer, xclient};
+use super::{Client, Phase, Question, Server, Tally, Timer, XclientOffer};
 use crate::end_of_data::DataReader;
 #[cfg(doc)]
 use crate::server::Event;
@@ -66,6 +66,12 @@ impl Server {
                 self.client.hello = Some(hello);
                 return self.say(now, &words);
             }
+            Question::Xclient(announced) => {
+                self.client = Client::unheard(self.client.tls);
+                self.client.announced = Some(Box::new(announced));
+                self.tally = Tally { errors: 0, fruitless: 0, ..self.tally };
+                return self.say(now, &self.greeting());
+            }
             Question::Mail(transaction) => {
                 self.transaction = Some(transaction);
                 self.tally.idle_commands = 0;
@@ -91,7 +97,9 @@ impl Server {
 
     fn refused(&mut self, now: Timestamp, question: Question, reply: Reply) {
         match question {
-            Question::Connect => return self.close(CloseCause::Refused, Some(&reply)),
+            Question::Connect | Question::Xclient(_) => {
+                return self.close(CloseCause::Refused, Some(&reply));
+            }
             Question::Auth => {
                 self.tally.errors += 1;
                 let at = now + self.settings.timeouts.auth_failure_pause;
@@ -118,7 +126,7 @@ impl Server {
     }
 
     fn greet(&mut self, now: Timestamp) {
-        let greeting = Reply::plain(220, &format!("{} ESMTP", self.settings.hostname));
+        let greeting = self.greeting();
         let at = now + self.settings.timeouts.greeting_pause;
         if at > now {
             self.timer = Timer::Held(at, greeting);
@@ -126,6 +134,10 @@ impl Server {
         }
         self.phase = Phase::Command;
         self.say(now, &greeting);
+    }
+
+    fn greeting(&self) -> Reply {
+        Reply::plain(220, &format!("{} ESMTP", self.settings.hostname))
     }
 
     fn hello_reply(&self, kind: HelloKind) -> Reply {
@@ -139,6 +151,9 @@ impl Server {
             }
             if self.may_authenticate() {
                 text += "\nAUTH PLAIN LOGIN";
+            }
+            if self.xclient == XclientOffer::On {
+                text += &format!("\nXCLIENT {}", xclient::ATTRIBUTES);
             }
             text += "\nHELP";
         }

@@ -5,8 +5,8 @@ use waypost_types::{Mailbox, Recipient, Reply, Timestamp, TlsState};
 use super::super::command::{Command, ForwardPath, Script};
 use super::super::parameters::MailArguments;
 use super::super::sasl::{Exchange, Step};
-use super::super::{AuthOffer, CloseCause, Event, ResetCause, TlsOffer};
-use super::{Hello, Phase, Question, Server, Transaction};
+use super::super::{AuthOffer, CloseCause, Event, ResetCause, TlsOffer, Told, xclient};
+use super::{Announced, Hello, Phase, Question, Server, Transaction, XclientOffer};
 use crate::end_of_data::DataFault;
 
 impl Server {
@@ -15,8 +15,14 @@ impl Server {
             Command::Hello { kind, name } => {
                 self.end_transaction(ResetCause::Hello);
                 if self.idle() {
+                    let announced = self.client.announced.as_deref();
+                    let event = Event::Hello {
+                        kind: announced.and_then(|announced| announced.kind).unwrap_or(kind),
+                        name: announced
+                            .and_then(|announced| announced.name.clone())
+                            .unwrap_or_else(|| name.into()),
+                    };
                     let hello = Hello { kind, name: name.into() };
-                    let event = Event::Hello { kind, name: name.into() };
                     self.ask(Question::Hello(hello), event);
                 }
             }
@@ -91,6 +97,7 @@ impl Server {
             }
             Command::StartTls => self.start_tls(now),
             Command::Auth { mechanism, initial } => self.auth(now, mechanism, initial),
+            Command::Xclient { attributes } => self.xclient(now, attributes),
         }
     }
 
@@ -117,6 +124,27 @@ impl Server {
                 self.phase = Phase::Handshake;
                 self.say(now, &Reply::new(220, (2, 0, 0), "Begin TLS"));
                 self.events.push(Event::StartTls);
+            }
+        }
+    }
+
+    fn xclient(&mut self, now: Timestamp, attributes: &str) {
+        if self.transaction.is_some() {
+            let text = "XCLIENT cannot stand in a transaction; give RSET first";
+            return self.misuse(now, &out_of_order(text));
+        }
+        if self.xclient == XclientOffer::Off {
+            let text = "XCLIENT is for listed proxies alone; yours is not in xclient_from";
+            return self.misuse(now, &Reply::new(550, (5, 7, 0), text));
+        }
+        match xclient::parse(attributes) {
+            Err(refusal) => self.misuse(now, &refusal),
+            Ok(said) => {
+                if self.idle() {
+                    let name = said.helo.as_ref().and_then(Told::known).cloned();
+                    let announced = Announced { kind: said.protocol, name };
+                    self.ask(Question::Xclient(announced), Event::Xclient(Box::new(said)));
+                }
             }
         }
     }

@@ -54,6 +54,7 @@ enum Phase {
 enum Question {
     Connect,
     Hello(Hello),
+    Xclient(Announced),
     Auth,
     Mail(Transaction),
     Rcpt,
@@ -61,6 +62,21 @@ enum Question {
     /// The first BDAT.
     Chunk,
     Message,
+}
+
+/// Whether the client may announce another one by XCLIENT. It is so for the whole connection: what
+/// XCLIENT says cannot change who may give it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum XclientOffer {
+    Off,
+    On,
+}
+
+/// What XCLIENT said of EHLO or HELO, which the next one does not change.
+#[derive(Clone, Debug, Default)]
+struct Announced {
+    kind: Option<HelloKind>,
+    name: Option<Box<str>>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +91,7 @@ struct Client {
     tls: TlsState,
     hello: Option<Hello>,
     user: Option<Mailbox>,
+    announced: Option<Box<Announced>>,
 }
 
 #[derive(Debug)]
@@ -118,6 +135,7 @@ enum Running {
 /// One connection's server side; the module's head says in which order to call what.
 pub struct Server {
     settings: Arc<Settings>,
+    xclient: XclientOffer,
     phase: Phase,
     question: Option<Question>,
     events: Events,
@@ -153,6 +171,7 @@ impl Server {
         let timer = Timer::Client(now + settings.timeouts.command);
         Self {
             settings,
+            xclient: XclientOffer::Off,
             phase: Phase::Greeting,
             question: Some(Question::Connect),
             events: Events { next: Some(Event::Connect), more: VecDeque::new() },
@@ -166,6 +185,11 @@ impl Server {
             timer,
             running: Running::On,
         }
+    }
+
+    /// Offers XCLIENT: the client is a proxy that is trusted to say for whom it speaks.
+    pub fn offer_xclient(&mut self) {
+        self.xclient = XclientOffer::On;
     }
 
     // ---- what is known -------------------------------------------------------------------------
@@ -573,7 +597,7 @@ impl fmt::Debug for Server {
 impl Client {
     /// A client that has said nothing yet.
     fn unheard(tls: TlsState) -> Self {
-        Self { tls, hello: None, user: None }
+        Self { tls, hello: None, user: None, announced: None }
     }
 }
 

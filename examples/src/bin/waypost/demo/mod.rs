@@ -83,6 +83,7 @@ impl Demo {
             policy: Arc::clone(&policy),
             base: folder.path().to_owned(),
             resolver: Some(Arc::new(resolver)),
+            authenticator: None,
         };
         let gateway = Server::start(options).await.map_err(|error| input("no gateway", error))?;
         Ok(Self { policy, gateway, receivers, folder })
