@@ -278,7 +278,12 @@ fn a5_a6_a7_a10_every_combination_against_every_server() {
     let resolver = StaticResolver::default().with_addresses(NAME, &["127.0.0.1"]);
     let lines = Lines::listening();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let options = Options { policy, base: loaded.base, resolver: Some(Arc::new(resolver)) };
+    let options = Options {
+        policy,
+        base: loaded.base,
+        resolver: Some(Arc::new(resolver)),
+        authenticator: None,
+    };
     let server = runtime.block_on(Server::start(options)).unwrap();
     let (_, address) = server.addresses().next().unwrap();
 

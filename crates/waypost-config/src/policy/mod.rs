@@ -7,8 +7,9 @@
 mod at_data;
 mod authentication;
 mod decision;
+mod dry_run;
 mod evaluate;
-mod explain;
+mod explanation;
 mod organization;
 
 use std::collections::HashMap;
@@ -25,10 +26,9 @@ pub use decision::{
     AuthenticationView, DataReply, DecidedDelivery, Decision, GatewayView, OrganizationView,
     Quarantined, RefusalCause, Refused, RuleLookedAt,
 };
+pub use dry_run::{DryRun, DryRunError};
 use evaluate::{Evaluation, Facts, Fate, FateOutcome};
-pub use explain::{
-    DryRun, DryRunError, ExplainedAuthentication, ExplainedDelivery, ExplainedGateway, Explanation,
-};
+pub use explanation::{ExplainedAuthentication, ExplainedDelivery, ExplainedGateway, Explanation};
 pub use organization::{InternalSenders, Login, Organization, SpamAction};
 
 use crate::settings::ServerSettings;

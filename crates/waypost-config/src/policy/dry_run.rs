@@ -1,0 +1,183 @@
+//! A dry run of one transaction (C9).
+
+use std::net::IpAddr;
+
+use waypost_types::{
+    HeaderBlock, ListenerRole, Mailbox, Recipient, ReversePath, Session, TlsState,
+};
+
+use super::explanation::{ExplainedRefusal, explained_gateway, observed_entries};
+use super::{Explanation, Policy, RcptVerdict, rcpt_accepted};
+
+/// A transaction to be tried without sending anything.
+#[derive(Clone, Debug)]
+pub struct DryRun<'a> {
+    /// The client's address.
+    pub client_ip: IpAddr,
+    /// The listener's name; `None`: the first `mx` one, or with `auth` the first relay one.
+    pub listener: Option<&'a str>,
+    /// HELO's argument.
+    pub helo: Option<&'a str>,
+    /// The user that AUTH proved; counts only inside TLS (D6).
+    pub auth: Option<&'a str>,
+    /// Whether the session is inside TLS.
+    pub tls: TlsState,
+    /// The envelope sender; empty or `<>` is the null sender.
+    pub mail_from: &'a str,
+    /// The recipients.
+    pub rcpt_to: Vec<&'a str>,
+    /// The message; only its header is looked at.
+    pub message: &'a [u8],
+}
+
+/// Why a dry run cannot be done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DryRunError {
+    /// No listener of that name.
+    #[error("there is no listener `{0}`; the configuration has {1}")]
+    Listener(String, String),
+    /// No listener of the role that is needed.
+    #[error("the configuration has no listener for {0}; name one with `listener`")]
+    NoListener(&'static str),
+    /// An address is no mailbox.
+    #[error("{0}: {1}")]
+    Address(&'static str, String),
+    /// No recipient.
+    #[error("there is no recipient; give at least one in `rcpt_to`")]
+    NoRecipient,
+}
+
+impl Policy {
+    /// Tries a transaction: what would be replied, decided and delivered, and why.
+    ///
+    /// Quotas and connection limits are not looked at. A recipient that RCPT refuses is listed among
+    /// the refusals, with the rules looked at.
+    ///
+    /// # Errors
+    /// [`DryRunError`] when listener or addresses are unusable.
+    pub fn explain(&self, run: &DryRun<'_>) -> Result<Explanation, DryRunError> {
+        let session = self.session(run)?;
+        let sender: ReversePath = run
+            .mail_from
+            .parse()
+            .map_err(|error| DryRunError::Address("mail_from", format!("{error}")))?;
+        let mut recipients = Vec::with_capacity(run.rcpt_to.len());
+        for text in &run.rcpt_to {
+            let address: Mailbox = text
+                .parse()
+                .map_err(|error| DryRunError::Address("rcpt_to", format!("{error}")))?;
+            recipients.push(Recipient::from(address));
+        }
+        if recipients.is_empty() {
+            return Err(DryRunError::NoRecipient);
+        }
+        Ok(self.try_transaction(&session, &sender, &recipients, run.message))
+    }
+
+    fn session(&self, run: &DryRun<'_>) -> Result<Session, DryRunError> {
+        let listeners = &self.server.listeners;
+        let role = match run.listener {
+            Some(name) => {
+                let found = listeners.iter().find(|listener| &*listener.name == name);
+                found.map(|listener| listener.role).ok_or_else(|| {
+                    let names: Vec<&str> = listeners.iter().map(|one| &*one.name).collect();
+                    DryRunError::Listener(name.to_owned(), names.join(", "))
+                })?
+            }
+            None => {
+                let (wanted, what) = match run.auth {
+                    Some(_) => (ListenerRole::Relay, "relaying"),
+                    None => (ListenerRole::Mx, "inbound mail"),
+                };
+                let fits = |role| role == wanted || role == ListenerRole::Both;
+                let found = listeners.iter().find(|listener| listener.role == wanted);
+                let found = found.or_else(|| listeners.iter().find(|one| fits(one.role)));
+                found.map(|one| one.role).ok_or(DryRunError::NoListener(what))?
+            }
+        };
+        let auth = match run.auth.filter(|_| run.tls == TlsState::Encrypted) {
+            None => None,
+            Some(text) => {
+                let name: Mailbox = text
+                    .parse()
+                    .map_err(|error| DryRunError::Address("auth", format!("{error}")))?;
+                self.active_user(&name).unwrap_or_default()
+            }
+        };
+        Ok(Session {
+            client_ip: run.client_ip.to_canonical(),
+            role,
+            helo: run.helo.map(Into::into),
+            auth,
+            tls: run.tls,
+        })
+    }
+
+    fn try_transaction(
+        &self,
+        session: &Session,
+        sender: &ReversePath,
+        recipients: &[Recipient],
+        message: &[u8],
+    ) -> Explanation {
+        let header = HeaderBlock::of(message);
+        let transaction = match self.at_mail(session, sender) {
+            Ok(transaction) => transaction,
+            Err(refusal) => {
+                return Explanation::of_refused_mail(session, recipients, &refusal);
+            }
+        };
+        let mut standing: Vec<Recipient> = Vec::new();
+        let mut refused = Vec::new();
+        let mut replies = Vec::new();
+        let relay = match (&transaction.admission, &transaction.relay_refusal) {
+            (Some(admission), _) => observed_entries(&admission.observed),
+            (None, Some(refusal)) => observed_entries(&refusal.observed),
+            (None, None) => Vec::new(),
+        };
+        let mut observed = relay;
+        for recipient in recipients {
+            match self.at_rcpt(&transaction, recipient, standing.len()) {
+                RcptVerdict::Accept { observed: switch } => {
+                    observed.extend(switch.filter(|switch| !observed.contains(switch)));
+                    replies.push(rcpt_accepted().to_string());
+                    standing.push(recipient.clone());
+                }
+                RcptVerdict::Refuse(refusal) => {
+                    replies.push(refusal.reply.to_string());
+                    refused.push(ExplainedRefusal {
+                        recipient: refusal.recipient.to_string(),
+                        reply: refusal.reply.to_string(),
+                        because: refusal.because,
+                    });
+                }
+            }
+        }
+        let decision = self.at_data(&transaction, &standing, &header);
+        let looked_at = if standing.len() == recipients.len() {
+            None
+        } else {
+            Some(self.at_data(&transaction, recipients, &header))
+        };
+        let mut explanation = Explanation::of(self, &decision);
+        if let Some(all) = looked_at {
+            explanation.rules = Explanation::of(self, &all).rules;
+            if standing.is_empty() {
+                explanation.organization =
+                    all.organizations.first().map(|view| view.organization.clone());
+                explanation.source_ip = all.organizations.first().and_then(|view| view.source.ip);
+                explanation.inbound_gateway = all.organizations.first().and_then(explained_gateway);
+            }
+        }
+        refused.append(&mut explanation.refusals);
+        explanation.refusals = refused;
+        observed.append(&mut explanation.observed);
+        explanation.observed = observed;
+        explanation.replies.rcpt = replies;
+        if standing.is_empty() {
+            explanation.replies.data = None;
+        }
+        explanation
+    }
+}
