@@ -14,7 +14,7 @@ use memchr::memchr3;
 
 use crate::class::Class;
 
-/// Brackets further apart are not a literal's.
+/// What brackets hold is no longer, but for blanks at its ends.
 const LONGEST_BRACKET: usize = 64;
 
 /// A word's place in the value, and what its bytes are.
@@ -29,15 +29,27 @@ impl Word {
     pub(crate) const NONE: Self = Self { place: 0..0, classes: Class::NONE };
 }
 
+/// What stands right before a comment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Before {
+    Blank,
+    /// A comment's end.
+    Comment,
+    /// A word.
+    Word,
+}
+
 /// A comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Comment {
     /// What stands between its parentheses.
     pub(crate) inside: Range<usize>,
-    /// No blank stands before it.
-    pub(crate) glued: bool,
+    /// What stands before it.
+    pub(crate) before: Before,
     /// Another comment stands in it.
     pub(crate) nests: bool,
+    /// It is never closed: all that is left stands in it.
+    pub(crate) open: bool,
 }
 
 /// One part of the clause.
@@ -52,7 +64,9 @@ pub(crate) enum Part {
 /// How the clause ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// At one of the words of RFC 5321 section 4.4, or at the end of the value.
+    /// At the word `by`.
+    By,
+    /// At another word of RFC 5321 section 4.4, or at the end of the value.
     Word,
     /// At `;`: the parts in between are missing.
     Semicolon,
@@ -68,6 +82,7 @@ pub(crate) struct Clause<'a> {
     value: &'a [u8],
     at: usize,
     end: Option<End>,
+    stray: bool,
     steps: usize,
 }
 
@@ -77,13 +92,24 @@ impl<'a> Clause<'a> {
         let blank = value.iter().take_while(|b| is_blank(**b)).count();
         let head = value.get(blank..blank + 4)?;
         let at = blank + 4;
-        let ends = value.get(at).is_none_or(|b| is_blank(*b) || b"([\"".contains(b));
+        let ends = value.get(at).is_none_or(|b| is_blank(*b) || b"()[\"<;".contains(b));
         (head.eq_ignore_ascii_case(b"from") && ends).then_some(Self {
             value,
             at,
             end: None,
+            stray: false,
             steps: 0,
         })
+    }
+
+    /// Whether a parenthesis was closed that was not open.
+    pub(crate) fn stray(&self) -> bool {
+        self.stray
+    }
+
+    /// Whether the last part and the word `by` behind it are one word that HELO may have said.
+    pub(crate) fn runs_into_by(&self) -> bool {
+        is_by(self.rest()) && !ends_at_by(self.rest())
     }
 
     /// How the clause ended, once [`Self::next_part`] has said that it did.
@@ -116,7 +142,8 @@ impl<'a> Clause<'a> {
                     self.at += 1;
                     self.end = Some(End::Semicolon);
                 }
-                Some(b')' | b' ' | b'\t' | b'\r' | b'\n') => {
+                Some(b @ (b')' | b' ' | b'\t' | b'\r' | b'\n')) => {
+                    self.stray |= *b == b')';
                     self.at += 1;
                     self.steps += 1;
                 }
@@ -127,8 +154,11 @@ impl<'a> Clause<'a> {
     }
 
     fn comment(&mut self) -> Option<Part> {
-        let before = self.at.checked_sub(1).and_then(|i| self.value.get(i));
-        let glued = before.is_some_and(|b| !is_blank(*b));
+        let before = match self.at.checked_sub(1).and_then(|i| self.value.get(i)) {
+            Some(b')') => Before::Comment,
+            Some(b) if !is_blank(*b) => Before::Word,
+            _ => Before::Blank,
+        };
         let start = self.at + 1;
         self.at = start;
         let (mut depth, mut nests) = (1_usize, false);
@@ -137,7 +167,8 @@ impl<'a> Clause<'a> {
                 self.steps += self.rest().len();
                 self.at = self.value.len();
                 self.end = Some(End::Open);
-                return None;
+                let inside = start..self.at;
+                return Some(Part::Comment(Comment { inside, before, nests, open: true }));
             };
             self.steps += length + 1;
             self.at += length;
@@ -156,7 +187,7 @@ impl<'a> Clause<'a> {
             self.at += 1;
             if depth == 0 {
                 let inside = start..self.at - 1;
-                return Some(Part::Comment(Comment { inside, glued, nests }));
+                return Some(Part::Comment(Comment { inside, before, nests, open: false }));
             }
         }
     }
@@ -180,7 +211,7 @@ impl<'a> Clause<'a> {
                     classes = classes | bracket.classes;
                     self.steps += bracket.looked;
                     self.at += bracket.length.unwrap_or(1);
-                    if bracket.length.is_some() && is_by(self.rest()) {
+                    if bracket.length.is_some() && ends_at_by(self.rest()) {
                         break;
                     }
                 }
@@ -193,33 +224,41 @@ impl<'a> Clause<'a> {
             }
         }
         let place = start..self.at;
-        if ends_clause(self.text(place.clone()), classes) {
-            self.end = Some(End::Word);
+        if let Some(end) = end_of_clause(self.text(place.clone()), classes) {
+            self.end = Some(end);
             return None;
         }
         Some(Part::Word(Word { place, classes }))
     }
 }
 
-/// Whether a word ends the clause; `by[192.0.2.1]` and `by:` do as well.
-fn ends_clause(word: &[u8], classes: Class) -> bool {
+/// How a word ends the clause, if it does; `by[192.0.2.1]` and `by:` do as well.
+fn end_of_clause(word: &[u8], classes: Class) -> Option<End> {
     let head = match classes.meets(Class::OPEN | Class::COLON) {
         true => word.split(|b| b"[:".contains(b)).next().unwrap_or_default(),
         false => word,
     };
     let is = |end: &[u8]| head.eq_ignore_ascii_case(end);
     match head.len() {
-        2 => is(b"by") || is(b"id"),
-        3 => is(b"via") || is(b"for"),
-        4 => is(b"with"),
-        _ => false,
+        2 if is(b"by") => Some(End::By),
+        2 if is(b"id") => Some(End::Word),
+        3 if is(b"via") || is(b"for") => Some(End::Word),
+        4 if is(b"with") => Some(End::Word),
+        _ => None,
     }
 }
 
-/// Whether the word `by` stands at the head of `text`: `from [192.0.2.1]by mx.example`.
-fn is_by(text: &[u8]) -> bool {
+/// Whether the word `by` stands at the head of `text`.
+pub(crate) fn is_by(text: &[u8]) -> bool {
     let ends = text.get(2).is_none_or(|b| is_blank(*b));
     ends && text.get(..2).is_some_and(|word| word.eq_ignore_ascii_case(b"by"))
+}
+
+/// Whether a `by` right behind a bracket ends the clause: `from [192.0.2.1]by mx.example`, but not
+/// `from [192.0.2.1]by (r.example [192.0.2.2])`, where it is part of what HELO said.
+fn ends_at_by(text: &[u8]) -> bool {
+    let behind = text.get(2..).unwrap_or_default().trim_ascii_start();
+    is_by(text) && !behind.starts_with(b"(") && !behind.starts_with(b"[") && !is_by(behind)
 }
 
 /// What stands at an opening bracket.
@@ -237,24 +276,38 @@ pub(crate) struct Bracket {
 impl Bracket {
     /// Looks at the bracket at the head of `text`.
     pub(crate) fn of(text: &[u8]) -> Self {
-        let window = text.get(1..text.len().min(LONGEST_BRACKET)).unwrap_or_default();
-        let (length, met) = Class::run(window, Class::OPEN | Class::CLOSE);
-        let closed = window.get(length) == Some(&b']');
-        let odd = met.meets(Class::BLANK | Class::PARENTHESIS);
+        const STOP: Class = Class::BLANK.and(Class::OPEN).and(Class::CLOSE);
+        let blanks = |text: &[u8]| text.iter().take_while(|b| is_blank(**b)).count();
+        let inside = text.get(1..).unwrap_or_default();
+        let before = blanks(inside);
+        let inside = inside.get(before..).unwrap_or_default();
+        let window = inside.get(..inside.len().min(LONGEST_BRACKET)).unwrap_or_default();
+        let (length, met) = Class::run(window, STOP);
+        let rest = inside.get(length..).unwrap_or_default();
+        let after = blanks(rest);
         let content = window.get(..length).unwrap_or_default();
-        let literal = closed && (!odd || is_plain(content));
+        let closed = rest.get(after) == Some(&b']');
+        let literal = closed && is_plain(content, met, before + after > 0);
+        let looked = before + length + after + 1;
         Self {
-            length: literal.then_some(length + 2),
+            length: literal.then_some(looked + 1),
             classes: Class::OPEN | if literal { met } else { Class::default() },
-            looked: length + 1,
+            looked,
         }
     }
 }
 
-fn is_plain(content: &[u8]) -> bool {
-    let inner = content.trim_ascii();
-    let inner = inner.strip_prefix(b"(").and_then(|s| s.strip_suffix(b")")).unwrap_or(inner);
-    !Class::run(inner, Class::default()).1.meets(Class::BLANK | Class::PARENTHESIS)
+/// Whether brackets may hold that; `apart`: there are blanks between them and it.
+fn is_plain(content: &[u8], met: Class, apart: bool) -> bool {
+    // `[ by ]` is no literal that has blanks in it, but the end of the clause.
+    if apart && !content.is_empty() && !met.meets(Class::DOT | Class::COLON) {
+        return false;
+    }
+    if !met.meets(Class::PARENTHESIS) {
+        return true;
+    }
+    let inner = content.strip_prefix(b"(").and_then(|s| s.strip_suffix(b")")).unwrap_or(content);
+    !Class::run(inner, Class::default()).1.meets(Class::PARENTHESIS)
 }
 
 pub(crate) fn is_blank(b: u8) -> bool {

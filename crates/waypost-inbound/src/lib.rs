@@ -65,6 +65,7 @@ mod admission;
 mod class;
 mod clause;
 mod client;
+mod comment;
 mod format;
 mod gateway;
 mod literal;

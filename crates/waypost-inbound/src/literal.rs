@@ -98,7 +98,8 @@ pub(crate) fn dotted(text: &[u8], at: usize) -> Option<Found> {
 }
 
 fn is_zone(zone: &str) -> bool {
-    !zone.is_empty() && zone.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    zone.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && zone.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
 fn is_port(text: &[u8]) -> bool {
@@ -125,11 +126,11 @@ pub(crate) fn bare(text: &[u8], at: usize) -> Option<Found> {
 
 /// Reads what stands between brackets.
 pub(crate) fn bracketed(content: &[u8], at: usize) -> Option<Found> {
+    let at = at + content.iter().take_while(|b| b.is_ascii_whitespace()).count();
+    let content = content.trim_ascii();
     if content.len() > LONGEST {
         return None;
     }
-    let at = at + content.iter().take_while(|b| b.is_ascii_whitespace()).count();
-    let content = content.trim_ascii();
     let (content, at) = match content.strip_prefix(b"(").and_then(|inner| inner.strip_suffix(b")"))
     {
         Some(inner) => (inner, at + 1),

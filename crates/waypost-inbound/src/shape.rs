@@ -6,6 +6,7 @@
 use memchr::memchr;
 
 use crate::class::Class;
+use crate::clause::is_blank;
 use crate::literal::{self, Found};
 
 /// What a word looks like.
@@ -19,6 +20,8 @@ pub(crate) enum Shape {
     Named(Option<Found>),
     /// `user@192.0.2.1`, `user@[192.0.2.1]`: an ident answer or a login before the address.
     User(Found),
+    /// `a:b@192.0.2.1`: the same behind a HELO comment, else a label.
+    Login(Found),
     /// `label:…` or `label=…`: what follows was said by someone else.
     Label,
     /// Anything else.
@@ -51,6 +54,10 @@ pub(crate) fn shape(word: &[u8], classes: Class, at: usize) -> Shape {
     if is_label(name) {
         return Shape::Label;
     }
+    // A quote, open or not, may hold blanks: it is no name.
+    if name.contains(&b'"') {
+        return Shape::Text;
+    }
     let found = match closing(rest) {
         Some((content, suffix)) if literal::ends_literal(suffix) => {
             literal::bracketed(content, at + open + 1)
@@ -73,11 +80,17 @@ fn with_user(word: &[u8], user: usize, at: usize) -> Shape {
     let (name, rest) = word.split_at_checked(user + 1).unwrap_or((word, b""));
     let ident = name.split_at_checked(6).is_some_and(|(s, _)| s.eq_ignore_ascii_case(b"ident:"));
     // `"port 51581"@[192.0.2.1]`
-    let port = name.split_at_checked(6).is_some_and(|(s, _)| s.eq_ignore_ascii_case(b"\"port "));
-    if !ident && !port && (is_label(name) || name.iter().any(|b| b":=<\"".contains(b))) {
-        return if name.starts_with(b"\"") { Shape::Text } else { Shape::Label };
-    }
+    let port = name.split_at_checked(5).is_some_and(|(s, rest)| {
+        s.eq_ignore_ascii_case(b"\"port") && rest.first().is_some_and(|b| is_blank(*b))
+    });
     let at = at + user + 1;
+    if !ident && !port && name.iter().any(|b| b":=<\"".contains(b)) {
+        return match literal::bare(rest, at) {
+            _ if name.starts_with(b"\"") => Shape::Text,
+            Some(found) if !name.iter().any(|b| b"=<\"".contains(b)) => Shape::Login(found),
+            _ => Shape::Label,
+        };
+    }
     let found = match closing(rest) {
         Some((content, suffix)) if literal::ends_literal(suffix) => {
             literal::bracketed(content, at + 1)
@@ -89,10 +102,12 @@ fn with_user(word: &[u8], user: usize, at: usize) -> Shape {
         Some(found) => Shape::User(found),
         // `root@dubravka.kbx.de[212.40.160.59]`
         None => match memchr(b'[', rest) {
-            Some(open) if open > 0 => match shape_of_name(rest, open, at) {
-                Some(found) => Shape::Named(Some(found)),
-                None => Shape::Text,
-            },
+            Some(open) if open > 0 && !rest.contains(&b'"') => {
+                match shape_of_name(rest, open, at) {
+                    Some(found) => Shape::Named(Some(found)),
+                    None => Shape::Text,
+                }
+            }
             _ => Shape::Text,
         },
     }
@@ -103,7 +118,13 @@ fn shape_of_name(rest: &[u8], open: usize, at: usize) -> Option<Found> {
     literal::ends_literal(suffix).then(|| literal::bracketed(content, at + open + 1)).flatten()
 }
 
-/// A word that says what follows, with or without its value: `helo=x`, `AUTH:`, `<a@b>`.
+/// A word that says what follows, with or without its value: `helo=x`, `AUTH:`, `<a@b>`. But
+/// `<unknown>` is how some servers write that a client has no name.
 fn is_label(word: &[u8]) -> bool {
-    word.starts_with(b"<") || word.contains(&b'=') || word.ends_with(b":")
+    let stands_for_name =
+        |name: &[u8]| name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'.');
+    match word {
+        [b'<', name @ .., b'>'] => !stands_for_name(name),
+        _ => word.starts_with(b"<") || word.contains(&b'=') || word.ends_with(b":"),
+    }
 }

@@ -61,6 +61,21 @@ fn planted_addresses_are_never_read_e4() {
         ("from 8.8.4.4 [] by mx.example; d", None),
         ("from 192.0.2.1 (authenticated) by mx.example; d", Some("192.0.2.1")),
         ("from 8.8.4.4 (r.example) by mx.example; d", None),
+        ("from [8.8.4.4] (envelope-from <a@b>) (r [192.0.2.1]) by mx; d", Some("192.0.2.1")),
+        ("from [8.8.4.4] (X-IP: [8.8.4.4]) (r [192.0.2.1]) by mx; d", Some("192.0.2.1")),
+        ("from 8.8.4.4 (HELO x) (192.0.2.1) by mx; d", Some("192.0.2.1")),
+        ("from [192.0.2.1] (helo=x) (r [8.8.4.4]) by mx; d", None),
+        ("from [192.0.2.1] (using TLSv1) ([8.8.4.4]) by mx; d", None),
+        ("from x 8.8.4.4 by y (r [192.0.2.1]) by mx; d", None),
+        ("from [8.8.4.4] by (r [192.0.2.1]) by mx; d", None),
+        ("from 192.0.2.1 by y (qmail-scanner [8.8.4.4]) by uid 5; d", None),
+        ("from 192.0.2.1 by y by uid 501 with qmail-scanner; d", Some("192.0.2.1")),
+        ("from x (8.8.4.4) (r [192.0.2.1]) by mx; d", None),
+        ("from x (HELO y) (192.0.2.1) ([8.8.4.4]) by mx; d", Some("192.0.2.1")),
+        ("from 8.8.4.4 (smtp.r.example) by mx; d", None),
+        ("from 8.8.4.4 (auth.r.example) by mx; d", None),
+        ("from 8.8.4.4 (<unknown> [local]) by mx; d", None),
+        ("from 8.8.4.4 (a@hidden with login) by mx; d", None),
         // HELO with marks in it
         ("from a([8.8.4.4]) (r [192.0.2.1]) by mx; d", None),
         ("from a(8.8.4.4) (r [192.0.2.1]) by mx; d", None),
@@ -70,6 +85,18 @@ fn planted_addresses_are_never_read_e4() {
         ("from r ([192.0.2.1] helo=a)([8.8.4.4]) by mx; d", Some("192.0.2.1")),
         ("from r ([192.0.2.1]:4 \"EHLO a) ([8.8.4.4]\") by mx; d", Some("192.0.2.1")),
         ("from a( (r [192.0.2.1]) by mx with SMTP id 1 for <\")([8.8.4.4])\"@b>; d", None),
+        ("from (8.8.4.4) (r [192.0.2.1]) by mx; d", None),
+        ("from ([8.8.4.4]) by mx; d", Some("8.8.4.4")),
+        ("from a(8.8.4.4)by (r [192.0.2.1]) by mx; d", None),
+        ("from [8.8.4.4]by (r [192.0.2.1]) by mx; d", Some("192.0.2.1")),
+        ("from [8.8.4.4]by [192.0.2.1] by mx; d", Some("192.0.2.1")),
+        ("from a(8.8.4.4) (r.example) by mx; d", None),
+        ("from [192.0.2.1] (account a)(8.8.4.4)) by mx; d", None),
+        ("from [192.0.2.1] (account a)@b HELO [8.8.4.4]) by mx; d", None),
+        ("from h (IDENT:a)(8.8.4.4)@[192.0.2.1]) by mx; d", None),
+        ("from h (r [192.0.2.1] by mx (a [8.8.4.4]); d", Some("192.0.2.1")),
+        ("from h( r [8.8.4.4] by mx (a [8.8.4.4]); d", None),
+        ("from h (IDENT:a by mx [8.8.4.4]; d", None),
         ("from [192.0.2.1] (helo=a\\) by mx (x) for <a)([8.8.4.4])@b>; d", None),
         ("from [192.0.2.1] (helo=a\\) \\([8.8.4.4]) by mx; d", None),
         ("from \" (r [192.0.2.1]) by mx for <\"([8.8.4.4])\"@b>; d", Some("192.0.2.1")),
@@ -87,19 +114,27 @@ fn planted_addresses_are_never_read_e4() {
         ("from 8.8.4.4 (IDENT:a b c d e f g [192.0.2.1]) by mx; d", None),
         ("from [8.8.4.4](r [192.0.2.1]) by mx; d", Some("192.0.2.1")),
         ("from a) (r [192.0.2.1]) by mx; d", Some("192.0.2.1")),
-        ("from ) ([192.0.2.1]) by mx; d", Some("192.0.2.1")),
+        ("from ) ([192.0.2.1]) by mx; d", None),
         ("from \0 ([192.0.2.1]) by mx; d", Some("192.0.2.1")),
         ("from \u{e9}\u{ff} (r [192.0.2.1]) by mx; d", Some("192.0.2.1")),
         ("from x ([192.0.2.1\0]) by mx; d", None),
         ("from x ([192.0.2.1] [8.8.4.4]) by mx; d", None),
         ("from x [192.0.2.1] (r [8.8.4.4]) by mx; d", None),
         ("from x (AVG 8.8.4.4) by mx; d", None),
+        ("from x (a\"b [8.8.4.4]) by mx; d", None),
+        ("from x (a@b\"c[8.8.4.4]) by mx; d", None),
+        ("from [ by ] (r [8.8.4.4]) by mx; d", None),
+        ("from x [ 192.0.2.1 ] by mx; d", Some("192.0.2.1")),
     ];
+    let mut wrong = Vec::new();
     for (line, want) in table {
         let want: Option<IpAddr> = want.map(|ip| ip.parse().unwrap());
         let reading = Reading::of(line.as_bytes());
-        assert_eq!(reading.ip(), want, "{line} -> {reading:?}");
+        if reading.ip() != want {
+            wrong.push(format!("{line} -> {reading:?}"));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// A small generator, seeded: the mutants are the same on every run.

@@ -14,7 +14,8 @@ const BEHIND: &[u8] =
 /// The value of one `Received` field; the first byte says where it is folded.
 ///
 /// The address found is a text of the value, inside the from clause, and reads as that address (E4).
-/// What is appended behind the clause is never the client's address. Folds change nothing.
+/// What is appended behind the clause is never the client's address. Folds and letter case change
+/// nothing.
 pub fn received_line(bytes: &[u8]) {
     let mut steer = Steer::new(bytes);
     let seed = steer.byte();
@@ -30,6 +31,14 @@ pub fn received_line(bytes: &[u8]) {
         assert!(hop.text.end <= value.len(), "read behind the clause: {}", shown(&longer));
     }
 
+    for other in [value.to_ascii_lowercase(), value.to_ascii_uppercase()] {
+        assert_eq!(
+            Reading::of(&other).ip(),
+            reading.ip(),
+            "letter case matters: {}",
+            shown(&other)
+        );
+    }
     if !value.iter().any(|octet| matches!(octet, b'\r' | b'\n')) {
         let folded = folded(value, seed);
         assert_eq!(Reading::of(&folded).ip(), reading.ip(), "a fold matters: {}", shown(&folded));
@@ -71,17 +80,12 @@ fn clause_end(value: &[u8]) -> usize {
     value.len()
 }
 
-/// Some blanks become folds, but none inside brackets, whose length counts.
+/// Some blanks become folds.
 fn folded(value: &[u8], seed: u8) -> Vec<u8> {
-    let (mut out, mut since_bracket, mut state) = (Vec::new(), usize::MAX, seed);
+    let (mut out, mut state) = (Vec::new(), seed);
     for octet in value {
-        since_bracket = match octet {
-            b'[' => 0,
-            b']' => usize::MAX,
-            _ => since_bracket.saturating_add(1),
-        };
         state = state.rotate_left(1);
-        if *octet == b' ' && state & 1 == 1 && since_bracket > 100 {
+        if *octet == b' ' && state & 1 == 1 {
             out.extend_from_slice(b"\r\n\t");
         } else {
             out.push(*octet);
