@@ -1,6 +1,7 @@
 //! What an organization's SPF and MX records should say, against what they say (B4).
 //!
-//! **In:** a compiled [`Organization`] with [`ServerSettings`], and what the DNS answered, as values.
+//! **In:** a compiled [`Organization`](crate::policy::Organization) with
+//! [`ServerSettings`](crate::settings::ServerSettings), and what the DNS answered, as values.
 //! **Out:** [`outbound_hosts`]: the hosts that its mail leaves by; [`mx_leads_to`]: whether an MX host
 //! is this server or a listed inbound gateway; and in [`judge`] one warning for each thing to mend,
 //! with the record to publish. **Not here:** no question is asked.
