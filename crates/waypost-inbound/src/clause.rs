@@ -163,7 +163,12 @@ impl<'a> Clause<'a> {
         self.at = start;
         let (mut depth, mut nests) = (1_usize, false);
         loop {
-            let Some(length) = memchr3(b'(', b')', b'\\', self.rest()) else {
+            // Where marks follow each other, a search for each would cost more than a look.
+            let next = match self.rest() {
+                [b'(' | b')' | b'\\', ..] => Some(0),
+                rest => memchr3(b'(', b')', b'\\', rest),
+            };
+            let Some(length) = next else {
                 self.steps += self.rest().len();
                 self.at = self.value.len();
                 self.end = Some(End::Open);
