@@ -64,12 +64,16 @@ fn signature(tags: &str) -> String {
 
 #[tokio::test]
 async fn a_silent_server_is_a_temperror_in_time() {
-    let asking = authenticator(server(None).await, Duration::from_millis(300));
+    // The DNS itself would wait for an hour: only the limit of the evaluation can end this.
+    let hour = Duration::from_secs(3600);
+    let patient = DnsLimits { one_try: hour, answer: hour, ..DnsLimits::default() };
+    let resolver = SystemResolver::with_servers(&[server(None).await], patient).unwrap();
+    let limits = AuthenticationLimits { time: Duration::from_millis(300), ..Default::default() };
+    let asking = MailAuthenticator::new(&resolver, limits);
     let message = signature("h=from") + "From: a@b.example\r\n\r\nx\r\n";
     let questions = vec![question(&["b.example"]), question(&[])];
-    let before = tokio::time::Instant::now();
-    let answers = asking.authenticate(SharedBytes::new(message), questions).await;
-    assert!(before.elapsed() < Duration::from_secs(10), "bounded by its own limit");
+    let answers = asking.authenticate(SharedBytes::new(message), questions);
+    let answers = tokio::time::timeout(hour / 60, answers).await.expect("bounded by its own limit");
     assert_eq!(answers.len(), 2);
     assert_eq!(answers[0].spf.result, SpfResult::TempError);
     assert_eq!(answers[0].dmarc.result, DmarcResult::TempError);
