@@ -12,7 +12,7 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use support::serving::{Folder, queue_id};
+use support::serving::{Folder, MARIE_RELAYS, queue_id};
 use support::sink::{Sink, reserved};
 use waypost_net::test_kit::{Act, Phase, Script};
 
@@ -21,19 +21,7 @@ use waypost_net::test_kit::{Act, Phase, Script};
 fn organization(route: &str) -> String {
     format!(
         r#"
-[[organization]]
-name = "Solarmora"
-domains = ["solarmora.com"]
-licences = 250
-
-[[organization.user]]
-address = "marie@solarmora.com"
-
-[[organization.relay]]
-description = "Loopback"
-allowed_senders = "my-domains"
-addresses = [{{ range = "127.0.0.1" }}]
-require_tls = false
+{MARIE_RELAYS}
 
 [[organization.rule]]
 description = "To the second system"

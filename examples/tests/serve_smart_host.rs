@@ -11,7 +11,7 @@ mod support;
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use support::serving::{Folder, Serve, queue_id};
+use support::serving::{Folder, MARIE_RELAYS, Serve, queue_id};
 use support::tls_sink::{Authority, Manner, Tls, TlsSink};
 use support::waypost;
 
@@ -46,20 +46,7 @@ fn organization(routes: &str) -> String {
         r#"
 tls_check = "off"
 
-[[organization]]
-name = "Solarmora"
-domains = ["solarmora.com"]
-licences = 250
-
-[[organization.user]]
-address = "marie@solarmora.com"
-
-[[organization.relay]]
-description = "Loopback"
-allowed_senders = "my-domains"
-addresses = [{{ range = "127.0.0.1" }}]
-require_tls = false
-{routes}"#
+{MARIE_RELAYS}{routes}"#
     )
 }
 

@@ -4,10 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use waypost_net::client::{ConnectError, ConnectSettings, Hop, Pool, PoolLimits, connect};
-use waypost_net::test_kit::{Act, Authority, Flaw, Framing, Peer, Phase, Script};
+use waypost_net::test_kit::{Act, Authority, Flaw, Framing, Peer, Phase, Script, Session};
 use waypost_net::tls::{Roots, TlsClients, TlsPolicy, TlsSwitch};
 use waypost_smtp::client::{
     Chunking, Message, Protocol, SharedBytes, Timeouts, TlsUse, Transaction,
@@ -561,14 +562,15 @@ async fn a_change_that_is_none_for_a_hop_keeps_its_connections_a9_a12() {
 
 #[tokio::test]
 async fn what_is_on_its_way_in_a_reload_goes_on_and_its_connection_ends_a12() {
-    let peer = Script::new().at(Phase::Data, Act::Stall).start().unwrap();
+    let peer = Arc::new(Script::new().at(Phase::Data, Act::Stall).start().unwrap());
     let pool = Pool::new(settings(), PoolLimits::default());
     let (hop, local) = (hop(&peer), [peer.address().ip()]);
     let sending = pool.deliver(&hop, &local, to_two(TEXT));
+    let watched = Arc::clone(&peer);
     let changing = async {
-        while peer.sessions().iter().all(|one| one.transactions.is_empty()) {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        let begun = |seen: &[Session]| seen.iter().any(|one| !one.transactions.is_empty());
+        let begun = tokio::task::spawn_blocking(move || watched.wait_until(begun));
+        begun.await.unwrap().unwrap();
         let mut other = settings();
         other.ehlo = "other.example".parse().unwrap();
         pool.reconfigure(other, PoolLimits::default());

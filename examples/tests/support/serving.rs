@@ -42,6 +42,23 @@ require_tls = false
     )
 }
 
+/// An organization whose only user may send from this machine; the caller says by which ways.
+pub(crate) const MARIE_RELAYS: &str = r#"
+[[organization]]
+name = "Solarmora"
+domains = ["solarmora.com"]
+licences = 250
+
+[[organization.user]]
+address = "marie@solarmora.com"
+
+[[organization.relay]]
+description = "Loopback"
+allowed_senders = "my-domains"
+addresses = [{ range = "127.0.0.1" }]
+require_tls = false
+"#;
+
 /// Configuration, certificates, spool.
 pub(crate) struct Folder {
     folder: TempDir,
