@@ -1,8 +1,13 @@
-//! Reserving and committing one message in a ledger that has seen much (D10 to D13).
+//! Reserving and committing one message in a ledger that has seen much (D10 to D13), beside a rate
+//! limiter that only counts.
 
+use std::hint::black_box;
+use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use governor::{Quota, RateLimiter};
 use waypost_relay::{Ledger, LimitMode, Limits, QuotaSubject};
 use waypost_types::{Mailbox, Timestamp};
 
@@ -14,47 +19,121 @@ const LIMITS: Limits = Limits {
     mode: LimitMode::Enforce,
 };
 
-fn mailboxes(name: &str, count: u32) -> Vec<Mailbox> {
-    let mailbox = |i| format!("{name}{i}@solarmora.com").parse().expect("a mailbox");
-    (0..count).map(mailbox).collect()
+/// Each user's messages of the day so far.
+const MESSAGES: u32 = 5;
+
+/// Users in organizations, with a day's mail behind them.
+struct World {
+    users: u32,
+    organizations: Vec<Arc<str>>,
+    ledger: Ledger,
+    now: Timestamp,
+    random: u64,
 }
 
-fn subject(user: &Mailbox) -> QuotaSubject {
-    QuotaSubject { organization: "Solarmora".into(), user: Some(user.clone()), limits: LIMITS }
-}
-
-fn send(ledger: &mut Ledger, now: Timestamp, user: &Mailbox, to: &[Mailbox]) {
-    let mut transaction = ledger.begin(subject(user));
-    for recipient in to {
-        assert!(ledger.reserve(now, &mut transaction, recipient).is_ok(), "no limit is hit");
+impl World {
+    fn new(users: u32, organizations: u32) -> Self {
+        let mut world = Self {
+            users,
+            organizations: (0..organizations).map(|i| format!("organization {i}").into()).collect(),
+            ledger: Ledger::new([7; 16]),
+            now: Timestamp::from_millis(1_600_000_000_000),
+            random: 88_172_645_463_325_252,
+        };
+        for message in 0..MESSAGES {
+            for user in 0..users {
+                // Five hours in all.
+                let step = Duration::from_micros(3_600_000_000 / u64::from(users));
+                world.now = world.now + step;
+                let (subject, to) = world.envelope(user, user * 7 + message * 131, 1);
+                world.send(subject, &to);
+            }
+        }
+        world
     }
-    ledger.commit(now, transaction).expect("something was reserved");
+
+    fn random(&mut self) -> u32 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 20) as u32
+    }
+
+    /// What MAIL and RCPT bring of a user.
+    fn envelope(&self, user: u32, to: u32, count: u32) -> (QuotaSubject, Vec<Mailbox>) {
+        let place = user as usize % self.organizations.len();
+        let user = format!("user{user}@organization{place}.example");
+        let subject = QuotaSubject {
+            organization: Arc::clone(&self.organizations[place]),
+            user: Some(user.parse().expect("a mailbox")),
+            limits: LIMITS,
+        };
+        let to = (0..count).map(|i| format!("to{}@elsewhere.example", (to + i) % 100_000));
+        (subject, to.map(|to| to.parse().expect("a mailbox")).collect())
+    }
+
+    fn send(&mut self, subject: QuotaSubject, to: &[Mailbox]) {
+        let mut transaction = self.ledger.begin(subject);
+        for recipient in to {
+            let reserved = self.ledger.reserve(self.now, &mut transaction, recipient);
+            assert!(reserved.is_ok(), "no limit is hit");
+        }
+        black_box(self.ledger.commit(self.now, transaction)).expect("something was reserved");
+    }
 }
 
 fn reserve_and_commit(criterion: &mut Criterion) {
-    let (users, recipients) = (mailboxes("user", 1_000), mailboxes("to", 1_000));
     let mut group = criterion.benchmark_group("reserve and commit a message");
-    for each in [1, 10, 100] {
-        // A day's mail: 100 messages of each of 1,000 users.
-        let mut ledger = Ledger::new([7; 16]);
-        let mut now = Timestamp::from_millis(1_600_000_000_000);
-        for message in 0..100 {
-            now = now + Duration::from_secs(600);
-            for user in &users {
-                send(&mut ledger, now, user, &recipients[message..=message]);
-            }
-        }
-        let mut turn = 0;
-        group.bench_function(BenchmarkId::from_parameter(format!("{each} recipients")), |b| {
-            b.iter(|| {
-                turn = (turn + 1) % 899;
-                now = now + Duration::from_millis(10);
-                send(&mut ledger, now, &users[turn], &recipients[turn..turn + each]);
+    for (users, organizations) in [(1_000, 10), (1_000_000, 10_000)] {
+        let mut world = World::new(users, organizations);
+        for count in [1, 10, 100] {
+            let what = format!("{count} recipients, {users} users");
+            group.bench_function(BenchmarkId::from_parameter(what), |b| {
+                let world = std::cell::RefCell::new(&mut world);
+                b.iter_batched(
+                    || {
+                        let mut world = world.borrow_mut();
+                        let (user, to) = (world.random() % world.users, world.random());
+                        world.envelope(user, to % 100_000, count)
+                    },
+                    |(subject, to)| {
+                        let mut world = world.borrow_mut();
+                        world.now = world.now + Duration::from_millis(1);
+                        world.send(subject, &to);
+                        to
+                    },
+                    BatchSize::SmallInput,
+                );
             });
+        }
+    }
+    group.finish();
+}
+
+/// One count a user, neither recipients nor a day nor organizations: what the least would cost.
+fn only_count(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("count a message of a user: governor");
+    let many = NonZeroU32::new(u32::MAX).expect("not 0");
+    for users in [1_000, 1_000_000] {
+        let mut world = World { users, ..World::new(0, 1) };
+        let limiter = RateLimiter::hashmap(Quota::per_second(many));
+        for user in 0..users {
+            let (subject, _) = world.envelope(user, 0, 0);
+            limiter.check_key(&subject.user.expect("a user")).expect("no limit is hit");
+        }
+        group.bench_function(BenchmarkId::from_parameter(format!("{users} users")), |b| {
+            b.iter_batched(
+                || {
+                    let user = world.random() % world.users;
+                    world.envelope(user, 0, 0).0.user.expect("a user")
+                },
+                |user| limiter.check_key(&user).is_ok(),
+                BatchSize::SmallInput,
+            );
         });
     }
     group.finish();
 }
 
-criterion_group!(benches, reserve_and_commit);
+criterion_group!(benches, reserve_and_commit, only_count);
 criterion_main!(benches);

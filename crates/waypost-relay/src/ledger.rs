@@ -1,16 +1,17 @@
 //! Who has relayed how much: reserve at RCPT, commit with the 250, release on anything else.
 
 use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::Arc;
 
-use siphasher::sip128::{Hasher128, SipHasher13};
 use waypost_types::{Mailbox, Timestamp};
 
+use crate::digest::Digest;
 use crate::limits::{LimitMode, Limits};
-use crate::quota::{QuotaCommit, QuotaLimit, QuotaRefusal, QuotaSubject, QuotaUse, Reservation};
+use crate::quota::{
+    QuotaCommit, QuotaLimit, QuotaRefusal, QuotaSubject, QuotaUse, Reservation, used,
+};
 use crate::transaction::{Abandoned, Held, Transaction};
-use crate::user_counts::{Digest, DigestMap, UserCounts};
+use crate::user_ledger::UserLedger;
 use crate::window::{DAY, END, Scale, TEN_MINUTES, Tally, Window};
 
 /// The quotas of all organizations and users (D10 to D13).
@@ -29,7 +30,10 @@ pub struct Ledger {
     key: [u8; 16],
     /// The latest time seen.
     now: Timestamp,
+    /// The bucket of the last pruning.
+    pruned: u32,
     organizations: HashMap<Arc<str>, OrganizationCounts>,
+    users: UserLedger,
     abandoned: Abandoned,
 }
 
@@ -49,8 +53,11 @@ struct OrganizationCounts {
     day: Window,
     ten_minutes: Window,
     pending: Tally,
-    users: DigestMap<UserCounts>,
 }
+
+/// How many buckets pass before the ledger is pruned unasked: short numbers of buckets are unique for
+/// thrice as long.
+const UNPRUNED: u32 = 20_000;
 
 impl Ledger {
     /// An empty ledger. `key` should be random and secret: whoever knows it might find addresses
@@ -60,7 +67,9 @@ impl Ledger {
         Self {
             key,
             now: Timestamp::default(),
+            pruned: 0,
             organizations: HashMap::new(),
+            users: UserLedger::default(),
             abandoned: Abandoned::default(),
         }
     }
@@ -68,7 +77,9 @@ impl Ledger {
     /// Begins the transaction of one message, with nothing reserved.
     #[must_use]
     pub fn begin(&self, subject: QuotaSubject) -> Transaction {
-        Transaction::new(subject, self.abandoned.clone())
+        let user = subject.user.as_ref();
+        let user = user.map(|user| Digest::of_user(self.key, &subject.organization, user));
+        Transaction::new(subject, user, self.abandoned.clone())
     }
 
     /// Reserves a place for a recipient, and for the message with its first one. A recipient given
@@ -84,28 +95,18 @@ impl Ledger {
         recipient: &Mailbox,
     ) -> Result<Reservation, QuotaRefusal> {
         let now = self.advance(now);
-        let QuotaSubject { organization, user, limits } = transaction.subject();
+        let QuotaSubject { organization, limits, .. } = transaction.subject();
         if limits.mode == LimitMode::Off {
             return Ok(Reservation { would_refuse: None });
         }
         let first = transaction.recipients().is_empty();
-        let recipient_digest = digest(self.key, recipient);
-        let user_digest = user.as_ref().map(|user| digest(self.key, user));
-        let counts = self.organizations.entry(Arc::clone(organization)).or_default();
+        let sent = transaction.user().map(|user| (user, user.of_recipient(self.key, recipient)));
+        let refusal = sent.and_then(|(user, to)| self.users.refusal(user, to, first, limits, now));
+        let counts = match self.organizations.get_mut(organization) {
+            Some(counts) => counts,
+            None => self.organizations.entry(Arc::clone(organization)).or_default(),
+        };
         counts.advance(now);
-        let OrganizationCounts { users, .. } = counts;
-        let user = user_digest.map(|user| users.entry(user).or_default());
-
-        let mut refusal = None;
-        if let Some(user) = user {
-            user.advance(now);
-            if first {
-                refusal = message_use(user, limits, now).refusal();
-            }
-            if refusal.is_none() && !user.knows(recipient_digest, now) {
-                refusal = unique_refusal(user, limits, now);
-            }
-        }
         let refusal = refusal
             .or_else(|| counts.day_use(limits, now).refusal())
             .or_else(|| counts.ten_minutes_use(limits, now).refusal());
@@ -113,18 +114,14 @@ impl Ledger {
             Some(refusal) if limits.mode == LimitMode::Enforce => return Err(refusal),
             _ => {}
         }
-
         counts.pending.add(Tally::RECIPIENT);
         if first {
             counts.pending.add(Tally::MESSAGE);
         }
-        if let Some(user) = user_digest.and_then(|user| counts.users.get_mut(&user)) {
-            user.reserve_recipient(recipient_digest, now);
-            if first {
-                user.reserve_message();
-            }
+        if let Some((user, to)) = sent {
+            self.users.reserve(user, to, first, now);
         }
-        transaction.push(recipient);
+        transaction.push(recipient, sent.map(|(_, to)| to));
         Ok(Reservation { would_refuse: refusal })
     }
 
@@ -133,18 +130,13 @@ impl Ledger {
     pub fn commit(&mut self, now: Timestamp, mut transaction: Transaction) -> Option<QuotaCommit> {
         let now = self.advance(now);
         let held = transaction.take_held()?;
-        let key = self.key;
         if let Some(counts) = self.organizations.get_mut(&held.subject.organization) {
             counts.advance(now);
             counts.release(held.recipients.len(), Tally::MESSAGE);
             counts.record(now, held.recipients.len());
-            if let Some(user) = counts.user(key, &held) {
-                user.advance(now);
-                for recipient in &held.recipients {
-                    user.commit_recipient(digest(key, recipient), now);
-                }
-                user.commit_message(now);
-            }
+        }
+        if let Some(user) = held.user {
+            self.users.commit(user, &held.digests, now);
         }
         Some(held.into_commit(now))
     }
@@ -164,13 +156,8 @@ impl Ledger {
         recipient: &Mailbox,
     ) -> bool {
         self.advance(now);
-        if !transaction.take(recipient) {
-            return false;
-        }
-        let message = transaction.recipients().is_empty();
-        let held =
-            Held { subject: transaction.subject().clone(), recipients: vec![recipient.clone()] };
-        self.give_back(&held, message);
+        let Some(held) = transaction.take(recipient) else { return false };
+        self.give_back(&held, transaction.recipients().is_empty());
         true
     }
 
@@ -188,12 +175,9 @@ impl Ledger {
         counts.record(at, commit.recipients.len());
         counts.advance(now);
         if let Some(user) = &commit.user {
-            let user = counts.users.entry(digest(key, user)).or_default();
-            user.advance(now);
-            user.record_message(DAY.bucket(at));
-            for recipient in &commit.recipients {
-                user.record_recipient(digest(key, recipient), DAY.bucket(at), now);
-            }
+            let user = Digest::of_user(key, &commit.organization, user);
+            let to = commit.recipients.iter().map(|to| user.of_recipient(key, to));
+            self.users.replay(user, &to.collect::<Vec<_>>(), DAY.bucket(at), now);
         }
     }
 
@@ -208,50 +192,46 @@ impl Ledger {
         limits: &Limits,
     ) -> [QuotaUse; 2] {
         let now = self.advance(now);
-        let key = self.key;
+        if let Some(user) = user {
+            return self.users.usage(Digest::of_user(self.key, organization, user), limits, now);
+        }
         let mut none = OrganizationCounts::default();
         let counts = self.organizations.get_mut(organization).unwrap_or(&mut none);
         counts.advance(now);
-        match user {
-            None => [counts.day_use(limits, now), counts.ten_minutes_use(limits, now)],
-            Some(user) => {
-                let mut nobody = UserCounts::default();
-                let user = counts.users.get_mut(&digest(key, user)).unwrap_or(&mut nobody);
-                user.advance(now);
-                [message_use(user, limits, now), unique_use(user, limits, now)]
-            }
-        }
+        [counts.day_use(limits, now), counts.ten_minutes_use(limits, now)]
     }
 
     /// Frees the memory of what has left the windows. To be called every few minutes; costs time
     /// proportional to what is held. Answers do not depend on it.
     pub fn prune(&mut self, now: Timestamp) {
         let now = self.advance(now);
+        self.pruned = DAY.bucket(now);
+        self.users.prune(now);
         self.organizations.retain(|_, counts| {
             counts.advance(now);
-            counts.users.retain(|_, user| {
-                user.sweep(now);
-                !user.is_empty()
-            });
-            counts.users.shrink_to_fit();
             !counts.is_empty()
         });
     }
 
-    /// How much the ledger holds. Costs time proportional to the number of users.
+    /// How much the ledger holds. Costs next to nothing.
     #[must_use]
     pub fn size(&self) -> LedgerSize {
-        let users = || self.organizations.values().flat_map(|counts| counts.users.values());
-        LedgerSize {
-            organizations: self.organizations.len(),
-            users: users().count(),
-            recipients: users().map(UserCounts::held).sum(),
-        }
+        let (users, recipients) = self.users.size();
+        LedgerSize { organizations: self.organizations.len(), users, recipients }
     }
 
     /// Takes note of the time and of what dropped transactions left.
     fn advance(&mut self, now: Timestamp) -> Timestamp {
+        let before = DAY.bucket(self.now);
         self.now = self.now.max(now.min(END));
+        let bucket = DAY.bucket(self.now);
+        if !DAY.is_live(before, self.now) {
+            self.users.forget_sent();
+        }
+        if bucket - self.pruned > UNPRUNED {
+            self.pruned = bucket;
+            self.users.prune(self.now);
+        }
         for held in self.abandoned.collect() {
             self.give_back(&held, true);
         }
@@ -260,18 +240,12 @@ impl Ledger {
 
     /// Gives back reserved recipients and, with `message`, the message's own place.
     fn give_back(&mut self, held: &Held, message: bool) {
-        let (key, now) = (self.key, self.now);
-        let Some(counts) = self.organizations.get_mut(&held.subject.organization) else { return };
         let messages = if message { Tally::MESSAGE } else { Tally::default() };
-        counts.release(held.recipients.len(), messages);
-        if let Some(user) = counts.user(key, held) {
-            user.advance(now);
-            for recipient in &held.recipients {
-                user.release_recipient(digest(key, recipient), now);
-            }
-            if message {
-                user.release_message();
-            }
+        if let Some(counts) = self.organizations.get_mut(&held.subject.organization) {
+            counts.release(held.recipients.len(), messages);
+        }
+        if let Some(user) = held.user {
+            self.users.give_back(user, &held.digests, message, self.now);
         }
     }
 }
@@ -284,7 +258,7 @@ impl OrganizationCounts {
 
     fn is_empty(&self) -> bool {
         let nothing = Tally::default();
-        self.users.is_empty() && self.pending == nothing && self.day.sum() == nothing
+        self.pending == nothing && self.day.sum() == nothing
     }
 
     /// Counts a message.
@@ -298,11 +272,6 @@ impl OrganizationCounts {
     fn release(&mut self, recipients: usize, mut tally: Tally) {
         tally.recipients = u32::try_from(recipients).unwrap_or(u32::MAX);
         self.pending.subtract(tally);
-    }
-
-    fn user(&mut self, key: [u8; 16], held: &Held) -> Option<&mut UserCounts> {
-        let user = held.subject.user.as_ref()?;
-        self.users.get_mut(&digest(key, user))
     }
 
     fn day_use(&self, limits: &Limits, now: Timestamp) -> QuotaUse {
@@ -329,54 +298,6 @@ impl OrganizationCounts {
             window.free_again(scale, need, |tally| tally.recipients)
         })
     }
-}
-
-fn message_use(user: &UserCounts, limits: &Limits, now: Timestamp) -> QuotaUse {
-    let allowed = limits.messages_per_user_per_day;
-    used(QuotaLimit::MessagesPerUserPerDay, allowed, user.messages(), DAY, now, |need| {
-        user.message_room(need)
-    })
-}
-
-fn unique_use(user: &UserCounts, limits: &Limits, now: Timestamp) -> QuotaUse {
-    let allowed = limits.unique_recipients_per_user_per_day;
-    used(QuotaLimit::UniqueRecipientsPerUserPerDay, allowed, user.unique(now), DAY, now, |need| {
-        user.recipient_room(need)
-    })
-}
-
-/// The refusal of one more different recipient; counts every reservation only when it is close.
-fn unique_refusal(user: &UserCounts, limits: &Limits, now: Timestamp) -> Option<QuotaRefusal> {
-    if user.unique_in_all() < limits.unique_recipients_per_user_per_day {
-        return None;
-    }
-    unique_use(user, limits, now).refusal()
-}
-
-/// The use of a limit, and when it has room: when enough has left the window, or, should messages
-/// under way hold it, a window from now.
-fn used(
-    limit: QuotaLimit,
-    allowed: u32,
-    (used, reserved): (u32, u32),
-    scale: Scale,
-    now: Timestamp,
-    room: impl Fn(u32) -> Option<Timestamp>,
-) -> QuotaUse {
-    let beyond = used.saturating_add(reserved).saturating_add(1).saturating_sub(allowed);
-    let room_at = (beyond > 0 && allowed > 0)
-        .then(|| room(beyond).unwrap_or_else(|| scale.free_if_counted(now)));
-    QuotaUse { limit, allowed, used, reserved, room_at }
-}
-
-/// A mailbox as the ledger knows it; equal mailboxes have one digest.
-fn digest(key: [u8; 16], mailbox: &Mailbox) -> Digest {
-    let mut hasher = SipHasher13::new_with_key(&key);
-    mailbox.hash(&mut hasher);
-    let (high, low) = hasher.finish128().as_u64();
-    let halves = |number: u64| [(number >> 32) as u32, number as u32];
-    let ([a, b], [c, d]) = (halves(high), halves(low));
-    Digest([a, b, c, d])
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@
 //!
 //! **Units:** time is [`Timestamp`](waypost_types::Timestamp); quotas count messages and recipients
 //! in sliding windows of 24 hours and 10 minutes. **Bounds:** admission looks at each relay entry at
-//! most once and at each of an entry's prefix lengths (at most 34) once; the ledger holds about 96
-//! octets a user, 12 for each five minutes in which the user sent, and 24 to 48 for each unique
-//! recipient of the last 24 hours; a password has at most [`MAX_PASSWORD`] octets. **Errors:**
+//! most once and at each of an entry's prefix lengths (at most 34) once; the ledger holds 70 to 84
+//! octets a user, 12 more for each five minutes where a user sent in more than eleven of them, and 22 to
+//! 28 for each unique recipient of the last 24 hours; a password has at most [`MAX_PASSWORD`] octets. **Errors:**
 //! [`RelayError`], [`ServiceError`] and [`PasswordHashError`], for settings alone, all of an entry's
 //! at once; what is refused is a value.
 //! **Source:** requirements D1 to D14 and O6; RFC 5321 (SMTP), RFC 3463 (enhanced codes), RFC 4954
@@ -67,16 +67,20 @@
 
 mod address_list;
 mod admission;
+mod digest;
 mod ledger;
 mod limits;
 mod password;
 mod quota;
+mod recipient_table;
 mod refusal;
 mod relay_entry;
 mod relay_error;
+mod sent_by_user;
 mod service;
 mod transaction;
-mod user_counts;
+mod user_ledger;
+mod user_table;
 mod window;
 
 pub use admission::{Admission, Because, Identity, ObservedRefusal, at_recipient};

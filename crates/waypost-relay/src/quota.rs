@@ -6,6 +6,7 @@ use std::sync::Arc;
 use waypost_types::{Mailbox, Reply, Timestamp};
 
 use crate::limits::Limits;
+use crate::window::Scale;
 
 /// Who the recipients of a transaction count for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,4 +158,20 @@ impl QuotaUse {
             room_at,
         })
     }
+}
+
+/// The use of a limit, and when it has room: when enough has left the window, or, should messages
+/// under way hold it, a window from now.
+pub(crate) fn used(
+    limit: QuotaLimit,
+    allowed: u32,
+    (used, reserved): (u32, u32),
+    scale: Scale,
+    now: Timestamp,
+    room: impl Fn(u32) -> Option<Timestamp>,
+) -> QuotaUse {
+    let beyond = used.saturating_add(reserved).saturating_add(1).saturating_sub(allowed);
+    let room_at = (beyond > 0 && allowed > 0)
+        .then(|| room(beyond).unwrap_or_else(|| scale.free_if_counted(now)));
+    QuotaUse { limit, allowed, used, reserved, room_at }
 }

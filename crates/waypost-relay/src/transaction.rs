@@ -1,10 +1,12 @@
 //! The recipients that one message has reserved places for.
 
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use waypost_types::Mailbox;
 
+use crate::digest::Digest;
 use crate::quota::{QuotaCommit, QuotaSubject};
 
 /// The reservations of one message, from MAIL to the end of the transaction.
@@ -15,7 +17,10 @@ use crate::quota::{QuotaCommit, QuotaSubject};
 #[derive(Debug)]
 pub struct Transaction {
     subject: QuotaSubject,
+    user: Option<Digest>,
     recipients: Vec<Mailbox>,
+    /// Of each recipient, where there is a user.
+    digests: Vec<Digest>,
     abandoned: Abandoned,
 }
 
@@ -23,7 +28,9 @@ pub struct Transaction {
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) subject: QuotaSubject,
+    pub(crate) user: Option<Digest>,
     pub(crate) recipients: Vec<Mailbox>,
+    pub(crate) digests: Vec<Digest>,
 }
 
 impl Held {
@@ -39,21 +46,37 @@ impl Held {
 
 /// Where dropped transactions leave what they hold, until their ledger collects it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Abandoned(Arc<Mutex<Vec<Held>>>);
+pub(crate) struct Abandoned(Arc<Left>);
+
+#[derive(Debug, Default)]
+struct Left {
+    /// There is something; spares most calls the lock.
+    any: AtomicBool,
+    held: Mutex<Vec<Held>>,
+}
 
 impl Abandoned {
     fn put(&self, held: Held) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(held);
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner).push(held);
+        self.0.any.store(true, Ordering::Release);
     }
 
     pub(crate) fn collect(&self) -> Vec<Held> {
-        mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        if !self.0.any.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        self.0.any.store(false, Ordering::Relaxed);
+        mem::take(&mut self.0.held.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Transaction {
-    pub(crate) fn new(subject: QuotaSubject, abandoned: Abandoned) -> Self {
-        Self { subject, recipients: Vec::new(), abandoned }
+    pub(crate) fn new(subject: QuotaSubject, user: Option<Digest>, abandoned: Abandoned) -> Self {
+        Self { subject, user, recipients: Vec::new(), digests: Vec::new(), abandoned }
+    }
+
+    pub(crate) fn user(&self) -> Option<Digest> {
+        self.user
     }
 
     /// Who the recipients count for.
@@ -68,20 +91,31 @@ impl Transaction {
         &self.recipients
     }
 
-    pub(crate) fn push(&mut self, recipient: &Mailbox) {
+    pub(crate) fn push(&mut self, recipient: &Mailbox, digest: Option<Digest>) {
         self.recipients.push(recipient.clone());
+        self.digests.extend(digest);
     }
 
-    /// Takes one reservation of `recipient` out; false when there is none.
-    pub(crate) fn take(&mut self, recipient: &Mailbox) -> bool {
-        let found = self.recipients.iter().rposition(|held| held == recipient);
-        found.map(|index| self.recipients.remove(index)).is_some()
+    /// Takes one reservation of `recipient` out.
+    pub(crate) fn take(&mut self, recipient: &Mailbox) -> Option<Held> {
+        let index = self.recipients.iter().rposition(|held| held == recipient)?;
+        Some(Held {
+            subject: self.subject.clone(),
+            user: self.user,
+            recipients: vec![self.recipients.remove(index)],
+            digests: self.user.map(|_| self.digests.remove(index)).into_iter().collect(),
+        })
     }
 
     /// What is held, so that dropping the rest releases nothing.
     pub(crate) fn take_held(&mut self) -> Option<Held> {
         let recipients = mem::take(&mut self.recipients);
-        (!recipients.is_empty()).then(|| Held { subject: self.subject.clone(), recipients })
+        (!recipients.is_empty()).then(|| Held {
+            subject: self.subject.clone(),
+            user: self.user,
+            recipients,
+            digests: mem::take(&mut self.digests),
+        })
     }
 }
 

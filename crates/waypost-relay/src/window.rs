@@ -41,6 +41,16 @@ impl Scale {
     }
 }
 
+/// A bucket's number in 16 bits, which take 227 days of five minutes to come round.
+pub(crate) fn short(bucket: u32) -> u16 {
+    (bucket & 0xFFFF) as u16
+}
+
+/// The bucket that a short number stands for: the latest up to `now` that has it.
+pub(crate) fn long(short: u16, now: u32) -> u32 {
+    now.saturating_sub(u32::from(self::short(now).wrapping_sub(short)))
+}
+
 /// Messages and recipients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -63,11 +73,15 @@ impl Tally {
     }
 }
 
-/// What was counted, by bucket, oldest first; a bucket in which nothing was counted takes no room.
-/// 12 octets a bucket, at most 302 buckets.
+/// What was counted, by bucket; a bucket in which nothing was counted takes no room. 12 octets a bucket,
+/// at most 302 buckets. The newest bucket and the number of the oldest are at hand, so that counting
+/// looks at no other memory as long as time stands in one bucket and nothing leaves.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Window {
-    slots: Vec<(u32, Tally)>,
+    /// All but the newest, oldest first.
+    older: Vec<(u32, Tally)>,
+    newest: (u32, Tally),
+    oldest: u32,
     sum: Tally,
 }
 
@@ -77,35 +91,69 @@ impl Window {
         self.sum
     }
 
+    /// What was counted, by bucket, oldest first.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (u32, Tally)> {
+        self.older.iter().copied().chain(self.has_newest().then_some(self.newest))
+    }
+
+    /// How many buckets take room.
+    pub(crate) fn len(&self) -> usize {
+        self.older.len() + usize::from(self.has_newest())
+    }
+
+    fn has_newest(&self) -> bool {
+        self.newest != (0, Tally::default())
+    }
+
     /// Forgets what has left the window.
     pub(crate) fn advance(&mut self, scale: Scale, now: Timestamp) {
-        let dead = self.slots.iter().take_while(|(bucket, _)| !scale.is_live(*bucket, now)).count();
-        for (_, tally) in self.slots.drain(..dead) {
+        if !self.has_newest() || scale.is_live(self.oldest, now) {
+            return;
+        }
+        let dead = self.older.iter().take_while(|(bucket, _)| !scale.is_live(*bucket, now)).count();
+        for (_, tally) in self.older.drain(..dead) {
             self.sum.subtract(tally);
         }
-        if self.slots.is_empty() {
-            self.slots = Vec::new();
+        if self.older.is_empty() {
+            self.older = Vec::new();
+            if !scale.is_live(self.newest.0, now) {
+                *self = Self::default();
+            }
         }
+        self.oldest = self.older.first().map_or(self.newest.0, |(bucket, _)| *bucket);
     }
 
     pub(crate) fn add(&mut self, bucket: u32, tally: Tally) {
-        self.sum.add(tally);
-        let place = self.slots.binary_search_by_key(&bucket, |slot| slot.0);
-        match place {
-            Ok(index) => {
-                if let Some((_, counted)) = self.slots.get_mut(index) {
-                    counted.add(tally);
-                }
+        self.oldest = if self.has_newest() { self.oldest.min(bucket) } else { bucket };
+        if self.newest.0 == bucket {
+            self.newest.1.add(tally);
+        } else if self.newest.0 < bucket {
+            let older = std::mem::replace(&mut self.newest, (bucket, tally));
+            if older != (0, Tally::default()) {
+                self.older.push(older);
             }
-            Err(index) => self.slots.insert(index, (bucket, tally)),
+        } else {
+            match self.older.binary_search_by_key(&bucket, |slot| slot.0) {
+                Ok(index) => {
+                    if let Some((_, counted)) = self.older.get_mut(index) {
+                        counted.add(tally);
+                    }
+                }
+                Err(index) => self.older.insert(index, (bucket, tally)),
+            }
         }
+        self.sum.add(tally);
     }
 
     /// Takes back what was added to a bucket.
     pub(crate) fn subtract(&mut self, bucket: u32, tally: Tally) {
-        if let Ok(index) = self.slots.binary_search_by_key(&bucket, |slot| slot.0)
-            && let Some((_, counted)) = self.slots.get_mut(index)
-        {
+        let counted = if self.newest.0 == bucket {
+            Some(&mut self.newest.1)
+        } else {
+            let place = self.older.binary_search_by_key(&bucket, |slot| slot.0);
+            place.ok().and_then(|index| self.older.get_mut(index)).map(|(_, counted)| counted)
+        };
+        if let Some(counted) = counted {
             counted.subtract(tally);
             self.sum.subtract(tally);
         }
@@ -119,10 +167,10 @@ impl Window {
         pick: fn(&Tally) -> u32,
     ) -> Option<Timestamp> {
         let mut left = need;
-        for (bucket, tally) in &self.slots {
-            left = left.saturating_sub(pick(tally));
+        for (bucket, tally) in self.slots() {
+            left = left.saturating_sub(pick(&tally));
             if left == 0 {
-                return Some(scale.free_at(*bucket));
+                return Some(scale.free_at(bucket));
             }
         }
         None
@@ -177,7 +225,7 @@ mod tests {
                 prop_assert!(within(600_000) <= sum && sum <= within(602_000), "{now}");
                 window.add(TEN_MINUTES.bucket(at), Tally::RECIPIENT);
                 log.push(now);
-                prop_assert!(window.slots.len() <= 302);
+                prop_assert!(window.len() <= 302);
             }
         }
     }

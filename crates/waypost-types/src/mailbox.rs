@@ -4,8 +4,12 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::{Domain, DomainError, Host};
+
+/// Octets of a local part (RFC 5321 section 4.5.3.1.1).
+const MAX_LOCAL_PART: usize = 64;
 
 /// A mailbox, `local-part@domain` or `local-part@[address]` (RFC 5321 section 4.1.2, RFC 6531).
 ///
@@ -13,7 +17,7 @@ use crate::{Domain, DomainError, Host};
 /// does is quoted in the shortest way, so that equal mailboxes have one wire form. Equality, order
 /// and hash ignore the letter case of the local part; a plus tag is ordinary characters. The local
 /// part has at most 64 octets and never holds a control character, so a mailbox can stand in any
-/// SMTP command or header line as it is.
+/// SMTP command or header line as it is. A clone shares its text and allocates nothing.
 ///
 /// ```
 /// use waypost_types::Mailbox;
@@ -27,7 +31,7 @@ use crate::{Domain, DomainError, Host};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(try_from = "String", into = "String"))]
 pub struct Mailbox {
-    local_part: Box<str>,
+    local_part: Arc<str>,
     host: Host,
 }
 
@@ -139,7 +143,7 @@ fn shown(text: &str) -> String {
     text.chars().take(320).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-fn parse_local_part(local_part: &str, text: &str) -> Result<Box<str>, MailboxError> {
+fn parse_local_part(local_part: &str, text: &str) -> Result<Arc<str>, MailboxError> {
     if local_part.is_empty() {
         return Err(MailboxError::Shape(shown(text)));
     }
@@ -158,7 +162,7 @@ fn parse_local_part(local_part: &str, text: &str) -> Result<Box<str>, MailboxErr
             if dot_string_error(&content).is_none() { content } else { quoted(&content) }
         }
     };
-    if wire.len() > 64 {
+    if wire.len() > MAX_LOCAL_PART {
         return Err(MailboxError::LocalPartTooLong(shown(text)));
     }
     Ok(wire.into())
@@ -226,6 +230,10 @@ impl fmt::Debug for Mailbox {
 
 impl PartialEq for Mailbox {
     fn eq(&self, other: &Self) -> bool {
+        if self.local_part.is_ascii() && other.local_part.is_ascii() {
+            return self.local_part.eq_ignore_ascii_case(&other.local_part)
+                && self.host == other.host;
+        }
         self.host == other.host && self.folded().eq(other.folded())
     }
 }
@@ -247,9 +255,23 @@ impl Ord for Mailbox {
 impl Hash for Mailbox {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.host.hash(state);
-        for c in self.folded() {
-            c.hash(state);
+        // In one piece, since a hasher is slow at many small ones. Folding doubles no letter's octets.
+        let (mut folded, mut end) = ([0; 2 * MAX_LOCAL_PART], 0);
+        let mut put = |octets: &[u8]| {
+            if let Some(place) = folded.get_mut(end..end + octets.len()) {
+                place.copy_from_slice(octets);
+                end += octets.len();
+            }
+        };
+        if self.local_part.is_ascii() {
+            put(self.local_part.as_bytes());
+        } else {
+            self.folded().for_each(|c| put(c.encode_utf8(&mut [0; 4]).as_bytes()));
         }
+        let folded = folded.get_mut(..end).unwrap_or_default();
+        folded.make_ascii_lowercase();
+        state.write(folded);
+        state.write_u8(0xFF);
     }
 }
 
