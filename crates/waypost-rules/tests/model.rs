@@ -21,7 +21,28 @@ const ADDRESSES: [&str; 7] = [
     "nobody@s.example",
     "x@y.example",
 ];
-const PATTERNS: [&str; 6] = ["example$", "^a", "b@s", "^$", "^(ann|cat)@", "nothing"];
+const PATTERNS: [&str; 20] = [
+    "example$",
+    "^a",
+    "b@s",
+    "^$",
+    "^(ann|cat)@",
+    "nothing",
+    r"@s\.example$",
+    r"@Y\.EXAMPLE$",
+    r"^bob@s\.example$",
+    r"\.example$",
+    r"(^|[.@])y\.example$",
+    r"^.+@s\.example$",
+    r"^.*$",
+    r"^[a-z]{3}@",
+    r"^\w+@y",
+    r"^[^@]*@s\.example$",
+    r"^ann@s\.example$|^x@",
+    r"@(s|y)\.example$",
+    r"(?-i)^BOB@",
+    r"\bs\b",
+];
 const UNITS: [&str; 4] = ["/", "/a", "/a/b", "/c"];
 const NAMES: [&str; 4] = ["one", "two", "three", "four"];
 
