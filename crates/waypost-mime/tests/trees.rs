@@ -80,7 +80,8 @@ fn read(text: &str, out: &mut Vec<String>) {
         Some((body, epilogue)) => (body, epilogue.strip_suffix("\r\n").unwrap()),
         None => (body, ""),
     };
-    let mut parts = body.split(&format!("{delimiter}\r\n"));
+    let line = format!("{delimiter}\r\n");
+    let mut parts = body.split(&line);
     out.push(format!("{kind}({}", parts.next().unwrap().strip_suffix("\r\n").unwrap()));
     parts.for_each(|part| read(part, out));
     out.push(format!("{epilogue})"));
