@@ -40,6 +40,8 @@ pub struct Removal {
     pub edits: Edits,
     /// The whole content goes: it is one attachment, or cannot be read with certainty.
     pub is_whole: bool,
+    /// Something goes from inside a multipart/signed, whose signature no longer holds then.
+    pub breaks_signature: bool,
 }
 
 /// Finds the attachments of a message, and replaces each by a notice that names `rules`.
@@ -67,7 +69,7 @@ pub fn remove_attachments(message: &[u8], rules: &[&str]) -> Removal {
     let body = header.body_offset()..message.len();
     let attachment = described(message, body, &content, why);
     let edits = whole(message, &header, Notice::of(&attachment, true, rules));
-    Removal { attachments: vec![attachment], edits, is_whole: true }
+    Removal { attachments: vec![attachment], edits, is_whole: true, breaks_signature: false }
 }
 
 /// The edits that put a notice in the place of all content.
@@ -191,6 +193,7 @@ struct Walk<'m> {
     /// How each of them goes.
     edits: Vec<Edit>,
     parts: usize,
+    breaks_signature: bool,
     rules: &'m [&'m str],
 }
 
@@ -206,6 +209,7 @@ impl<'m> Walk<'m> {
             attachments: Vec::new(),
             edits: Vec::new(),
             parts: 0,
+            breaks_signature: false,
             rules,
         }
     }
@@ -225,7 +229,8 @@ impl<'m> Walk<'m> {
         }
         self.close(0, self.message.len());
         let edits = Edits::of(self.edits);
-        Ok(Removal { attachments: self.attachments, edits, is_whole: false })
+        let Self { attachments, breaks_signature, .. } = self;
+        Ok(Removal { attachments, edits, is_whole: false, breaks_signature })
     }
 
     /// The next line that begins with `--`, with its line end.
@@ -366,6 +371,7 @@ impl<'m> Walk<'m> {
         let attachment = described(self.message, going.body..end, &going.content, going.why);
         let notice = Notice::of(&attachment, false, self.rules).part();
         self.attachments.push(attachment);
+        self.breaks_signature |= self.frames.iter().any(|frame| frame.kind == Kind::Signed);
         match first.filter(|_| going.is_alternative) {
             // Readers show the last form that they can: a notice there would hide the message.
             Some(first) => {

@@ -161,6 +161,7 @@ impl Policy {
             Some(self.at_data(&transaction, recipients, &header))
         };
         let mut explanation = Explanation::of(self, &decision);
+        super::attachments::explain(message, &decision, &mut explanation);
         if let Some(all) = looked_at {
             explanation.rules = Explanation::of(self, &all).rules;
             if standing.is_empty() {
