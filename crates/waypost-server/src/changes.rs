@@ -90,7 +90,7 @@ mod tests {
     fn joined(message: &[u8], changes: &Changes, text: HeaderText) -> Vec<u8> {
         let body = Body::from(message.to_vec());
         let sent = sent("T: 1\r\n", &body, changes, text, &["No files"]);
-        let all = sent.pieces.iter().flat_map(|piece| piece.as_bytes().to_vec()).collect();
+        let all: Vec<u8> = sent.pieces.iter().flat_map(|piece| piece.as_bytes().to_vec()).collect();
         let wire = Message::new(sent.pieces).unwrap();
         assert_eq!(wire.octets(), u64::try_from(unstuff(&all).len()).unwrap(), "SIZE");
         all
