@@ -217,7 +217,7 @@ impl Deliverer {
         let Some(body) = body else {
             return Ok(all_deferred(deliveries, local("the stored message cannot be read")));
         };
-        let pieces = pieces(work, &body, &first.changes);
+        let pieces = self.pieces(work, &body, &first.changes).await;
         let Some(way) = way else {
             return Ok(self.file_locally(policy, work, deliveries, pieces).await);
         };
@@ -232,6 +232,38 @@ impl Deliverer {
             message,
         };
         self.by_smtp(policy, work, &way, transaction).await
+    }
+
+    /// The message as the deliveries of a work send it; what is removed from it is logged.
+    async fn pieces(&self, work: &Work, body: &Body, changes: &Changes) -> Vec<SharedBytes> {
+        let entry = &work.entry;
+        let text = if entry.parameters.smtputf8 { HeaderText::Utf8 } else { HeaderText::Ascii };
+        let rules = match changes.remove_attachments {
+            true => self.rules(work).await,
+            false => Vec::new(),
+        };
+        let rules: Vec<&str> = rules.iter().map(|rule| &**rule).collect();
+        let sent = sent(&entry.trace, body, changes, text, &rules);
+        log::removed(entry.id, &sent, &rules);
+        sent.pieces
+    }
+
+    /// The rules that change the deliveries of a work, as its decision names them; it is on the disk
+    /// alone. None where it cannot be read: the delivery does not depend on them.
+    async fn rules(&self, work: &Work) -> Vec<Box<str>> {
+        let entry = self.core.spool.entry(work.entry.id).await.ok().flatten();
+        let told = entry.and_then(|entry| Explanation::stored(&entry.decision));
+        let Some(explanation) = told else { return Vec::new() };
+        let mut rules: Vec<Box<str>> = Vec::new();
+        for (place, _) in work.iter() {
+            let told = usize::try_from(place).ok().and_then(|at| explanation.deliveries.get(at));
+            for rule in told.into_iter().flat_map(|told| &told.because) {
+                if !rules.contains(rule) {
+                    rules.push(rule.clone());
+                }
+            }
+        }
+        rules
     }
 
     /// Tries host after host until each recipient has an outcome that is not the host's fault.
@@ -480,35 +512,6 @@ impl Deliverer {
         }
         outcomes
     }
-}
-
-/// The message as the deliveries of a work send it; what is removed from it is logged.
-fn pieces(work: &Work, body: &Body, changes: &Changes) -> Vec<SharedBytes> {
-    let entry = &work.entry;
-    let text = if entry.parameters.smtputf8 { HeaderText::Utf8 } else { HeaderText::Ascii };
-    let rules = match changes.remove_attachments {
-        true => rules(work),
-        false => Vec::new(),
-    };
-    let rules: Vec<&str> = rules.iter().map(|rule| &**rule).collect();
-    let sent = sent(&entry.trace, body, changes, text, &rules);
-    log::removed(entry.id, &sent, &rules);
-    sent.pieces
-}
-
-/// The rules that change the deliveries of a work, as the decision names them.
-fn rules(work: &Work) -> Vec<Box<str>> {
-    let Some(explanation) = Explanation::stored(&work.entry.decision) else { return Vec::new() };
-    let mut rules: Vec<Box<str>> = Vec::new();
-    for (place, _) in work.iter() {
-        let told = usize::try_from(place).ok().and_then(|at| explanation.deliveries.get(at));
-        for rule in told.into_iter().flat_map(|told| &told.because) {
-            if !rules.contains(rule) {
-                rules.push(rule.clone());
-            }
-        }
-    }
-    rules
 }
 
 fn pool(policy: &Policy) -> Pool {
