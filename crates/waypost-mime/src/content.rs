@@ -8,7 +8,9 @@ use memchr::memmem;
 use waypost_types::{Field, Fields};
 
 /// Octets of a `Content-` field that are read; a longer one counts as unreadable.
-pub(crate) const LONGEST_FIELD: usize = 16 << 10;
+///
+/// Some sequences of parameters take time by the square of their length.
+pub(crate) const LONGEST_FIELD: usize = 4 << 10;
 /// Octets of a boundary that are taken; RFC 2046 section 5.1.1 allows 70.
 pub(crate) const LONGEST_BOUNDARY: usize = 200;
 

@@ -24,7 +24,7 @@ pub enum Why {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Unreadable {
-    /// Its `Content-Type` is no type, contradicts another one, or is longer than 16 KiB.
+    /// Its `Content-Type` is no type, contradicts another one, or is longer than 4 KiB.
     Type,
     /// Its `Content-Transfer-Encoding` is unknown, contradicts another one, or stands at a multipart
     /// and is none of `7bit`, `8bit` and `binary` (RFC 2045 section 6.4).

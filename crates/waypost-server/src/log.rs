@@ -47,14 +47,21 @@ impl Accepted<'_> {
     }
 }
 
+/// Attachments of one message that have a line of their own.
+const MOST_REMOVED: usize = 20;
+
 /// What one delivery does not get, and why: a line an attachment.
 pub(crate) fn removed(id: QueueId, sent: &Sent, rules: &[&str]) {
-    for attachment in &sent.removed {
+    for attachment in sent.removed.iter().take(MOST_REMOVED) {
         let Attachment { name, media, size, why, .. } = attachment;
         tracing::info!(
             %id, name = name.as_deref(), r#type = media, size, because = %why, all = sent.is_whole,
             ?rules, "attachment removed"
         );
+    }
+    let more = sent.removed.len().saturating_sub(MOST_REMOVED);
+    if more > 0 {
+        tracing::info!(%id, more, ?rules, "attachments removed");
     }
 }
 
