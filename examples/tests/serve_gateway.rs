@@ -298,6 +298,12 @@ fn a_change_that_breaks_a_signature_is_told_b3() {
         (", add_headers = [{ name = \"X-Odd\", value = \"yes\" }]", true, None),
         (", subject_prefix = \"[EXT]\"", false, Some("this change breaks the signature (B3)")),
         (
+            ", remove_attachments = true",
+            // There is none, so nothing changes.
+            true,
+            Some("this change breaks the signature (B3)"),
+        ),
+        (
             ", add_headers = [{ name = \"Reply-To\", value = \"a@solarmora.com\" }]",
             false,
             Some("no further `Reply-To` may be added"),

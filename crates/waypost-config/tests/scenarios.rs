@@ -53,8 +53,15 @@ struct When {
     rcpt_to: Vec<String>,
     #[serde(default)]
     header: Vec<String>,
+    /// The lines of the body; `Hello` where nothing is said.
+    #[serde(default = "hello")]
+    body: Vec<String>,
     /// Header lines that stand so many times on top: `["Received: …", 51]`.
     repeated: Option<(String, usize)>,
+}
+
+fn hello() -> Vec<String> {
+    vec!["Hello".to_owned()]
 }
 
 fn client() -> String {
@@ -186,7 +193,11 @@ impl When {
             message.push_str(line);
             message.push_str("\r\n");
         }
-        message.push_str("\r\nHello\r\n");
+        message.push_str("\r\n");
+        for line in &self.body {
+            message.push_str(line);
+            message.push_str("\r\n");
+        }
         let run = DryRun {
             client_ip: self.client_ip.parse().unwrap(),
             listener: self.listener.as_deref(),

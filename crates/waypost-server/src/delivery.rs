@@ -4,21 +4,22 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use waypost_config::policy::Policy;
+use waypost_config::policy::{Explanation, Policy};
+use waypost_mime::HeaderText;
 use waypost_net::client::{ConnectSettings, Hop, Over, Pool, PoolLimits};
 use waypost_net::dns::{Resolver, resolve_next_hops};
 use waypost_net::tls;
-use waypost_queue::{Ended, Handover, Resting, Work};
+use waypost_queue::{Body, Ended, Handover, Resting, Work};
 use waypost_route::{Draw, FIRST_PAUSE, Health, HostState, Route};
 use waypost_smtp::client::{Message, Protocol, SharedBytes, Timeouts, Transaction};
 use waypost_types::{
-    Account, Delivery, Destination, Directory, Failure, FailureScope, Host, HostPort, Outcome,
-    Recipient, Reply, Timestamp,
+    Account, Changes, Delivery, Destination, Directory, Failure, FailureScope, Host, HostPort,
+    Outcome, Recipient, Reply, Timestamp,
 };
 
-use crate::changes::pieces;
+use crate::changes::sent;
 use crate::core::Core;
-use crate::log::Attempt;
+use crate::log::{self, Attempt};
 use crate::maildir::{Letter, Maildir};
 use crate::metrics::{Outcomes, Side};
 use crate::route_changes::RouteChanges;
@@ -216,7 +217,7 @@ impl Deliverer {
         let Some(body) = body else {
             return Ok(all_deferred(deliveries, local("the stored message cannot be read")));
         };
-        let pieces = pieces(&work.entry.trace, &body, &first.changes);
+        let pieces = self.pieces(work, &body, &first.changes).await;
         let Some(way) = way else {
             return Ok(self.file_locally(policy, work, deliveries, pieces).await);
         };
@@ -231,6 +232,38 @@ impl Deliverer {
             message,
         };
         self.by_smtp(policy, work, &way, transaction).await
+    }
+
+    /// The message as the deliveries of a work send it; what is removed from it is logged.
+    async fn pieces(&self, work: &Work, body: &Body, changes: &Changes) -> Vec<SharedBytes> {
+        let entry = &work.entry;
+        let text = if entry.parameters.smtputf8 { HeaderText::Utf8 } else { HeaderText::Ascii };
+        let rules = match changes.remove_attachments {
+            true => self.rules(work).await,
+            false => Vec::new(),
+        };
+        let rules: Vec<&str> = rules.iter().map(|rule| &**rule).collect();
+        let sent = sent(&entry.trace, body, changes, text, &rules);
+        log::removed(entry.id, &sent, &rules);
+        sent.pieces
+    }
+
+    /// The rules that change the deliveries of a work, as its decision names them; it is on the disk
+    /// alone. None where it cannot be read: the delivery does not depend on them.
+    async fn rules(&self, work: &Work) -> Vec<Box<str>> {
+        let entry = self.core.spool.entry(work.entry.id).await.ok().flatten();
+        let told = entry.and_then(|entry| Explanation::stored(&entry.decision));
+        let Some(explanation) = told else { return Vec::new() };
+        let mut rules: Vec<Box<str>> = Vec::new();
+        for (place, _) in work.iter() {
+            let told = usize::try_from(place).ok().and_then(|at| explanation.deliveries.get(at));
+            for rule in told.into_iter().flat_map(|told| &told.because) {
+                if !rules.contains(rule) {
+                    rules.push(rule.clone());
+                }
+            }
+        }
+        rules
     }
 
     /// Tries host after host until each recipient has an outcome that is not the host's fault.

@@ -10,12 +10,14 @@ use std::time::Duration;
 use waypost_auth::DkimResult;
 use waypost_config::policy::AuthenticationView;
 use waypost_inbound::Source;
+use waypost_mime::Attachment;
 use waypost_net::client::Over;
 use waypost_queue::Work;
 use waypost_types::{
     Delivery, Destination, FailureScope, HostPort, Mailbox, Outcome, QueueId, ReversePath,
 };
 
+use crate::changes::Sent;
 use crate::metrics::{At, Reason};
 
 /// A message got its 250.
@@ -42,6 +44,24 @@ impl Accepted<'_> {
             source_because = source.because.as_str(), %sender, recipients, deliveries, size,
             "accepted"
         );
+    }
+}
+
+/// Attachments of one message that have a line of their own.
+const MOST_REMOVED: usize = 20;
+
+/// What one delivery does not get, and why: a line an attachment.
+pub(crate) fn removed(id: QueueId, sent: &Sent, rules: &[&str]) {
+    for attachment in sent.removed.iter().take(MOST_REMOVED) {
+        let Attachment { name, media, size, why, .. } = attachment;
+        tracing::info!(
+            %id, name = name.as_deref(), r#type = media, size, because = %why, all = sent.is_whole,
+            ?rules, "attachment removed"
+        );
+    }
+    let more = sent.removed.len().saturating_sub(MOST_REMOVED);
+    if more > 0 {
+        tracing::info!(%id, more, ?rules, "attachments removed");
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Letter<'a> {
     pub mailbox: &'a Mailbox,
     /// Whether it goes to `.Junk`.
     pub spam: bool,
-    /// The message in pieces, dot-stuffed.
+    /// The message in pieces, each of whole lines, dot-stuffed.
     pub pieces: &'a [&'a [u8]],
 }
 
@@ -67,8 +67,9 @@ impl Maildir {
         let mut out = io::BufWriter::with_capacity(64 << 10, &mut file);
         writeln!(out, "Return-Path: <{}>", letter.sender)?;
         writeln!(out, "Delivered-To: {}", letter.mailbox)?;
-        // Pieces may meet inside a line, so dots are looked at in the whole.
-        write_lines(&mut out, &unstuff(&letter.pieces.concat()))?;
+        for piece in letter.pieces {
+            write_lines(&mut out, &unstuff(piece))?;
+        }
         out.flush()?;
         drop(out);
         file.sync_all()?;

@@ -24,6 +24,7 @@ mod forged_results;
 mod header_block;
 mod ledger_ops;
 mod mailbox;
+mod mime_edit;
 mod proxy_header;
 mod received_line;
 mod smtp_client;
@@ -38,6 +39,7 @@ pub use forged_results::forged_results;
 pub use header_block::header_block;
 pub use ledger_ops::ledger_ops;
 pub use mailbox::mailbox;
+pub use mime_edit::mime_edit;
 pub use proxy_header::proxy_header;
 pub use received_line::received_line;
 pub use smtp_client::smtp_client;
@@ -48,7 +50,7 @@ pub use spool_record::spool_record;
 pub type Property = fn(&[u8]);
 
 /// Every property by the name of its fuzz target and of its directory in `fuzz/corpus`.
-pub const ALL: [(&str, Property); 12] = [
+pub const ALL: [(&str, Property); 13] = [
     ("config", config),
     ("dsn", dsn),
     ("end_of_data", end_of_data),
@@ -56,6 +58,7 @@ pub const ALL: [(&str, Property); 12] = [
     ("header_block", header_block),
     ("ledger_ops", ledger_ops),
     ("mailbox", mailbox),
+    ("mime_edit", mime_edit),
     ("proxy_header", proxy_header),
     ("received_line", received_line),
     ("smtp_client", smtp_client),

@@ -172,6 +172,7 @@ impl Policy {
             Some(self.decide(&transaction, recipients, &header, None, told))
         };
         let mut explanation = Explanation::of(self, &decision);
+        super::attachments::explain(message, &decision, &mut explanation);
         if let Some(all) = looked_at {
             explanation.rules = Explanation::of(self, &all).rules;
             if standing.is_empty() {

@@ -5,6 +5,7 @@
 //! file. A policy is immutable: a reload builds another one.
 
 mod at_data;
+mod attachments;
 mod authentication;
 mod decision;
 mod dry_run;
@@ -31,7 +32,9 @@ pub use decision::{
 };
 pub use dry_run::{DryRun, DryRunError};
 use evaluate::{Evaluation, Facts, Fate, FateOutcome, Told};
-pub use explanation::{ExplainedAuthentication, ExplainedDelivery, ExplainedGateway, Explanation};
+pub use explanation::{
+    ExplainedAttachment, ExplainedAuthentication, ExplainedDelivery, ExplainedGateway, Explanation,
+};
 pub use organization::{InternalSenders, Login, Organization, SpamAction};
 
 use crate::settings::ServerSettings;

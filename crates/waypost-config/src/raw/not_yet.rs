@@ -20,8 +20,6 @@ pub(crate) enum Allowed {
     Absent,
     /// This text.
     Text(&'static str),
-    /// This truth value.
-    Flag(bool),
     /// This number.
     Number(i64),
     /// An empty list.
@@ -33,7 +31,6 @@ impl Allowed {
         match self {
             Allowed::Absent => false,
             Allowed::Text(text) => value.as_str() == Some(text),
-            Allowed::Flag(flag) => value.as_bool() == Some(*flag),
             Allowed::Number(number) => value.as_integer().is_some_and(|found| {
                 i64::from_str_radix(found.as_str(), found.radix()).ok() == Some(*number)
             }),
@@ -45,7 +42,6 @@ impl Allowed {
         let default = match self {
             Allowed::Absent => return "remove it".into(),
             Allowed::Text(text) => format!("\"{text}\""),
-            Allowed::Flag(flag) => flag.to_string(),
             Allowed::Number(number) => number.to_string(),
             Allowed::EmptyList => "[]".into(),
         };
@@ -68,12 +64,6 @@ pub(crate) const NOT_YET: &[NotYet] = &[
     entry_of("organization.over_limit", Allowed::Text("reject"), "D10"),
     entry_of("organization.internal_senders", Allowed::Text("from-header"), "C3"),
     entry_of("organization.relay.copy_to", Allowed::Absent, "D16"),
-    entry_of("organization.rule.then.modify.remove_attachments", Allowed::Flag(false), "C6"),
-    entry_of(
-        "organization.rule.then.modify.also_deliver_to.remove_attachments",
-        Allowed::Flag(false),
-        "C6",
-    ),
 ];
 
 /// The entry of a key in a table, if there is one.

@@ -124,6 +124,10 @@ pub struct ExplainedDelivery {
     pub added_headers: Vec<(String, String)>,
     /// The subject's prefix.
     pub subject_prefix: Option<Box<str>>,
+    /// The attachments that a rule takes out (C6); absent where none asks for it, or nobody looked: a
+    /// dry run does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_attachments: Option<Vec<ExplainedAttachment>>,
     /// Whether bounces are suppressed.
     pub suppress_bounces: bool,
     /// The rules that changed something.
@@ -142,6 +146,19 @@ pub struct ExplainedDelivery {
     pub source_ip: Option<IpAddr>,
     /// Whether the message counts as spam there.
     pub spam: bool,
+}
+
+/// An attachment that a delivery does not get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedAttachment {
+    /// Its file name.
+    pub name: Option<String>,
+    /// Its media type.
+    pub r#type: String,
+    /// Its size in octets, decoded.
+    pub size: u64,
+    /// Why it counts as one.
+    pub because: String,
 }
 
 /// A part of a rule that lost.
@@ -341,6 +358,7 @@ fn explained(policy: &Policy, decided: &DecidedDelivery) -> ExplainedDelivery {
             .map(|line| (line.name().to_owned(), line.value().to_owned()))
             .collect(),
         subject_prefix: delivery.changes.subject_prefix.clone(),
+        removed_attachments: None,
         suppress_bounces: delivery.suppress_bounces,
         because: decided.because.clone(),
         reason: decided.reason.clone(),

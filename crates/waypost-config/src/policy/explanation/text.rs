@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{ExplainedAuthentication, ExplainedDelivery, ExplainedGateway, Explanation};
+use super::{
+    ExplainedAttachment, ExplainedAuthentication, ExplainedDelivery, ExplainedGateway, Explanation,
+};
 
 impl Explanation {
     /// The answer for people: what happens to each recipient, then which rules were looked at.
@@ -134,6 +136,11 @@ impl ExplainedDelivery {
         }
         if let Some(prefix) = &self.subject_prefix {
             writeln!(out, "  subject     {prefix}…")?;
+        }
+        for removed in self.removed_attachments.iter().flatten() {
+            let ExplainedAttachment { name, r#type, size, because } = removed;
+            let name = name.as_deref().unwrap_or("without a name");
+            writeln!(out, "  removes     {name}, {}, {size} octets: {because}", r#type)?;
         }
         if self.suppress_bounces {
             writeln!(out, "  bounces     suppressed")?;

@@ -1,0 +1,4 @@
+//! `mime_edit` of the properties, for any bytes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| waypost_fuzz_properties::mime_edit(bytes));
