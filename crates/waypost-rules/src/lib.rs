@@ -57,6 +57,7 @@ mod filter;
 mod from_field;
 mod internal_domains;
 mod modification;
+mod observe;
 mod plan;
 mod rule;
 mod rule_set;
@@ -65,8 +66,11 @@ pub use account_kind::{AccountKind, AccountKinds, Subject};
 pub use direction::{Direction, Directions};
 pub use filter::{AddressMatch, EnvelopeFilter, Pattern, PatternError};
 pub use from_field::FromField;
-pub use internal_domains::InternalDomains;
+pub use internal_domains::{InternalDomains, Kinship};
 pub use modification::{CopyTo, Modification, RecipientChange};
-pub use plan::{Overridden, Plan, PlannedCopy, SideRoute, Spam, Verdict, combine};
+pub use plan::{
+    Changed, Overridden, Plan, PlannedCopy, RuleChanges, SideRoute, Spam, Verdict, combine,
+    rule_changes,
+};
 pub use rule::{Action, Mode, Rule, SwitchedOff};
 pub use rule_set::{Question, RuleReport, RuleSet, Walk};
