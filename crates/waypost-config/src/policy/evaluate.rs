@@ -4,14 +4,16 @@
 //! [`Evaluation::recipient`]; nothing else in the project decides where mail goes.
 
 use waypost_rules::{
-    Direction, Plan, PlannedCopy, Question, SideRoute, Spam, Subject, Verdict, Walk, combine,
+    Direction, Plan, PlannedCopy, Question, RuleChanges, SideRoute, Spam, Subject, Verdict, Walk,
+    combine, rule_changes,
 };
 use waypost_types::{
     Account, Delivery, Destination, HeaderLine, Mailbox, Recipient, Reply, ReversePath, TlsDemand,
     Unavailable,
 };
 
-use super::decision::{DecidedDelivery, Quarantined, RefusalCause, Refused};
+use super::decision::{DecidedDelivery, Quarantined, RefusalCause, Refused, SideView};
+use super::observed::{self, Observation, Watched};
 use super::organization::{Organization, SpamAction};
 use super::{Policy, Transaction};
 
@@ -35,6 +37,21 @@ pub(super) struct Fate {
     pub(super) observed: Vec<Box<str>>,
     /// The organization whose policy decided.
     pub(super) organization: Option<Box<str>>,
+    /// From which sides it was looked at.
+    pub(super) sides: Vec<SideView>,
+    /// What each matching rule changed.
+    pub(super) changed: Vec<RuleChanges>,
+    /// The observed rules that match.
+    pub(super) watched: Vec<Watched>,
+    /// What they would have done; [`Evaluation::recipient`] fills it in.
+    pub(super) observations: Vec<Observation>,
+}
+
+/// Whether rules that are only observed act: they do where it is asked what would be (O6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ObservedRules {
+    Told,
+    Acting,
 }
 
 pub(super) enum FateOutcome {
@@ -52,6 +69,7 @@ pub(super) enum FateOutcome {
 struct Side<'p> {
     organization: &'p Organization,
     direction: Direction,
+    subject: Subject,
     walk: Walk<'p>,
 }
 
@@ -61,13 +79,29 @@ pub(super) struct Evaluation<'p, 't> {
 }
 
 impl<'p> Evaluation<'p, '_> {
-    /// Decides for one recipient. `facts` says what an organization knows of the message.
+    /// Decides for one recipient, and tells what observed rules would have done. `facts` says what an
+    /// organization knows of the message.
     pub(super) fn recipient(
         &self,
         recipient: &Recipient,
         facts: &dyn Fn(&Organization) -> Facts,
     ) -> Fate {
-        match self.sides(&recipient.address, facts) {
+        let mut fate = self.decide(recipient, facts, ObservedRules::Told);
+        if !fate.watched.is_empty() {
+            let would = self.decide(recipient, facts, ObservedRules::Acting);
+            fate.observations = observed::of_rules(&recipient.address, &fate, &would);
+        }
+        fate
+    }
+
+    /// Decides for one recipient.
+    pub(super) fn decide(
+        &self,
+        recipient: &Recipient,
+        facts: &dyn Fn(&Organization) -> Facts,
+        observed: ObservedRules,
+    ) -> Fate {
+        match self.sides(&recipient.address, facts, observed) {
             Ok(Ok(sides)) => self.fate(recipient, &sides, facts),
             Ok(Err(refused)) => Fate::refused(refused),
             Err(unavailable) => Fate::refused(directory_failed(&recipient.address, &unavailable)),
@@ -79,6 +113,7 @@ impl<'p> Evaluation<'p, '_> {
         &self,
         recipient: &Mailbox,
         facts: &dyn Fn(&Organization) -> Facts,
+        observed: ObservedRules,
     ) -> Result<Result<Vec<Side<'p>>, Refused>, Unavailable> {
         let receiving = self.policy.receiving(recipient);
         let relaying = self
@@ -90,7 +125,7 @@ impl<'p> Evaluation<'p, '_> {
         if let Some(relaying) = relaying
             && !receiving.is_some_and(|receiving| std::ptr::eq(receiving, relaying))
         {
-            let side = self.side(relaying, Direction::Outbound, recipient)?;
+            let side = self.side(relaying, Direction::Outbound, recipient, observed)?;
             let rerouted = side.walk.matched.iter().any(|rule| {
                 matches!(&rule.action, waypost_rules::Action::Modify(changes) if changes.route.is_some())
             });
@@ -103,10 +138,10 @@ impl<'p> Evaluation<'p, '_> {
             return Ok(Err(self.relaying_denied(recipient)));
         };
         if facts(receiving).internal_sender {
-            sides.push(self.side(receiving, Direction::InternalSending, recipient)?);
-            sides.push(self.side(receiving, Direction::InternalReceiving, recipient)?);
+            sides.push(self.side(receiving, Direction::InternalSending, recipient, observed)?);
+            sides.push(self.side(receiving, Direction::InternalReceiving, recipient, observed)?);
         } else {
-            sides.push(self.side(receiving, Direction::Inbound, recipient)?);
+            sides.push(self.side(receiving, Direction::Inbound, recipient, observed)?);
         }
         Ok(Ok(sides))
     }
@@ -116,6 +151,7 @@ impl<'p> Evaluation<'p, '_> {
         organization: &'p Organization,
         direction: Direction,
         recipient: &Mailbox,
+        observed: ObservedRules,
     ) -> Result<Side<'p>, Unavailable> {
         let directory = &*organization.directory;
         let sender = &self.transaction.sender;
@@ -126,7 +162,11 @@ impl<'p> Evaluation<'p, '_> {
         };
         let question = Question { direction, subject, sender, recipient };
         let walk = organization.rules.walk(&question, directory)?;
-        Ok(Side { organization, direction, walk })
+        let walk = match observed {
+            ObservedRules::Told => walk,
+            ObservedRules::Acting => walk.as_if_enforced(),
+        };
+        Ok(Side { organization, direction, subject: question.subject, walk })
     }
 
     fn fate(
@@ -140,17 +180,34 @@ impl<'p> Evaluation<'p, '_> {
             .iter()
             .flat_map(|side| side.walk.observed.iter().map(|rule| rule.description.clone()))
             .collect();
+        let watched = sides.iter().flat_map(|side| {
+            side.walk.observed.iter().map(|rule| Watched {
+                organization: side.organization.name.clone(),
+                rule: rule.description.clone(),
+            })
+        });
+        let mut changed = Vec::new();
         let outcome = match sides.last() {
             None => FateOutcome::Refused(self.relaying_denied(&recipient.address)),
             Some(last) => {
                 let facts = facts(last.organization);
-                self.outcome(recipient, sides, last, facts).unwrap_or_else(|unavailable| {
+                let outcome = self.outcome(recipient, sides, last, facts, &mut changed);
+                outcome.unwrap_or_else(|unavailable| {
                     FateOutcome::Refused(directory_failed(&recipient.address, &unavailable))
                 })
             }
         };
         let organization = sides.last().map(|side| side.organization.name.clone());
-        Fate { outcome, reports, observed, organization }
+        Fate {
+            outcome,
+            reports,
+            observed,
+            organization,
+            sides: sides.iter().map(Side::view).collect(),
+            changed,
+            watched: watched.collect(),
+            observations: Vec::new(),
+        }
     }
 
     fn outcome(
@@ -159,9 +216,18 @@ impl<'p> Evaluation<'p, '_> {
         sides: &[Side<'p>],
         last: &Side<'p>,
         facts: Facts,
+        changed: &mut Vec<RuleChanges>,
     ) -> Result<FateOutcome, Unavailable> {
         let walks: Vec<&Walk<'_>> = sides.iter().map(|side| &side.walk).collect();
-        let (plan, kept) = match combine(&recipient.address, &walks, facts.spam) {
+        let verdict = combine(&recipient.address, &walks, facts.spam);
+        *changed = rule_changes(
+            &walks,
+            match &verdict {
+                Verdict::Reject { .. } => None,
+                Verdict::Quarantine { plan, .. } | Verdict::Deliver(plan) => Some(plan),
+            },
+        );
+        let (plan, kept) = match verdict {
             Verdict::Reject { rule, text } => {
                 return Ok(FateOutcome::Refused(Refused {
                     recipient: recipient.address.clone(),
@@ -263,10 +329,29 @@ impl<'p> Evaluation<'p, '_> {
     }
 }
 
+impl Side<'_> {
+    fn view(&self) -> SideView {
+        SideView {
+            organization: self.organization.name.clone(),
+            direction: self.direction,
+            account: self.subject.kind,
+            org_unit: self.subject.org_unit.clone(),
+        }
+    }
+}
+
 impl Fate {
     fn refused(refused: Refused) -> Self {
-        let outcome = FateOutcome::Refused(refused);
-        Self { outcome, reports: Vec::new(), observed: Vec::new(), organization: None }
+        Self {
+            outcome: FateOutcome::Refused(refused),
+            reports: Vec::new(),
+            observed: Vec::new(),
+            organization: None,
+            sides: Vec::new(),
+            changed: Vec::new(),
+            watched: Vec::new(),
+            observations: Vec::new(),
+        }
     }
 }
 
@@ -401,6 +486,8 @@ impl Making<'_, '_, '_> {
             chosen_by: [&plan.routed_by, &plan.spam_kept_by, &plan.renamed_by]
                 .into_iter()
                 .find_map(Clone::clone),
+            tls_by: plan.tls_by.clone(),
+            is_copy: false,
             reason,
             overridden: plan.overridden.clone(),
             warnings: Vec::new(),
@@ -440,6 +527,8 @@ impl Making<'_, '_, '_> {
             spam: self.facts.spam,
             because: vec![copy.because.clone()],
             chosen_by: Some(copy.because.clone()),
+            tls_by: (copy.tls == TlsDemand::Required).then(|| copy.because.clone()),
+            is_copy: true,
             reason: format!("rule \"{}\" adds this recipient", copy.because),
             overridden: Vec::new(),
             warnings: Vec::new(),

@@ -10,6 +10,7 @@ mod decision;
 mod dry_run;
 mod evaluate;
 mod explanation;
+mod observed;
 mod organization;
 mod signatures;
 
@@ -25,11 +26,15 @@ use waypost_types::{
 
 pub use decision::{
     AuthenticationView, DataReply, DecidedDelivery, Decision, GatewayView, OrganizationView,
-    Quarantined, RefusalCause, Refused, RuleLookedAt,
+    Quarantined, RecipientView, RefusalCause, Refused, RuleLookedAt, SideView,
 };
 pub use dry_run::{DryRun, DryRunError};
-use evaluate::{Evaluation, Facts, Fate, FateOutcome};
-pub use explanation::{ExplainedAuthentication, ExplainedDelivery, ExplainedGateway, Explanation};
+use evaluate::{Evaluation, Facts, Fate, FateOutcome, ObservedRules};
+pub use explanation::{
+    Drawing, ExplainedAuthentication, ExplainedDelivery, ExplainedGateway, ExplainedHosts,
+    ExplainedTls, Explanation, Layout, RulesShown,
+};
+pub use observed::{Observation, ObservedKind, observed_at_mail};
 pub use organization::{InternalSenders, Login, Organization, SpamAction};
 
 use crate::settings::ServerSettings;
@@ -177,6 +182,20 @@ impl Policy {
         recipient: &Recipient,
         standing: usize,
     ) -> RcptVerdict {
+        self.at_rcpt_observing(transaction, recipient, standing, &mut Vec::new())
+    }
+
+    /// The same, and adds to `observations` what settings in mode observe would have done (O6): the
+    /// gateway's switches, and for a recipient who is refused also rules, as far as they match before
+    /// the message is known. For one who stands, rules are told after DATA.
+    #[must_use]
+    pub fn at_rcpt_observing(
+        &self,
+        transaction: &Transaction,
+        recipient: &Recipient,
+        standing: usize,
+        observations: &mut Vec<Observation>,
+    ) -> RcptVerdict {
         let mut observed = None;
         if let Err(reply) = self.recipient_limit(transaction, standing) {
             return RcptVerdict::Refuse(Refused {
@@ -198,8 +217,9 @@ impl Policy {
                 GatewayAdmission::Observed(refusal) | GatewayAdmission::Refused(refusal)
                     if refusal.because == RefusedBecause::NotAGateway && is_exempt() => {}
                 GatewayAdmission::Observed(refusal) => {
-                    observed =
-                        Some(format!("inbound_gateway: {}", refusal.because.as_str()).into());
+                    let would = Observation::of_gateway(organization, recipient, &refusal);
+                    observed = Some(would.name.clone());
+                    observations.push(would);
                 }
                 GatewayAdmission::Refused(refusal) => {
                     return RcptVerdict::Refuse(Refused {
@@ -228,10 +248,18 @@ impl Policy {
                 }
             }
         }
-        match refused {
-            Some(refused) => RcptVerdict::Refuse(refused),
-            None => RcptVerdict::Accept { observed },
+        let Some(refused) = refused else { return RcptVerdict::Accept { observed } };
+        for internal_sender in [false, true] {
+            let facts = |one: &Organization| self.facts_at_rcpt(transaction, one, internal_sender);
+            let fate = Evaluation { policy: self, transaction }.recipient(recipient, &facts);
+            for would in fate.observations {
+                let known = |one: &Observation| one.kind == would.kind && one.name == would.name;
+                if !observations.iter().any(known) {
+                    observations.push(would);
+                }
+            }
         }
+        RcptVerdict::Refuse(refused)
     }
 
     /// Whether the client sits at a relay address of the organization, whatever the listener.
@@ -277,13 +305,23 @@ impl Policy {
         recipient: &Recipient,
         internal_sender: bool,
     ) -> Fate {
-        let facts = |organization: &Organization| Facts {
+        let facts = |one: &Organization| self.facts_at_rcpt(transaction, one, internal_sender);
+        let evaluation = Evaluation { policy: self, transaction };
+        evaluation.decide(recipient, &facts, ObservedRules::Told)
+    }
+
+    fn facts_at_rcpt(
+        &self,
+        transaction: &Transaction,
+        organization: &Organization,
+        internal_sender: bool,
+    ) -> Facts {
+        Facts {
             internal_sender: internal_sender && self.may_be_internal(transaction, organization),
             spam: Spam::No,
             source_ip: None,
             signed: false,
-        };
-        Evaluation { policy: self, transaction }.recipient(recipient, &facts)
+        }
     }
 
     /// The TLS that a delivery gets: what rules demand, and what the route demands that it takes.
