@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use waypost_config::diagnostics::SourceFile;
 use waypost_config::policy::{DryRun, Explanation, Layout, Policy, RulesShown};
 use waypost_config::raw;
-use waypost_types::TlsState;
+use waypost_route::Draw;
+use waypost_types::{HeaderBlock, ListenerRole, Mailbox, QueueId, Recipient, Session, TlsState};
 
 fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")
@@ -133,9 +134,33 @@ fn c9_three_matching_rules_of_two_units() {
     let to = ["marie@solarmora.com"];
     let explanation = policy.explain(&run("ann@partner.example", &to, PARTNER)).unwrap();
     golden("three-rules", &explanation);
-    // Nothing of what is asked at the moment of showing is stored of a live decision.
-    let stored = serde_json::to_string(&explanation).unwrap();
-    assert!(stored.len() < 4096, "{} octets", stored.len());
+    // A live decision keeps the draw and the order, not what can be looked up later; it stays small.
+    let ordinary = policy.explain(&run("ann@partner.example", &["anne@solarmora.com"], PARTNER));
+    assert!(ordinary.unwrap().deliveries[0].tls_policy.is_some());
+    for (to, most) in [("anne@solarmora.com", 2048), ("marie@solarmora.com", 3072)] {
+        let taken = taken(&policy, to);
+        let hosts = taken.deliveries[0].hosts.as_ref().unwrap();
+        assert!(hosts.draw.is_some() && taken.deliveries[0].tls_policy.is_none());
+        let stored = serde_json::to_string(&taken).unwrap();
+        assert!(stored.len() < most, "{to}: {} octets\n{stored}", stored.len());
+    }
+    golden("three-rules-taken", &taken(&policy, "marie@solarmora.com"));
+}
+
+/// The explanation that `serve` stores, with a draw of its own.
+fn taken(policy: &Policy, to: &str) -> Explanation {
+    let run = run("ann@partner.example", &[], PARTNER);
+    let session = Session {
+        client_ip: run.client_ip,
+        role: ListenerRole::Mx,
+        helo: run.helo.map(Into::into),
+        auth: None,
+        tls: run.tls,
+    };
+    let transaction = policy.at_mail(&session, &run.mail_from.parse().unwrap()).unwrap();
+    let recipient = Recipient::from(to.parse::<Mailbox>().unwrap());
+    let decision = policy.at_data(&transaction, &[recipient], &HeaderBlock::of(run.message));
+    Explanation::of_taken(policy, &decision, &|route| Draw::new([7; 16], QueueId::new(1), route))
 }
 
 #[test]
@@ -200,8 +225,7 @@ description = "All mail leaves by Exchange"
 affects = ["outbound"]
 then = { modify = { route = "exchange" } }
 "#;
-    let policy =
-        policy("outbound_gateway = \"smarthost.example:587\"", &format!("{RELAY}{rule}"));
+    let policy = policy("outbound_gateway = \"smarthost.example:587\"", &format!("{RELAY}{rule}"));
     let message = "From: jean@solarmora.com\r\n\r\nHello\r\n";
     let to = ["c@d.example"];
     golden("by-rule", &policy.explain(&relayed("jean@solarmora.com", &to, message)).unwrap());
@@ -323,8 +347,9 @@ fn colours_are_only_where_they_are_asked_for() {
     let explanation = policy.explain(&run("ann@partner.example", &to, PARTNER)).unwrap();
     assert!(!explanation.to_text().contains('\u{1b}'));
     let colored = explanation.text(&Layout { colored: true, ..Layout::default() });
-    let plain: String = colored.split('\u{1b}').enumerate().fold(String::new(), |out, (n, part)| {
-        out + if n == 0 { part } else { part.split_once('m').unwrap().1 }
-    });
+    let plain: String =
+        colored.split('\u{1b}').enumerate().fold(String::new(), |out, (n, part)| {
+            out + if n == 0 { part } else { part.split_once('m').unwrap().1 }
+        });
     assert_eq!(plain, explanation.to_text());
 }

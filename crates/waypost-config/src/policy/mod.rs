@@ -31,8 +31,9 @@ pub use decision::{
 pub use dry_run::{DryRun, DryRunError};
 use evaluate::{Evaluation, Facts, Fate, FateOutcome, ObservedRules};
 pub use explanation::{
-    Drawing, ExplainedAuthentication, ExplainedDelivery, ExplainedGateway, ExplainedHosts,
-    ExplainedTls, Explanation, Layout, RulesShown,
+    Drawing, ExplainedAdmission, ExplainedAuthentication, ExplainedDelivery, ExplainedGateway,
+    ExplainedHost, ExplainedHosts, ExplainedRecipient, ExplainedSide, ExplainedTls, Explanation,
+    Layout, RulesShown,
 };
 pub use observed::{Observation, ObservedKind, observed_at_mail};
 pub use organization::{InternalSenders, Login, Organization, SpamAction};

@@ -179,10 +179,19 @@ fn own(watched: &Watched, changed: &[RuleChanges]) -> String {
     let Some(own) = changed.iter().find(|one| one.rule == watched.rule) else {
         return "would not have been looked at".to_owned();
     };
-    let parts: Vec<String> = own.changed.iter().map(Changed::to_string).collect();
+    let parts: Vec<String> = own
+        .changed
+        .iter()
+        .map(|change| match change {
+            Changed::Reject(text) => format!("have rejected with \"{text}\""),
+            Changed::Quarantine(name) => format!("have kept it in quarantine \"{name}\""),
+            Changed::Stop => "have stopped here".to_owned(),
+            other => format!("have set {other}"),
+        })
+        .collect();
     match parts.is_empty() {
         true => "would have changed nothing itself".to_owned(),
-        false => format!("would have set {}", parts.join(", ")),
+        false => format!("would {}", parts.join(", ")),
     }
 }
 
@@ -295,6 +304,15 @@ fn whereto(delivery: &Delivery) -> String {
 }
 
 impl Policy {
+    /// The rules that are only observed: organization and description of each.
+    pub fn observed_rules(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.organizations.iter().flat_map(|organization| {
+            let rules = organization.rules.rules().iter();
+            let observed = rules.filter(|rule| rule.mode == waypost_rules::Mode::Observe);
+            observed.map(|rule| (&*organization.name, &*rule.description))
+        })
+    }
+
     /// What `authenticate = "report"` would have refused in the organizations of a decision.
     pub(super) fn observed_authentication(
         &self,

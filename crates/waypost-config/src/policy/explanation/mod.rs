@@ -26,6 +26,9 @@ use super::{Policy, mail_accepted};
 pub use page::{Layout, RulesShown};
 pub use way::{Drawing, ExplainedHost, ExplainedHosts, ExplainedTls};
 
+/// What was observed is told in full of so many; the names are all told.
+const OBSERVATIONS: usize = 64;
+
 /// The answer of a dry run, in the form of the contract of `explain --batch`, and what `serve` stores.
 ///
 /// What is stored tells what was decided and why, as it was then. What the configuration says of a
@@ -292,7 +295,9 @@ impl Explanation {
             let hosts = policy.hosts_of(&one.delivery, &Drawing::Drawn(draw));
             ExplainedDelivery { hosts, ..explained(policy, one) }
         };
-        Self::told(policy, decision, &explained)
+        let mut taken = Self::told(policy, decision, &explained);
+        taken.observed_details.truncate(OBSERVATIONS);
+        taken
     }
 
     fn told(
@@ -372,7 +377,8 @@ impl Explanation {
         }
     }
 
-    /// Adds what was observed before the decision: at MAIL and RCPT, and by limits.
+    /// Adds what was observed before the decision: at MAIL and RCPT, and by limits. Of what does not fit
+    /// into 64 details, only the names are told.
     pub fn observe_first(&mut self, observations: &[Observation]) {
         let mut names: Vec<Box<str>> = Vec::new();
         for one in observations {
@@ -382,6 +388,7 @@ impl Explanation {
         }
         self.observed.splice(0..0, names);
         self.observed_details.splice(0..0, observations.iter().cloned());
+        self.observed_details.truncate(OBSERVATIONS);
     }
 
     /// The explanation that [`Entry::decision`](waypost_queue::Entry::decision) holds: `serve` stores it

@@ -1,5 +1,6 @@
 //! The explanation for people.
 
+use super::super::observed::{Observation, ObservedKind};
 use super::page::{Layout, Page, Tone, printable};
 use super::{
     ExplainedAuthentication, ExplainedDelivery, ExplainedGateway, ExplainedHosts, ExplainedRule,
@@ -66,7 +67,7 @@ impl Explanation {
                 page.sentence(
                     2,
                     &[
-                        (Tone::Plain, "a copy goes to "),
+                        (Tone::Plain, "A copy goes to "),
                         (Tone::Heading, &delivery.recipient),
                         (Tone::Plain, " by "),
                         (Tone::Good, &delivery.whereto()),
@@ -111,7 +112,7 @@ impl Explanation {
                 &[
                     (Tone::Heading, recipient),
                     (Tone::Plain, " is "),
-                    (Tone::Bad, "refused"),
+                    (Tone::Bad, &format!("refused with {}", codes(&refusal.reply))),
                     (Tone::Plain, &format!(", because {}.", refusal.because)),
                 ],
             );
@@ -235,8 +236,9 @@ impl Explanation {
         let count = match (matched.len(), all) {
             (0, 1) => "one was looked at; it does not match".to_owned(),
             (0, all) => format!("{all} were looked at; none matches"),
-            (1, all) => format!("{all} looked at, one matches"),
-            (some, all) => format!("{all} looked at, {some} match"),
+            (1, 1) => "one was looked at, and matches".to_owned(),
+            (1, all) => format!("{all} were looked at, one matches"),
+            (some, all) => format!("{all} were looked at, {some} match"),
         };
         page.field(2, NARROW, "rules", Tone::Plain, &count);
         for (place, rule) in matched.iter().enumerate() {
@@ -260,7 +262,7 @@ impl Explanation {
             }
             if rule.changed.is_empty() && lost.is_empty() {
                 let text = self.without_effect(recipient, rule);
-                page.field(7, NARROW, "", Tone::Faint, &text);
+                page.sentence(7, &[(Tone::Faint, &text)]);
             }
         }
     }
@@ -332,16 +334,35 @@ impl Explanation {
     fn observed_only(&self, page: &mut Page) {
         page.blank();
         page.field(0, WIDE, "observed only", Tone::Kept, &self.observed.join(", "));
-        for one in &self.observed_details {
+        // Rules stand with their recipients.
+        let stands = |one: &Observation| {
+            let is_it = |rule: &ExplainedRule| {
+                rule.matched
+                    && rule.rule == one.name
+                    && Some(&rule.recipient) == one.recipient.as_ref()
+            };
+            one.kind == ObservedKind::Rule && self.rules.iter().any(is_it)
+        };
+        for one in self.observed_details.iter().filter(|one| !stands(one)) {
             let recipient = one.recipient.as_ref().map(|of| format!(" for {of}"));
             let name = match one.kind {
-                super::super::ObservedKind::Rule => format!("rule \"{}\"", one.name),
-                super::super::ObservedKind::Relay => format!("relay entry \"{}\"", one.name),
+                ObservedKind::Rule => format!("rule \"{}\"", one.name),
+                ObservedKind::Relay => format!("relay entry \"{}\"", one.name),
                 _ => one.name.to_string(),
             };
             let text = format!("{name}{}: {}", recipient.unwrap_or_default(), one.would);
             page.sentence(2, &[(Tone::Plain, &text)]);
         }
+    }
+}
+
+/// The codes of a reply: `550 5.1.1`.
+fn codes(reply: &str) -> String {
+    let mut words = reply.split(' ');
+    let code = words.next().unwrap_or_default();
+    match words.next().filter(|word| word.split('.').count() == 3) {
+        Some(enhanced) => format!("{code} {enhanced}"),
+        None => code.to_owned(),
     }
 }
 
@@ -429,7 +450,7 @@ impl ExplainedHosts {
                 _ => ", then ",
             };
             let percent = match one.percent {
-                Some(percent) if shares > 1 => format!(" first for {percent} %"),
+                Some(percent) if shares > 1 => format!(" first for {percent}%"),
                 _ => String::new(),
             };
             out += &format!("{joint}{}{percent}{}", one.at, skipped(one));
