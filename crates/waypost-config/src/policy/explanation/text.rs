@@ -172,27 +172,6 @@ impl Explanation {
     fn details(&self, page: &mut Page, recipient: &str) {
         page.blank();
         page.sentence(0, &[(Tone::Heading, recipient)]);
-        let seen = self.recipients.iter().find(|one| one.recipient == recipient);
-        for side in seen.iter().flat_map(|seen| &seen.sides) {
-            let because = side.because.as_ref().map(|because| format!(": {because}"));
-            let is_outgoing = ["outbound", "internal-sending"].contains(&&*side.direction);
-            let whose = if is_outgoing { "the sender" } else { "the recipient" };
-            let direction = format!("{}{}", side.direction, because.unwrap_or_default());
-            page.field(2, NARROW, "direction", Tone::Plain, &direction);
-            let account = match &*side.account {
-                "users" => "a user",
-                "groups" => "a group",
-                _ => "unrecognized",
-            };
-            let account =
-                format!("{whose} is {account} in unit {} of {}", side.org_unit, side.organization);
-            page.field(2, NARROW, "account", Tone::Plain, &account);
-        }
-        if seen.is_none()
-            && let Some(delivery) = self.to(recipient).next()
-        {
-            page.field(2, NARROW, "direction", Tone::Plain, &delivery.direction);
-        }
         for refusal in self.refusals.iter().filter(|one| one.recipient == recipient) {
             page.field(2, NARROW, "refused", Tone::Bad, &refusal.reply);
             page.field(2, NARROW, "because", Tone::Plain, &refusal.because);
@@ -216,12 +195,38 @@ impl Explanation {
         for delivery in own {
             delivery.write(page, 2, many);
         }
+        self.seen_from(page, recipient);
         self.matching(page, recipient);
         for copy in copies {
             page.field(2, NARROW, "copy", Tone::Heading, &copy.recipient);
             copy.write(page, 4, false);
         }
         self.not_matching(page, recipient);
+    }
+
+    /// The directions that the message has for a recipient, and whose account was looked at.
+    fn seen_from(&self, page: &mut Page, recipient: &str) {
+        let seen = self.recipients.iter().find(|one| one.recipient == recipient);
+        for side in seen.iter().flat_map(|seen| &seen.sides) {
+            let because = side.because.as_ref().map(|because| format!(": {because}"));
+            let is_outgoing = ["outbound", "internal-sending"].contains(&&*side.direction);
+            let whose = if is_outgoing { "the sender" } else { "the recipient" };
+            let direction = format!("{}{}", side.direction, because.unwrap_or_default());
+            page.field(2, NARROW, "direction", Tone::Plain, &direction);
+            let account = match &*side.account {
+                "users" => "a user",
+                "groups" => "a group",
+                _ => "unrecognized",
+            };
+            let account =
+                format!("{whose} is {account} in unit {} of {}", side.org_unit, side.organization);
+            page.field(2, NARROW, "account", Tone::Plain, &account);
+        }
+        if seen.is_none()
+            && let Some(delivery) = self.to(recipient).next()
+        {
+            page.field(2, NARROW, "direction", Tone::Plain, &delivery.direction);
+        }
     }
 
     /// The rules that matched: what each changed, and what it lost to which.
@@ -386,14 +391,15 @@ fn nearness(rule: &ExplainedRule) -> u8 {
 impl ExplainedGateway {
     fn source(&self, field: &mut impl FnMut(&str, &str)) {
         let why = match &*self.because {
-            "not-from-gateway" => " (the client is no listed gateway)",
-            "first-external" => " (the newest public address that is no listed gateway)",
-            "previous-hop" => " (one hop before the gateway)",
-            "nothing-readable" => " (no hop could be read, so it is the client's own)",
-            _ => " (every hop is one of ours)",
+            "not-from-gateway" => "the client's own: it is no listed gateway",
+            "first-external" => "the newest public address that is no listed gateway",
+            "previous-hop" => "one hop before the gateway",
+            "nothing-readable" => "the client's own: no hop before it could be read",
+            _ => "none: every hop is one of ours",
         };
         let spf = if self.spf { "due" } else { "not due" };
-        field("  because", &format!("{}, SPF check {spf}{why}", self.because));
+        field("  because", &format!("{}, SPF check {spf}", self.because));
+        field("  which is", why);
         if self.allow_listed {
             field("  allow list", "the source IP is on it");
         }
@@ -446,7 +452,7 @@ impl ExplainedHosts {
             let joint = match (place, shares) {
                 (0, _) => "",
                 (_, 2..) if !is_secondary => ", ",
-                _ if is_secondary => ", in need ",
+                _ if is_secondary => ", else ",
                 _ => ", then ",
             };
             let percent = match one.percent {
