@@ -7,7 +7,7 @@ use waypost_types::{
 };
 
 use super::explanation::{ExplainedRefusal, explained_gateway};
-use super::{Explanation, Policy, RcptVerdict, observed_at_mail, rcpt_accepted};
+use super::{Explanation, ObservedKind, Policy, RcptVerdict, observed_at_mail, rcpt_accepted};
 
 /// A transaction to be tried without sending anything.
 #[derive(Clone, Debug)]
@@ -156,6 +156,14 @@ impl Policy {
         };
         let mut explanation = Explanation::of(self, &decision);
         if let Some(all) = looked_at {
+            // The message is known here: no ifs.
+            observed.retain(|one| one.kind != ObservedKind::Rule);
+            let stands = |of: &str| standing.iter().any(|one| one.address.to_string() == of);
+            let of_refused = all.observations.iter().filter(|one| {
+                one.kind == ObservedKind::Rule
+                    && one.recipient.as_deref().is_some_and(|of| !stands(of))
+            });
+            observed.extend(of_refused.cloned());
             let all_explained = Explanation::of(self, &all);
             explanation.rules = all_explained.rules;
             explanation.recipients = all_explained.recipients;

@@ -89,7 +89,7 @@ impl<'p> Evaluation<'p, '_> {
         let mut fate = self.decide(recipient, facts, ObservedRules::Told);
         if !fate.watched.is_empty() {
             let would = self.decide(recipient, facts, ObservedRules::Acting);
-            fate.observations = observed::of_rules(&recipient.address, &fate, &would);
+            fate.observations = observed::of_rules(self.policy, &recipient.address, &fate, &would);
         }
         fate
     }

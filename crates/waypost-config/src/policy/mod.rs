@@ -187,8 +187,9 @@ impl Policy {
     }
 
     /// The same, and adds to `observations` what settings in mode observe would have done (O6): the
-    /// gateway's switches, and for a recipient who is refused also rules, as far as they match before
-    /// the message is known. For one who stands, rules are told after DATA.
+    /// gateway's switches, and for a recipient who is refused also rules; since the `From:` is not known
+    /// yet, with the condition that it be internal, or external, where only one of them matters. For
+    /// a recipient who stands, rules are told after DATA.
     #[must_use]
     pub fn at_rcpt_observing(
         &self,
@@ -250,16 +251,11 @@ impl Policy {
             }
         }
         let Some(refused) = refused else { return RcptVerdict::Accept { observed } };
-        for internal_sender in [false, true] {
+        let observed = |internal_sender| {
             let facts = |one: &Organization| self.facts_at_rcpt(transaction, one, internal_sender);
-            let fate = Evaluation { policy: self, transaction }.recipient(recipient, &facts);
-            for would in fate.observations {
-                let known = |one: &Observation| one.kind == would.kind && one.name == would.name;
-                if !observations.iter().any(known) {
-                    observations.push(would);
-                }
-            }
-        }
+            Evaluation { policy: self, transaction }.recipient(recipient, &facts).observations
+        };
+        observations.extend(observed::either(observed(false), observed(true)));
         RcptVerdict::Refuse(refused)
     }
 

@@ -5,7 +5,7 @@ use waypost_auth::{Action, Client, Mode};
 use waypost_inbound::Refusal as GatewayRefusal;
 use waypost_relay::{ObservedRefusal, QuotaRefusal, Refusal};
 use waypost_rules::{Changed, RuleChanges};
-use waypost_types::{Delivery, Destination, Mailbox, Recipient};
+use waypost_types::{Delivery, Destination, HeaderLine, Mailbox, Recipient, TlsDemand};
 
 use super::decision::{AuthenticationView, DecidedDelivery};
 use super::evaluate::{Fate, FateOutcome};
@@ -146,14 +146,19 @@ pub(super) struct Watched {
 
 /// What the observed rules of a fate would have done: `would` is the fate with all of them in force.
 /// Each is told what is its own; where there are several, what all of them lead to stands behind it.
-pub(super) fn of_rules(recipient: &Mailbox, fate: &Fate, would: &Fate) -> Vec<Observation> {
+pub(super) fn of_rules(
+    policy: &Policy,
+    recipient: &Mailbox,
+    fate: &Fate,
+    would: &Fate,
+) -> Vec<Observation> {
     let mut seen: Vec<&Watched> = Vec::new();
     for watched in &fate.watched {
         if !seen.contains(&watched) {
             seen.push(watched);
         }
     }
-    let difference = difference(&fate.outcome, &would.outcome);
+    let difference = difference(policy, &fate.outcome, &would.outcome);
     let told = seen.iter().map(|watched| {
         let text = match (seen.len(), &difference) {
             (_, None) => "would have changed nothing".to_owned(),
@@ -172,6 +177,18 @@ pub(super) fn of_rules(recipient: &Mailbox, fate: &Fate, would: &Fate) -> Vec<Ob
         }
     });
     told.collect()
+}
+
+/// What is observed of a recipient whose message is not known yet: its sender may be external or internal.
+pub(super) fn either(external: Vec<Observation>, internal: Vec<Observation>) -> Vec<Observation> {
+    let only = |of: &[Observation], other: &[Observation], whose: &str| -> Vec<Observation> {
+        let told = of.iter().filter(|one| !other.contains(one)).cloned();
+        told.map(|one| Observation { would: format!("{}, {whose}", one.would), ..one }).collect()
+    };
+    let outside = only(&external, &internal, "if the message comes from outside");
+    let inside = only(&internal, &external, "if the message is internal");
+    let both = external.into_iter().filter(|one| internal.contains(one));
+    both.chain(outside).chain(inside).collect()
 }
 
 /// One observed rule's part in what would have been.
@@ -196,7 +213,7 @@ fn own(watched: &Watched, changed: &[RuleChanges]) -> String {
 }
 
 /// In words, what would have been different; `None`: nothing.
-fn difference(is: &FateOutcome, would: &FateOutcome) -> Option<String> {
+fn difference(policy: &Policy, is: &FateOutcome, would: &FateOutcome) -> Option<String> {
     match (is, would) {
         (FateOutcome::Refused(is), FateOutcome::Refused(would)) if is.reply == would.reply => None,
         (FateOutcome::Refused(is), FateOutcome::Refused(would)) => {
@@ -208,7 +225,7 @@ fn difference(is: &FateOutcome, would: &FateOutcome) -> Option<String> {
         (FateOutcome::Quarantined(is), FateOutcome::Quarantined(would))
             if is.quarantine == would.quarantine =>
         {
-            changes(&is.deliveries, &would.deliveries)
+            changes(policy, &is.deliveries, &would.deliveries)
         }
         (is, FateOutcome::Quarantined(would)) => Some(format!(
             "would have kept it in quarantine \"{}\" instead of {}",
@@ -222,7 +239,7 @@ fn difference(is: &FateOutcome, would: &FateOutcome) -> Option<String> {
             let all = |own: &[DecidedDelivery], copies: &[DecidedDelivery]| {
                 own.iter().chain(copies).cloned().collect::<Vec<_>>()
             };
-            changes(&all(own, copies), &all(to, more))
+            changes(policy, &all(own, copies), &all(to, more))
         }
         (is, FateOutcome::Delivered { own, .. }) => {
             let to = own.first().map(|one| whereto(&one.delivery)).unwrap_or_default();
@@ -243,7 +260,7 @@ fn told(outcome: &FateOutcome) -> String {
 }
 
 /// How deliveries differ: the recipient's own first, then copies that would come or go.
-fn changes(is: &[DecidedDelivery], would: &[DecidedDelivery]) -> Option<String> {
+fn changes(policy: &Policy, is: &[DecidedDelivery], would: &[DecidedDelivery]) -> Option<String> {
     let mut parts = Vec::new();
     if let (Some(is), Some(would)) = (is.first(), would.first()) {
         let (is, would) = (&is.delivery, &would.delivery);
@@ -254,19 +271,27 @@ fn changes(is: &[DecidedDelivery], would: &[DecidedDelivery]) -> Option<String> 
             }
             parts.push(format!("would have gone to {to} instead of {from}"));
         }
-        if is.tls != would.tls {
-            parts.push("would have asked for other TLS".to_owned());
+        match (policy.effective_tls(is), policy.effective_tls(would)) {
+            (TlsDemand::Opportunistic, TlsDemand::Required) => {
+                parts.push("would have required TLS".to_owned());
+            }
+            (TlsDemand::Required, TlsDemand::Opportunistic) => {
+                parts.push("would not have required TLS".to_owned());
+            }
+            _ => {}
         }
         let (lines, others) = (&would.changes.added_headers, &is.changes.added_headers);
-        for line in lines.iter().filter(|line| !others.contains(line)) {
+        for line in beyond(lines, others) {
             parts.push(format!("would have added \"{line}\""));
         }
-        for line in others.iter().filter(|line| !lines.contains(line)) {
+        for line in beyond(others, lines) {
             parts.push(format!("would not have added \"{line}\""));
         }
         if is.changes.subject_prefix != would.changes.subject_prefix {
-            let prefix = would.changes.subject_prefix.as_deref().unwrap_or_default();
-            parts.push(format!("would have put \"{prefix}\" before the subject"));
+            parts.push(match &would.changes.subject_prefix {
+                Some(prefix) => format!("would have put \"{prefix}\" before the subject"),
+                None => "would have left the subject as it is".to_owned(),
+            });
         }
         if is.changes.remove_attachments != would.changes.remove_attachments {
             parts.push("would have removed attachments".to_owned());
@@ -294,6 +319,19 @@ fn changes(is: &[DecidedDelivery], would: &[DecidedDelivery]) -> Option<String> 
         parts.push(format!("would have sent no copy to {}", copy.delivery.recipient));
     }
     (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// The lines that stand oftener in one list than in another.
+fn beyond<'l>(lines: &'l [HeaderLine], others: &[HeaderLine]) -> Vec<&'l HeaderLine> {
+    let mut left: Vec<&HeaderLine> = others.iter().collect();
+    let is_new = |line: &&HeaderLine| match left.iter().position(|other| *other == *line) {
+        Some(place) => {
+            left.remove(place);
+            false
+        }
+        None => true,
+    };
+    lines.iter().filter(is_new).collect()
 }
 
 fn whereto(delivery: &Delivery) -> String {

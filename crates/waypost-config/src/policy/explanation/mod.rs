@@ -109,7 +109,8 @@ pub struct ExplainedSide {
     pub organization: Box<str>,
     /// The direction.
     pub direction: Cow<'static, str>,
-    /// Why it is that one; absent where the side before says it.
+    /// Why it is that one; absent where the side before says it, and of a message that was taken also
+    /// where an earlier recipient's side says it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
     /// The kind of account: the sender's in outgoing directions, else the recipient's.
@@ -297,6 +298,15 @@ impl Explanation {
         };
         let mut taken = Self::told(policy, decision, &explained);
         taken.observed_details.truncate(OBSERVATIONS);
+        let mut said: Vec<(Box<str>, Cow<'static, str>, String)> = Vec::new();
+        for side in taken.recipients.iter_mut().flat_map(|one| &mut one.sides) {
+            let Some(because) = side.because.take() else { continue };
+            let this = (side.organization.clone(), side.direction.clone(), because);
+            if !said.contains(&this) {
+                side.because = Some(this.2.clone());
+                said.push(this);
+            }
+        }
         taken
     }
 

@@ -4,7 +4,7 @@ use super::super::observed::{Observation, ObservedKind};
 use super::page::{Layout, Page, Tone, printable};
 use super::{
     ExplainedAuthentication, ExplainedDelivery, ExplainedGateway, ExplainedHosts, ExplainedRule,
-    Explanation,
+    ExplainedSide, Explanation,
 };
 
 /// Of the rules that did not match, so many are told of each recipient, nearest first.
@@ -208,7 +208,7 @@ impl Explanation {
     fn seen_from(&self, page: &mut Page, recipient: &str) {
         let seen = self.recipients.iter().find(|one| one.recipient == recipient);
         for side in seen.iter().flat_map(|seen| &seen.sides) {
-            let because = side.because.as_ref().map(|because| format!(": {because}"));
+            let because = self.because(side).map(|because| format!(": {because}"));
             let is_outgoing = ["outbound", "internal-sending"].contains(&&*side.direction);
             let whose = if is_outgoing { "the sender" } else { "the recipient" };
             let direction = format!("{}{}", side.direction, because.unwrap_or_default());
@@ -227,6 +227,15 @@ impl Explanation {
         {
             page.field(2, NARROW, "direction", Tone::Plain, &delivery.direction);
         }
+    }
+
+    /// Why a side has its direction, where it or an earlier one of the same says so.
+    fn because<'a>(&'a self, side: &'a ExplainedSide) -> Option<&'a str> {
+        let same = |one: &&ExplainedSide| {
+            one.organization == side.organization && one.direction == side.direction
+        };
+        let mut sides = self.recipients.iter().flat_map(|one| &one.sides).filter(same);
+        side.because.as_deref().or_else(|| sides.find_map(|one| one.because.as_deref()))
     }
 
     /// The rules that matched: what each changed, and what it lost to which.
@@ -326,7 +335,7 @@ impl Explanation {
                 4,
                 &[
                     (Tone::Plain, &format!("\"{}\"", rule.rule)),
-                    (Tone::Faint, &format!("  {failed}")),
+                    (Tone::Faint, &format!(": {failed}")),
                 ],
             );
         }
@@ -516,6 +525,9 @@ impl ExplainedDelivery {
         }
         field("because", &self.reason);
         field("sender", if self.sender.is_empty() { "<>" } else { &self.sender });
+        if !self.because.is_empty() && !self.copy {
+            field("changed by", &self.because.join(", "));
+        }
         for (name, value) in &self.added_headers {
             field("adds", &format!("{name}: {value}"));
         }
