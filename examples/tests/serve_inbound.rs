@@ -373,7 +373,7 @@ fn e7_e8_switches_refuse_observe_and_are_counted() {
             format!("{others}reject_other_clients = \"observe\""),
             false,
             "250",
-            r#"waypost_observed_total{what="gateway"}"#,
+            r#"waypost_observed_total{organization="Solarmora",kind="gateway",name="inbound_gateway: not-a-gateway"}"#,
         ),
         (
             format!("{own}require_tls = true"),
@@ -385,7 +385,7 @@ fn e7_e8_switches_refuse_observe_and_are_counted() {
             format!("{own}require_tls = \"observe\""),
             false,
             "250",
-            r#"waypost_observed_total{what="gateway"}"#,
+            r#"waypost_observed_total{organization="Solarmora",kind="gateway",name="inbound_gateway: clear-text"}"#,
         ),
     ];
     for (settings, tls, want, series) in rows {

@@ -499,7 +499,8 @@ then = {{ reject = "No" }}
     assert!(now.value(&outcome("deferred")) >= 1.0);
     assert_eq!(now.value(&outcome("bounced")), 0.0);
     assert_eq!(now.value(r#"waypost_notices_total{action="failed"}"#), 1.0);
-    assert_eq!(now.value(r#"waypost_observed_total{what="rule"}"#), 1.0);
+    let observed = r#"organization="Solarmora",kind="rule",name="Only looked at""#;
+    assert_eq!(now.value(&format!("waypost_observed_total{{{observed}}}")), 1.0);
     let reason = "reason=\"too-many-connections-of-client\"";
     let refused = format!("waypost_connections_refused_total{{{reason}}}");
     assert_eq!(now.value(&refused), 1.0);

@@ -73,6 +73,8 @@ x@solarmora.com
   state       waiting, next attempt at 2026-MM-DDTHH:MM:SSZ
   attempts    1
   last        127.0.0.1:PORT: 451 4.2.0 Not now
+  hosts now   127.0.0.1:PORT; draw DRAW
+  TLS now     by STARTTLS where offered, else clear text; any certificate will do
 
 y@solarmora.com
   sender      a@elsewhere.example
@@ -80,14 +82,24 @@ y@solarmora.com
   state       waiting, next attempt at 2026-MM-DDTHH:MM:SSZ
   attempts    1
   last        127.0.0.1:PORT: 451 4.2.0 Not now
+  hosts now   127.0.0.1:PORT; draw DRAW
+  TLS now     by STARTTLS where offered, else clear text; any certificate will do
 
 decided when it came
 
 ";
-    let shown = stable(&text, &id, second.sink.address);
+    let json = &lines(&folder, &["queue", "show", &id])[0];
+    let hosts = &json["decision"]["deliveries"][0]["hosts"];
+    let draw = hosts["draw"].as_str().unwrap();
+    // A9: the draw that was stored is the one of now.
+    assert_eq!(json["now"]["ways"][0]["hosts"]["draw"], draw);
+    assert_eq!(json["now"]["version"], json["decision"]["version"]);
+    assert_eq!(json["now"]["ways"][1]["tls_policy"]["require_tls"], false);
+    let shown = stable(&text, &id, second.sink.address).replace(draw, "DRAW");
     let (facts, decision) = shown.split_at(want.len().min(shown.len()));
     assert_eq!(facts, want);
-    // The stored decision is what `explain` says of such a message.
+    // The stored decision is what `explain` says of such a message, but for the draw, which a dry run
+    // has not, and for what is asked of TLS, which is told as of now.
     folder.write("message.eml", &String::from_utf8_lossy(MESSAGE));
     let eml = folder.path("message.eml").to_string_lossy().into_owned();
     let explained = done(
@@ -107,10 +119,11 @@ decided when it came
             "y@solarmora.com",
         ],
     );
-    let without_rcpt = explained.lines().filter(|line| !line.starts_with("RCPT "));
-    let without_rcpt: String = without_rcpt.map(|line| format!("{line}\n")).collect();
-    assert_eq!(decision, without_rcpt);
-    let shown = &lines(&folder, &["queue", "show", &id])[0];
+    let explained = stable(&explained, &id, second.sink.address);
+    let of_now = |line: &&str| !line.starts_with("RCPT ") && !line.starts_with("  TLS  ");
+    let stored: String = explained.lines().filter(of_now).map(|line| format!("{line}\n")).collect();
+    assert_eq!(decision.replace("; draw DRAW of this message", ""), stored);
+    let shown = json;
     assert_eq!(shown["decision"]["deliveries"][0]["because"][0], "Split delivery");
     assert_eq!(shown["envelopes"][1]["recipient"], "y@solarmora.com");
     assert!(shown["trace"].as_str().unwrap().starts_with("Received: from"));
@@ -140,6 +153,36 @@ decided when it came
         assert!(no.json_lines()[0]["error"].as_str().unwrap().contains("not in the queue"));
     }
     assert_eq!(ask(&folder, &["queue", "show", "nonsense"]).status, 2);
+    serve.terminate();
+}
+
+#[test]
+fn c9_show_tells_the_headroom_of_who_relays_as_of_now() {
+    let second = Gate::closed();
+    let folder = Folder::new(&organization(second.sink.address));
+    let serve = folder.serve();
+    let root = folder.certificate();
+    let mut client = serve.session("relay").start_tls(root, "client.elsewhere.example");
+    let to = ["x@solarmora.com", "y@solarmora.com"];
+    let id = queue_id(&client.message("m@solarmora.com", &to, MESSAGE)).to_owned();
+    let json = &lines(&folder, &["queue", "show", &id])[0];
+    assert_eq!(json["decision"]["admission"]["user"], "marie@solarmora.com");
+    let quota = json["now"]["quota"].as_array().unwrap();
+    let whose: Vec<_> = quota.iter().map(|line| (&line["user"], &line["used"])).collect();
+    let marie = Value::from("marie@solarmora.com");
+    let none = Value::Null;
+    let (one, two) = (1.into(), 2.into());
+    assert_eq!(whose, [(&marie, &one), (&marie, &two), (&none, &two), (&none, &two)]);
+    let text = done(&folder, &["queue", "show", &id]);
+    for part in [
+        "room for relayed mail at ",
+        "  marie@solarmora.com  1 of 10000 messages of this sender in 24 hours\n",
+        "  Solarmora  2 of 130 recipients of this organization in 24 hours\n",
+        "relayed       for Solarmora, by entry \"Loopback\"\n",
+        "sender is the user marie@solarmora.com; it counts for marie@solarmora.com\n",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
     serve.terminate();
 }
 

@@ -62,6 +62,80 @@ impl InternalDomains {
     }
 }
 
+/// How a sender's domain is related to an organization's own (C3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kinship {
+    /// It is verified.
+    Verified,
+    /// It is below this verified domain.
+    Below(Domain),
+    /// It is above this verified domain, at or below the registrable one.
+    Above(Domain),
+    /// It is none of these, such as a sibling or a public suffix.
+    Stranger,
+}
+
+impl InternalDomains {
+    /// How a domain is related to the organization's own; all but [`Kinship::Stranger`] are internal.
+    #[must_use]
+    pub fn kinship(&self, domain: &Domain) -> Kinship {
+        if self.is_verified(domain) {
+            return Kinship::Verified;
+        }
+        if let Some(above) = domain.suffixes().find(|suffix| self.verified.contains(*suffix)) {
+            return above.parse().map_or(Kinship::Stranger, Kinship::Below);
+        }
+        if !self.parents.contains(domain) {
+            return Kinship::Stranger;
+        }
+        let below = self.verified.iter().filter(|one| one.is_at_or_below(domain));
+        below.min().map_or(Kinship::Stranger, |below| Kinship::Above(below.clone()))
+    }
+
+    /// Why [`InternalDomains::is_internal_sender`] says what it says: the domains seen, and which
+    /// verified domain makes each internal. At most a line: of several domains, the first external
+    /// one, else the first.
+    #[must_use]
+    pub fn because(&self, from: &FromField, sender: &ReversePath) -> String {
+        let seen = |what: &str, domain: &Domain| {
+            let kinship = match self.kinship(domain) {
+                Kinship::Verified => "a verified domain".to_owned(),
+                Kinship::Below(above) => format!("below the verified domain {above}"),
+                Kinship::Above(below) => format!("above the verified domain {below}"),
+                Kinship::Stranger => {
+                    "which is no verified domain, nor below or above one".to_owned()
+                }
+            };
+            format!("{what} {domain}, {kinship}")
+        };
+        match (from, sender.domain()) {
+            (FromField::Domains(domains), _) => {
+                let is_strange = |domain: &Option<Domain>| {
+                    domain.as_ref().is_none_or(|one| !self.is_internal(one))
+                };
+                let decides = domains.iter().find(|one| is_strange(one)).or(domains.first());
+                let also = match domains.len() {
+                    0 | 1 => String::new(),
+                    all if domains.iter().any(is_strange) => {
+                        format!("; of {all} authors all must be internal")
+                    }
+                    all => format!("; so are all {all} authors"),
+                };
+                match decides {
+                    Some(Some(domain)) => seen("From: names", domain) + &also,
+                    _ => format!("From: names an address without a domain{also}"),
+                }
+            }
+            (FromField::Missing, Some(domain)) => {
+                seen("no From: can be read, and the envelope sender is of", domain)
+            }
+            (FromField::Missing, None) => {
+                "no From: can be read, and the envelope sender names no domain".to_owned()
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,6 +188,46 @@ mod tests {
         ] {
             let sender = sender.parse().unwrap();
             assert_eq!(ours.is_internal_sender(&from, &sender), internal, "{from:?} {sender:?}");
+        }
+    }
+
+    #[test]
+    fn why_a_sender_is_internal_c3_c9() {
+        let ours = InternalDomains::new(["mail.solarmora.com", "solarmora.fr"].map(domain));
+        let from = |names: &[&str]| {
+            FromField::Domains(names.iter().map(|name| name.parse().ok()).collect())
+        };
+        for (from, sender, want) in [
+            (from(&["solarmora.fr"]), "", "From: names solarmora.fr, a verified domain"),
+            (
+                from(&["shop.solarmora.fr"]),
+                "",
+                "From: names shop.solarmora.fr, below the verified domain solarmora.fr",
+            ),
+            (
+                from(&["solarmora.com"]),
+                "",
+                "From: names solarmora.com, above the verified domain mail.solarmora.com",
+            ),
+            (
+                from(&["solarmora.fr", "com"]),
+                "",
+                "From: names com, which is no verified domain, nor below or above one; of 2 \
+                 authors all must be internal",
+            ),
+            (from(&["[x]"]), "a@solarmora.fr", "From: names an address without a domain"),
+            (
+                FromField::Missing,
+                "a@solarmora.fr",
+                "no From: can be read, and the envelope sender is of solarmora.fr, a verified domain",
+            ),
+            (
+                FromField::Missing,
+                "",
+                "no From: can be read, and the envelope sender names no domain",
+            ),
+        ] {
+            assert_eq!(ours.because(&from, &sender.parse().unwrap()), want);
         }
     }
 }

@@ -61,6 +61,7 @@ mod from_field;
 mod internal_domains;
 mod lists;
 mod modification;
+mod observe;
 mod plan;
 mod report;
 mod rule;
@@ -73,9 +74,12 @@ pub use account_kind::{AccountKind, AccountKinds, Subject};
 pub use direction::{Direction, Directions};
 pub use filter::{AddressMatch, EnvelopeFilter, Pattern, PatternError};
 pub use from_field::FromField;
-pub use internal_domains::InternalDomains;
+pub use internal_domains::{InternalDomains, Kinship};
 pub use modification::{CopyTo, Modification, RecipientChange};
-pub use plan::{Overridden, Plan, PlannedCopy, SideRoute, Spam, Verdict, combine};
+pub use plan::{
+    Changed, Overridden, Plan, PlannedCopy, RuleChanges, SideRoute, Spam, Verdict, combine,
+    rule_changes,
+};
 pub use report::{Reports, RuleReport};
 pub use rule::{Action, Mode, Rule, SwitchedOff};
 pub use rule_set::{Question, RuleSet, Walk};

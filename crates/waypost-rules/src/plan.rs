@@ -1,6 +1,8 @@
 //! What the matching rules ask for together, for one recipient.
 
-use waypost_types::{Changes, HeaderLine, Mailbox, RouteName, TlsDemand};
+use std::fmt;
+
+use waypost_types::{Changes, HeaderLine, Mailbox, OrgUnit, RouteName, TlsDemand};
 
 use crate::{Action, CopyTo, Modification, Rule, Walk};
 
@@ -44,6 +46,102 @@ pub struct Overridden {
     pub what: &'static str,
 }
 
+/// What one matching rule changed about a recipient's mail (C9).
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleChanges {
+    /// The rule.
+    pub rule: Box<str>,
+    /// The unit that it is attached to.
+    pub org_unit: OrgUnit,
+    /// What it changed; empty when others overrode all of it.
+    pub changed: Vec<Changed>,
+}
+
+/// One change. The text form is `what: value`.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Changed {
+    /// The route.
+    Route(RouteName),
+    /// It chose this route, but not for spam, and this is spam.
+    RouteNotForSpam(RouteName),
+    /// The envelope recipient.
+    Recipient(Mailbox),
+    /// What onward delivery demands of TLS.
+    Tls(TlsDemand),
+    /// A line on top of the header.
+    Header(HeaderLine),
+    /// The subject begins with it.
+    SubjectPrefix(Box<str>),
+    /// Attachments are replaced by a notice.
+    Attachments,
+    /// A failed delivery bounces to nobody.
+    Bounces,
+    /// The filter's verdict does not count.
+    Spam,
+    /// A copy.
+    Copy(Mailbox),
+    /// A copy that is not sent, since this is spam.
+    CopyNotForSpam(Mailbox),
+    /// It rejects with this text.
+    Reject(Box<str>),
+    /// It keeps the message in this quarantine.
+    Quarantine(Box<str>),
+    /// No later rule was looked at.
+    Stop,
+}
+
+impl fmt::Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Changed::Route(route) => write!(f, "route: {route}"),
+            Changed::RouteNotForSpam(route) => {
+                write!(f, "route: {route}, but not for spam, which the mailbox system keeps")
+            }
+            Changed::Recipient(recipient) => write!(f, "recipient: {recipient}"),
+            Changed::Tls(TlsDemand::Required) => f.write_str("TLS: required"),
+            Changed::Tls(TlsDemand::Opportunistic) => f.write_str("TLS: not required"),
+            Changed::Header(line) => write!(f, "header: {line}"),
+            Changed::SubjectPrefix(prefix) => write!(f, "subject: {prefix}…"),
+            Changed::Attachments => f.write_str("attachments: removed"),
+            Changed::Bounces => f.write_str("bounces: suppressed"),
+            Changed::Spam => f.write_str("spam: the filter's verdict does not count"),
+            Changed::Copy(recipient) => write!(f, "copy: {recipient}"),
+            Changed::CopyNotForSpam(recipient) => write!(f, "copy: none to {recipient} of spam"),
+            Changed::Reject(text) => write!(f, "rejects: {text}"),
+            Changed::Quarantine(name) => write!(f, "quarantine: {name}"),
+            Changed::Stop => f.write_str("stop: no later rule is looked at"),
+        }
+    }
+}
+
+/// What each matching rule of the walks changed, in order, each rule once. `plan` is the one of the
+/// verdict; without one a rule rejects, and what others would change does not come about.
+#[must_use]
+pub fn rule_changes(sides: &[&Walk<'_>], plan: Option<&Plan>) -> Vec<RuleChanges> {
+    let mut out: Vec<RuleChanges> = Vec::new();
+    let mut seen: Vec<&Rule> = Vec::new();
+    let mut acts = plan.map(|plan| plan.acts.iter()).unwrap_or_default();
+    for rule in sides.iter().flat_map(|walk| walk.matched.iter().copied()) {
+        if seen.iter().any(|other| std::ptr::eq(*other, rule)) {
+            continue;
+        }
+        seen.push(rule);
+        let mut changed = match &rule.action {
+            Action::Reject { text } => vec![Changed::Reject(text.clone())],
+            Action::Quarantine { name } => vec![Changed::Quarantine(name.clone())],
+            Action::Modify(_) => acts.next().map(|acts| acts.changed.clone()).unwrap_or_default(),
+        };
+        changed.extend(rule.stop.then_some(Changed::Stop));
+        out.push(RuleChanges {
+            rule: rule.description.clone(),
+            org_unit: rule.org_unit.clone(),
+            changed,
+        });
+    }
+    out
+}
+
 /// A copy that a rule adds (C6, dual delivery).
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedCopy {
@@ -80,6 +178,8 @@ pub struct Plan {
     pub spam_kept_by: Option<Box<str>>,
     /// TLS demanded by rules.
     pub tls: TlsDemand,
+    /// The rule that settled it.
+    pub tls_by: Option<Box<str>>,
     /// Changes to the message.
     pub changes: Changes,
     /// Nobody is told when the delivery fails.
@@ -92,6 +192,8 @@ pub struct Plan {
     pub because: Vec<Box<str>>,
     /// The parts of rules that lost.
     pub overridden: Vec<Overridden>,
+    /// What each modifying rule changed, its copies included, in order, each rule once.
+    pub acts: Vec<RuleChanges>,
 }
 
 /// What the rules decide for one recipient: reject beats quarantine beats deliver (C8).
@@ -183,12 +285,14 @@ fn plan(recipient: &Mailbox, rules: &[Modifying<'_>], spam: Spam) -> Plan {
         routed_by: route.filter(|_| kept.is_none()).map(|(rule, _)| rule.rule.description.clone()),
         spam_kept_by: kept.map(|(rule, _)| rule.rule.description.clone()),
         tls: tls.map(|(_, tls)| *tls).unwrap_or_default(),
+        tls_by: tls.map(|(rule, _)| rule.rule.description.clone()),
         changes: Changes::default(),
         suppress_bounces: false,
         spam,
         copies: Vec::new(),
         because: Vec::new(),
         overridden,
+        acts: Vec::new(),
     };
     let mut prefix = String::new();
     for (place, modifying) in rules.iter().enumerate() {
@@ -214,6 +318,35 @@ fn plan(recipient: &Mailbox, rules: &[Modifying<'_>], spam: Spam) -> Plan {
         if acts {
             plan.because.push(rule.description.clone());
         }
+        let mut changed = Vec::new();
+        if let Some((_, name)) = route.filter(|(rule, _)| is_this(rule)) {
+            changed.push(match kept {
+                None => Changed::Route(name.clone()),
+                Some(_) => Changed::RouteNotForSpam(name.clone()),
+            });
+        }
+        changed.extend(
+            won(renamed.map(|(rule, _)| rule)).then(|| Changed::Recipient(plan.recipient.clone())),
+        );
+        changed.extend(tls.filter(|(rule, _)| is_this(rule)).map(|(_, tls)| Changed::Tls(*tls)));
+        changed.extend(headers.iter().cloned().map(Changed::Header));
+        changed.extend(changes.subject_prefix.clone().map(Changed::SubjectPrefix));
+        changed.extend(changes.remove_attachments.then_some(Changed::Attachments));
+        changed.extend(changes.suppress_bounces.then_some(Changed::Bounces));
+        changed.extend(changes.bypass_spam.then_some(Changed::Spam));
+        changed.extend(changes.also_deliver_to.iter().map(|copy| {
+            let recipient = copy.recipient.apply(recipient);
+            if is_spam && copy.no_spam {
+                Changed::CopyNotForSpam(recipient)
+            } else {
+                Changed::Copy(recipient)
+            }
+        }));
+        plan.acts.push(RuleChanges {
+            rule: rule.description.clone(),
+            org_unit: rule.org_unit.clone(),
+            changed,
+        });
         plan.changes.added_headers.extend(headers);
         prefix.push_str(changes.subject_prefix.as_deref().unwrap_or_default());
         plan.changes.remove_attachments |= changes.remove_attachments;

@@ -26,6 +26,8 @@ pub(crate) struct Core {
     pub(crate) health: Health,
     /// Who finds out what SPF, DKIM and DMARC say; `None`: nobody can.
     pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
+    /// The key of the draws (A9).
+    pub(crate) draw_key: [u8; 16],
     policy: ArcSwap<Policy>,
     password_checks: Semaphore,
 }
@@ -42,6 +44,7 @@ impl Core {
             ledger: Mutex::new(ledger),
             health: Health::default(),
             authenticator: None,
+            draw_key: [0; 16],
             policy: ArcSwap::new(policy),
             password_checks: Semaphore::new(PASSWORD_CHECKS),
         }
@@ -50,6 +53,11 @@ impl Core {
     /// With somebody who asks the DNS about messages.
     pub(crate) fn with_authenticator(self, authenticator: Option<Arc<dyn Authenticator>>) -> Self {
         Self { authenticator, ..self }
+    }
+
+    /// With the key of the spool's draws.
+    pub(crate) fn with_draw_key(self, draw_key: [u8; 16]) -> Self {
+        Self { draw_key, ..self }
     }
 
     /// The policy in force.

@@ -457,7 +457,8 @@ impl Deliverer {
         }
     }
 
-    fn health(&self) -> MutexGuard<'_, Health> {
+    /// How the hosts are.
+    pub(crate) fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use waypost_auth::DkimResult;
-use waypost_config::policy::AuthenticationView;
+use waypost_config::policy::{AuthenticationView, Observation};
 use waypost_inbound::Source;
 use waypost_mime::Attachment;
 use waypost_net::client::Over;
@@ -83,6 +83,28 @@ impl Authenticated<'_> {
             %client, %sender, source = found.checked.map(display), organization,
             spf = found.spf.result.as_str(), dkim, dmarc = found.dmarc.result.as_str(),
             mode = view.mode.as_str(), because = view.verdict.because, "authenticated"
+        );
+    }
+}
+
+/// A setting in mode observe would have done something (O6).
+pub(crate) struct Observed<'a> {
+    pub(crate) client: IpAddr,
+    /// Who announced the client, if a proxy did.
+    pub(crate) proxy: Option<IpAddr>,
+    /// The message, once it has an id.
+    pub(crate) id: Option<QueueId>,
+    pub(crate) sender: &'a ReversePath,
+    pub(crate) what: &'a Observation,
+}
+
+impl Observed<'_> {
+    pub(crate) fn write(&self) {
+        let Self { client, proxy, id, sender, what } = self;
+        let Observation { organization, kind, name, recipient, would } = what;
+        tracing::info!(
+            organization, kind = kind.as_str(), name, id = id.map(display), %client,
+            proxy = proxy.map(display), %sender, recipient, would, "only observed"
         );
     }
 }

@@ -168,7 +168,7 @@ impl Server {
         }
         let limits = SharedLimits::new(ClientLimits::new(connection_limits(&settings.limits)));
         let core = Core::new(Arc::clone(&policy), spool, ledger, clock);
-        let core = Arc::new(core.with_authenticator(authenticator));
+        let core = Arc::new(core.with_authenticator(authenticator).with_draw_key(key));
         let tls_watch = TlsWatch::new(Arc::clone(&core), Arc::clone(&resolver), base.clone(), key);
         let tls_watch = Arc::new(tls_watch);
         let deliverer = Arc::new(Deliverer::new(Arc::clone(&core), resolver, key, base.clone()));
@@ -454,13 +454,19 @@ fn can_authenticate(policy: &Policy, can: bool) -> Result<(), ServerError> {
     }
 }
 
+/// The file of the key of the draw, in the spool.
+const DRAW_KEY: &str = "draw.key";
+
+/// The key of the draw that a spool holds.
+pub(crate) fn found_draw_key(spool: &Path) -> Option<[u8; 16]> {
+    std::fs::read(spool.join(DRAW_KEY)).ok()?.try_into().ok()
+}
+
 /// The key of the draw, kept in the spool so that an explanation can be reproduced (A9).
 fn draw_key(spool: &Path) -> Result<[u8; 16], ServerError> {
-    let path = spool.join("draw.key");
+    let path = spool.join(DRAW_KEY);
     let failed = |source| ServerError::DrawKey { path: path.clone(), source };
-    if let Ok(bytes) = std::fs::read(&path)
-        && let Ok(key) = bytes.try_into()
-    {
+    if let Some(key) = found_draw_key(spool) {
         return Ok(key);
     }
     let mut key = [0; 16];

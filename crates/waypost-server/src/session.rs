@@ -2,6 +2,7 @@
 
 mod authentication;
 mod intake;
+mod observed;
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -11,25 +12,27 @@ use std::sync::Arc;
 
 use prometheus_client::metrics::counter::Counter;
 use waypost_config::policy::{
-    DataReply, Decision, Explanation, Policy, RcptVerdict, Refused, Transaction,
+    DataReply, Decision, Explanation, Observation, Policy, RcptVerdict, Refused, Transaction,
+    observed_at_mail,
 };
 use waypost_inbound::Source;
 use waypost_net::server::{Handler, Mail, Peer, SharedLimits, TlsFacts, is_generic_hello};
 use waypost_net::tls::TlsVersion;
 use waypost_queue::{Body, Entry, Hold, Owed};
 use waypost_relay as relay;
+use waypost_route::Draw;
 use waypost_smtp::end_of_data::Data;
 use waypost_smtp::server::{
     CloseCause, Credentials, HelloKind, OwnRefusal, ResetCause, Told, Xclient,
 };
 use waypost_types::{
     Changes, Delivery, Destination, HeaderBlock, MailParameters, Mailbox, QueueId, Recipient,
-    Reply, ReversePath, Session, TlsDemand,
+    Reply, ReversePath, RouteName, Session, TlsDemand,
 };
 
 use crate::core::Core;
 use crate::log;
-use crate::metrics::{self, At, Metrics, Observed, Reason, Side};
+use crate::metrics::{self, At, Metrics, Reason, Side};
 use crate::room::Share;
 use crate::trace::Trace;
 
@@ -79,6 +82,7 @@ struct Open {
     recipients: Vec<Recipient>,
     /// Reservations; dropped, they are given back.
     quota: Option<relay::Transaction>,
+    observed: observed::Before,
 }
 
 impl Handler for SmtpHandler {
@@ -230,7 +234,10 @@ impl SmtpHandler {
         if let Some(refusal) = self.no_room(session, &sender, &policy) {
             return Err(refusal);
         }
-        let transaction = match policy.at_mail(session, &sender) {
+        let tried = policy.at_mail(session, &sender);
+        let observations = observed_at_mail(tried.as_ref());
+        self.observe(seen, &sender, None, &observations);
+        let transaction = match tried {
             Ok(transaction) => transaction,
             Err(refusal) => {
                 let why = (At::Mail, refusal.because.into());
@@ -238,11 +245,8 @@ impl SmtpHandler {
                 return Err(refusal.reply);
             }
         };
-        let admission = transaction.admission.as_ref();
-        let observed = admission.map_or(&[][..], |admission| &admission.observed);
-        if !observed.is_empty() {
-            self.core.metrics.observed(Observed::Relay, observed.len());
-        }
+        let mut observed = observed::Before::default();
+        observed.extend(observations);
         let quota = transaction
             .admission
             .as_ref()
@@ -255,24 +259,36 @@ impl SmtpHandler {
             share: None,
             recipients: Vec::new(),
             quota,
+            observed,
         });
         Ok(())
     }
 
-    fn add(&mut self, session: &Session, mut recipient: Recipient) -> Result<(), Reply> {
+    fn add(&mut self, session: &Session, recipient: Recipient) -> Result<(), Reply> {
+        let Some(mut open) = self.open.take() else { return Err(no_transaction()) };
+        let mut observations = Vec::new();
+        let added = self.judge(session, &mut open, recipient, &mut observations);
+        self.observe(self.seen(session), &open.transaction.sender, None, &observations);
+        open.observed.extend(observations);
+        self.open = Some(open);
+        added
+    }
+
+    fn judge(
+        &self,
+        session: &Session,
+        open: &mut Open,
+        mut recipient: Recipient,
+        observations: &mut Vec<Observation>,
+    ) -> Result<(), Reply> {
         let seen = self.seen(session);
-        let Some(open) = &mut self.open else { return Err(no_transaction()) };
         if let Some(postmaster) = own_postmaster(&open.policy, &recipient.address) {
             recipient.address = postmaster;
         }
-        let verdict = open.policy.at_rcpt(&open.transaction, &recipient, open.recipients.len());
-        match verdict {
-            RcptVerdict::Accept { observed } => {
-                if let Some(would) = observed {
-                    self.core.metrics.observed(Observed::Gateway, 1);
-                    tracing::info!(recipient = %recipient.address, %would, "only observed");
-                }
-            }
+        let standing = open.recipients.len();
+        let (policy, transaction) = (&open.policy, &open.transaction);
+        match policy.at_rcpt_observing(transaction, &recipient, standing, observations) {
+            RcptVerdict::Accept { .. } => {}
             RcptVerdict::Refuse(refused) => {
                 let sender = Some(&open.transaction.sender);
                 let (recipient, why) = (Some(&refused.recipient), (At::Rcpt, refused.cause.into()));
@@ -284,10 +300,10 @@ impl SmtpHandler {
             let now = self.core.clock.now();
             match self.core.ledger().reserve(now, quota, &recipient.address) {
                 Ok(reservation) => {
-                    if let Some(would) = reservation.would_refuse {
-                        self.core.metrics.observed(Observed::Quota, 1);
-                        tracing::info!(recipient = %recipient.address, %would, "only observed");
-                    }
+                    let organization = &quota.subject().organization;
+                    observations.extend(reservation.would_refuse.map(|would| {
+                        Observation::of_limits(organization, &recipient.address, &would)
+                    }));
                 }
                 Err(refusal) => {
                     let reply = refusal.reply();
@@ -331,12 +347,6 @@ impl SmtpHandler {
         }
         let body = authentication::without_forged_results(session, &open, body);
         let header_size = HeaderBlock::of(&body).body_offset();
-        if !decision.observed.is_empty() {
-            self.core.metrics.observed(Observed::Rule, decision.observed.len());
-            for rule in &decision.observed {
-                tracing::info!(sender = %open.transaction.sender, rule = %rule, "only observed");
-            }
-        }
         if let Err(error) = self.core.spool.space(u64::try_from(body.len()).unwrap_or(u64::MAX)) {
             return self.full(session, At::Data, &open.transaction.sender, &error);
         }
@@ -348,6 +358,7 @@ impl SmtpHandler {
             }
         }
         let id = self.core.spool.next_id();
+        self.observe(seen, &open.transaction.sender, Some(id), &decision.observations);
         let entry = self.entry(id, session, &open, &decision, &body, header_size);
         self.core.spool.wait_for_room(&entry).await;
         let (size, deliveries) = (body.len(), entry.deliveries.len());
@@ -406,6 +417,8 @@ impl SmtpHandler {
         decision: &Decision,
     ) -> Option<Reply> {
         let DataReply::Refuse(reply) = &decision.reply else { return None };
+        let observations = &decision.observations;
+        self.observe(self.seen(session), &open.transaction.sender, None, observations);
         let reason = decision.refused_for().map_or(Reason::Other, Reason::from);
         let because = decision.refusals.first().map_or("", |refused| &refused.because);
         let sender = Some(&open.transaction.sender);
@@ -470,7 +483,9 @@ impl SmtpHandler {
             })
         });
         let told = decision.refusals.iter().filter_map(|refused| refused_after_data(open, refused));
-        let explanation = Explanation::of(&open.policy, decision);
+        let draw = |route: &RouteName| Draw::new(self.core.draw_key, id, route);
+        let mut explanation = Explanation::of_taken(&open.policy, decision, &draw);
+        explanation.observe_first(open.observed.as_slice());
         Entry {
             id,
             accepted_at: now,

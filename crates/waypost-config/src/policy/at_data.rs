@@ -10,8 +10,8 @@ use waypost_types::{
 };
 
 use super::decision::{
-    DataReply, DecidedDelivery, Decision, GatewayView, OrganizationView, Quarantined, RefusalCause,
-    Refused, RuleLookedAt,
+    DataReply, DecidedDelivery, Decision, GatewayView, OrganizationView, Quarantined,
+    RecipientView, RefusalCause, Refused, RuleLookedAt,
 };
 use super::evaluate::{Evaluation, Facts, FateOutcome, Told};
 use super::organization::Organization;
@@ -77,6 +77,10 @@ impl Policy {
             rules: Vec::new(),
             rules_left_out: 0,
             observed: Vec::new(),
+            observations: Vec::new(),
+            recipients: Vec::new(),
+            changed: Vec::new(),
+            admission: transaction.admission.clone(),
             deliveries: Vec::new(),
             refusals: Vec::new(),
             quarantined: Vec::new(),
@@ -110,6 +114,13 @@ impl Policy {
                     decision.observed.push(rule);
                 }
             }
+            decision.observations.extend(fate.observations);
+            if !fate.sides.is_empty() {
+                let recipient = recipient.address.clone();
+                decision.recipients.push(RecipientView { recipient, sides: fate.sides });
+            }
+            let changed = fate.changed.into_iter();
+            decision.changed.extend(changed.map(|one| (recipient.address.clone(), one)));
             let verdict = fate.organization.as_deref().and_then(|name| views.verdict(name));
             let refused = verdict.and_then(|verdict| refused(recipient, verdict));
             first = first.or(fate.organization);
@@ -126,6 +137,15 @@ impl Policy {
         decision.deliveries = owed.once();
         keep_unauthenticated(&mut decision, unauthenticated);
         decision.organizations = views.seen;
+        for view in &decision.organizations {
+            let found = view.authentication.as_ref();
+            if let Some(would) =
+                self.observed_authentication(transaction, &view.organization, found)
+            {
+                decision.observed.push(would.name.clone());
+                decision.observations.push(would);
+            }
+        }
         if let Some(first) = first {
             decision.organizations.sort_by_key(|view| view.organization != first);
         }
@@ -370,6 +390,9 @@ impl Views<'_> {
             source,
             spam,
             spoofed_internal,
+            sender_because: organization
+                .internal
+                .because(&self.message.from, &self.transaction.sender),
             gateway,
             authentication,
         });

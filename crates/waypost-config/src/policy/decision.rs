@@ -4,9 +4,11 @@ use std::net::IpAddr;
 
 use waypost_auth::{Authentication, Mode, RefusedFor, Verdict};
 use waypost_inbound::{Source, SpamEvaluation, TagVerdict};
-use waypost_relay::RefusalReason;
-use waypost_rules::{Direction, Overridden, Spam};
-use waypost_types::{Delivery, HeaderLine, Mailbox, Reply};
+use waypost_relay::{Admission, RefusalReason};
+use waypost_rules::{AccountKind, Direction, Overridden, RuleChanges, Spam};
+use waypost_types::{Delivery, HeaderLine, Mailbox, OrgUnit, Reply};
+
+use super::observed::Observation;
 
 /// The answer of [`Policy::at_data`](super::Policy::at_data): what is delivered, refused and kept,
 /// each with its because.
@@ -21,6 +23,15 @@ pub struct Decision {
     pub rules_left_out: usize,
     /// What would have been changed or refused by rules and switches that are only observed (O6).
     pub observed: Vec<Box<str>>,
+    /// The same with what each would have done, to whom.
+    pub observations: Vec<Observation>,
+    /// How each recipient was looked at (C2, C4, C8), in their order; not those whose directory failed
+    /// or whom nobody receives for.
+    pub recipients: Vec<RecipientView>,
+    /// What each matching rule changed, in the order of `recipients` (C9).
+    pub changed: Vec<(Mailbox, RuleChanges)>,
+    /// The relay entry's admission.
+    pub admission: Option<Admission>,
     /// What is owed, in the order of the recipients, copies behind their original.
     pub deliveries: Vec<DecidedDelivery>,
     /// The recipients that are refused.
@@ -65,6 +76,8 @@ pub struct OrganizationView {
     pub spam: Spam,
     /// The `From:` claims to be internal without the proof that is asked for (C3).
     pub spoofed_internal: bool,
+    /// Which domains the sender was judged by, and which of ours makes it internal (C3).
+    pub sender_because: String,
     /// What its inbound gateway says; `None` where none is set up, and for relayed mail.
     pub gateway: Option<GatewayView>,
     /// SPF, DKIM and DMARC; `None`: they are not evaluated for this message there.
@@ -95,6 +108,29 @@ pub struct AuthenticationView {
     pub lines: Vec<HeaderLine>,
 }
 
+/// How one recipient was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecipientView {
+    /// The recipient as RCPT gave it.
+    pub recipient: Mailbox,
+    /// One direction, or for mail between internal addresses, and relayed mail for another
+    /// organization of the server, two: the sender's first.
+    pub sides: Vec<SideView>,
+}
+
+/// One direction that a message has for a recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SideView {
+    /// The organization whose rules were asked.
+    pub organization: Box<str>,
+    /// The direction.
+    pub direction: Direction,
+    /// The kind of the account seen: the sender's in outgoing directions, else the recipient's.
+    pub account: AccountKind,
+    /// Its unit.
+    pub org_unit: OrgUnit,
+}
+
 /// One rule looked at for one recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleLookedAt {
@@ -123,6 +159,10 @@ pub struct DecidedDelivery {
     pub because: Vec<Box<str>>,
     /// The rule that chose where it goes: by its route, by renaming the recipient, by adding the copy.
     pub chosen_by: Option<Box<str>>,
+    /// The rule that settled what is demanded of TLS.
+    pub tls_by: Option<Box<str>>,
+    /// It is a copy that a rule adds.
+    pub is_copy: bool,
     /// In words: why it goes where it goes.
     pub reason: String,
     /// The parts of rules that lost, and to which (C8).

@@ -7,8 +7,8 @@ use waypost_types::{
 };
 
 use super::evaluate::Told;
-use super::explanation::{ExplainedRefusal, explained_gateway, observed_entries};
-use super::{Explanation, Policy, RcptVerdict, rcpt_accepted};
+use super::explanation::{ExplainedRefusal, explained_gateway};
+use super::{Explanation, ObservedKind, Policy, RcptVerdict, observed_at_mail, rcpt_accepted};
 
 /// A transaction to be tried without sending anything.
 #[derive(Clone, Debug)]
@@ -136,32 +136,26 @@ impl Policy {
         let transaction = match self.at_mail(session, sender) {
             Ok(transaction) => transaction,
             Err(refusal) => {
-                return Explanation::of_refused_mail(session, recipients, &refusal);
+                let refused = Explanation::of_refused_mail(self, session, recipients, &refusal);
+                let observed_details = observed_at_mail(Err(&refusal));
+                return Explanation { observed_details, ..refused };
             }
         };
         let mut standing: Vec<Recipient> = Vec::new();
         let mut refused = Vec::new();
         let mut replies = Vec::new();
-        let relay = match (&transaction.admission, &transaction.relay_refusal) {
-            (Some(admission), _) => observed_entries(&admission.observed),
-            (None, Some(refusal)) => observed_entries(&refusal.observed),
-            (None, None) => Vec::new(),
-        };
-        let mut observed = relay;
+        let mut observed = observed_at_mail(Ok(&transaction));
         for recipient in recipients {
-            match self.at_rcpt(&transaction, recipient, standing.len()) {
-                RcptVerdict::Accept { observed: switch } => {
-                    observed.extend(switch.filter(|switch| !observed.contains(switch)));
+            let verdict =
+                self.at_rcpt_observing(&transaction, recipient, standing.len(), &mut observed);
+            match verdict {
+                RcptVerdict::Accept { .. } => {
                     replies.push(rcpt_accepted().to_string());
                     standing.push(recipient.clone());
                 }
                 RcptVerdict::Refuse(refusal) => {
                     replies.push(refusal.reply.to_string());
-                    refused.push(ExplainedRefusal {
-                        recipient: refusal.recipient.to_string(),
-                        reply: refusal.reply.to_string(),
-                        because: refusal.because,
-                    });
+                    refused.push(ExplainedRefusal::of(&refusal));
                 }
             }
         }
@@ -174,7 +168,17 @@ impl Policy {
         let mut explanation = Explanation::of(self, &decision);
         super::attachments::explain(message, &decision, &mut explanation);
         if let Some(all) = looked_at {
-            explanation.rules = Explanation::of(self, &all).rules;
+            // The message is known here: no ifs.
+            observed.retain(|one| one.kind != ObservedKind::Rule);
+            let stands = |of: &str| standing.iter().any(|one| one.address.to_string() == of);
+            let of_refused = all.observations.iter().filter(|one| {
+                one.kind == ObservedKind::Rule
+                    && one.recipient.as_deref().is_some_and(|of| !stands(of))
+            });
+            observed.extend(of_refused.cloned());
+            let all_explained = Explanation::of(self, &all);
+            explanation.rules = all_explained.rules;
+            explanation.recipients = all_explained.recipients;
             if standing.is_empty() {
                 explanation.organization =
                     all.organizations.first().map(|view| view.organization.clone());
@@ -184,8 +188,7 @@ impl Policy {
         }
         refused.append(&mut explanation.refusals);
         explanation.refusals = refused;
-        observed.append(&mut explanation.observed);
-        explanation.observed = observed;
+        explanation.observe_first(&observed);
         explanation.replies.rcpt = replies;
         if standing.is_empty() {
             explanation.replies.data = None;

@@ -3,13 +3,17 @@
 //! Both entry points, at RCPT with the `From:` unknown and at the end of DATA with it known, call
 //! [`Evaluation::recipient`]; nothing else in the project decides where mail goes.
 
-use waypost_rules::{Direction, Plan, Question, Reports, Spam, Subject, Verdict, Walk, combine};
+use waypost_rules::{
+    Direction, Plan, Question, Reports, RuleChanges, Spam, Subject, Verdict, Walk, combine,
+    rule_changes,
+};
 use waypost_types::{
     Account, Delivery, Destination, Mailbox, Recipient, Reply, TlsDemand, Unavailable,
 };
 
-use super::decision::{DecidedDelivery, Quarantined, RefusalCause, Refused};
+use super::decision::{DecidedDelivery, Quarantined, RefusalCause, Refused, SideView};
 use super::making::Making;
+use super::observed::{self, Observation, Watched};
 use super::organization::{Organization, SpamAction};
 use super::{Policy, Transaction};
 
@@ -34,6 +38,21 @@ pub(super) struct Fate {
     pub(super) observed: Vec<Box<str>>,
     /// The organization whose policy decided.
     pub(super) organization: Option<Box<str>>,
+    /// From which sides it was looked at.
+    pub(super) sides: Vec<SideView>,
+    /// What each matching rule changed, where anything is told.
+    pub(super) changed: Vec<RuleChanges>,
+    /// The observed rules that match.
+    pub(super) watched: Vec<Watched>,
+    /// What they would have done; [`Evaluation::recipient`] fills it in.
+    pub(super) observations: Vec<Observation>,
+}
+
+/// Whether rules that are only observed act: they do where it is asked what would be (O6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ObservedRules {
+    Told,
+    Acting,
 }
 
 pub(super) enum FateOutcome {
@@ -51,10 +70,12 @@ pub(super) enum FateOutcome {
 pub(super) struct Side<'p> {
     pub(super) organization: &'p Organization,
     pub(super) direction: Direction,
+    subject: Subject,
     walk: Walk<'p>,
     reports: Reports,
 }
 
+#[derive(Clone, Copy)]
 pub(super) struct Evaluation<'p, 't> {
     pub(super) policy: &'p Policy,
     pub(super) transaction: &'t Transaction,
@@ -84,13 +105,30 @@ impl Told {
 }
 
 impl<'p> Evaluation<'p, '_> {
-    /// Decides for one recipient. `facts` says what an organization knows of the message.
+    /// Decides for one recipient, and tells what observed rules would have done. `facts` says what an
+    /// organization knows of the message.
     pub(super) fn recipient(
         &self,
         recipient: &Recipient,
         facts: &dyn Fn(&Organization) -> Facts,
     ) -> Fate {
-        match self.sides(&recipient.address, facts) {
+        let mut fate = self.decide(recipient, facts, ObservedRules::Told);
+        if !fate.watched.is_empty() {
+            let trial = Evaluation { told: Told::Most(0), ..*self };
+            let would = trial.decide(recipient, facts, ObservedRules::Acting);
+            fate.observations = observed::of_rules(self.policy, &recipient.address, &fate, &would);
+        }
+        fate
+    }
+
+    /// Decides for one recipient.
+    pub(super) fn decide(
+        &self,
+        recipient: &Recipient,
+        facts: &dyn Fn(&Organization) -> Facts,
+        observed: ObservedRules,
+    ) -> Fate {
+        match self.sides(&recipient.address, facts, observed) {
             Ok(Ok(sides)) => self.fate(recipient, sides, facts),
             Ok(Err(refused)) => Fate::refused(refused),
             Err(unavailable) => Fate::refused(directory_failed(&recipient.address, &unavailable)),
@@ -102,6 +140,7 @@ impl<'p> Evaluation<'p, '_> {
         &self,
         recipient: &Mailbox,
         facts: &dyn Fn(&Organization) -> Facts,
+        observed: ObservedRules,
     ) -> Result<Result<Vec<Side<'p>>, Refused>, Unavailable> {
         let receiving = self.policy.receiving(recipient);
         let relaying = self
@@ -110,10 +149,14 @@ impl<'p> Evaluation<'p, '_> {
             .as_ref()
             .and_then(|admission| self.policy.organization(&admission.quota.organization));
         let mut sides = Vec::with_capacity(2);
+        let side = |organization, direction, before: &[Side<'p>]| {
+            let told = self.told.after(before.iter().map(|side| side.reports.listed.len()).sum());
+            self.side(organization, direction, recipient, told, observed)
+        };
         if let Some(relaying) = relaying
             && !receiving.is_some_and(|receiving| std::ptr::eq(receiving, relaying))
         {
-            let side = self.side(relaying, Direction::Outbound, recipient, &sides)?;
+            let side = side(relaying, Direction::Outbound, &sides)?;
             let rerouted = side.walk.matched.iter().any(|rule| {
                 matches!(&rule.action, waypost_rules::Action::Modify(changes) if changes.route.is_some())
             });
@@ -126,10 +169,10 @@ impl<'p> Evaluation<'p, '_> {
             return Ok(Err(self.relaying_denied(recipient)));
         };
         if facts(receiving).internal_sender {
-            sides.push(self.side(receiving, Direction::InternalSending, recipient, &sides)?);
-            sides.push(self.side(receiving, Direction::InternalReceiving, recipient, &sides)?);
+            sides.push(side(receiving, Direction::InternalSending, &sides)?);
+            sides.push(side(receiving, Direction::InternalReceiving, &sides)?);
         } else {
-            sides.push(self.side(receiving, Direction::Inbound, recipient, &sides)?);
+            sides.push(side(receiving, Direction::Inbound, &sides)?);
         }
         Ok(Ok(sides))
     }
@@ -139,7 +182,8 @@ impl<'p> Evaluation<'p, '_> {
         organization: &'p Organization,
         direction: Direction,
         recipient: &Mailbox,
-        before: &[Side<'p>],
+        told: Told,
+        observed: ObservedRules,
     ) -> Result<Side<'p>, Unavailable> {
         let directory = &*organization.directory;
         let sender = &self.transaction.sender;
@@ -150,12 +194,15 @@ impl<'p> Evaluation<'p, '_> {
         };
         let question = Question { direction, subject, sender, recipient };
         let walk = organization.rules.walk(&question, directory)?;
-        let before = before.iter().map(|side| side.reports.listed.len()).sum();
-        let reports = match self.told.after(before) {
+        let walk = match observed {
+            ObservedRules::Told => walk,
+            ObservedRules::Acting => walk.as_if_enforced(),
+        };
+        let reports = match told {
             Told::Nothing => Reports::default(),
             Told::Most(most) => organization.rules.reports(&question, directory, most)?,
         };
-        Ok(Side { organization, direction, walk, reports })
+        Ok(Side { organization, direction, subject: question.subject, walk, reports })
     }
 
     fn fate(
@@ -173,17 +220,34 @@ impl<'p> Evaluation<'p, '_> {
             .iter()
             .flat_map(|side| side.walk.observed.iter().map(|rule| rule.description.clone()))
             .collect();
+        let watched = sides.iter().flat_map(|side| {
+            side.walk.observed.iter().map(|rule| Watched {
+                organization: side.organization.name.clone(),
+                rule: rule.description.clone(),
+            })
+        });
+        let mut changed = Vec::new();
         let outcome = match sides.last() {
             None => FateOutcome::Refused(self.relaying_denied(&recipient.address)),
             Some(last) => {
                 let facts = facts(last.organization);
-                self.outcome(recipient, &sides, last, facts).unwrap_or_else(|unavailable| {
+                let outcome = self.outcome(recipient, &sides, last, facts, &mut changed);
+                outcome.unwrap_or_else(|unavailable| {
                     FateOutcome::Refused(directory_failed(&recipient.address, &unavailable))
                 })
             }
         };
         let organization = sides.last().map(|side| side.organization.name.clone());
-        Fate { outcome, reports, observed, organization }
+        Fate {
+            outcome,
+            reports,
+            observed,
+            organization,
+            sides: sides.iter().map(Side::view).collect(),
+            changed,
+            watched: watched.collect(),
+            observations: Vec::new(),
+        }
     }
 
     fn outcome(
@@ -192,9 +256,18 @@ impl<'p> Evaluation<'p, '_> {
         sides: &[Side<'p>],
         last: &Side<'p>,
         facts: Facts,
+        changed: &mut Vec<RuleChanges>,
     ) -> Result<FateOutcome, Unavailable> {
         let walks: Vec<&Walk<'_>> = sides.iter().map(|side| &side.walk).collect();
-        let (plan, kept) = match combine(&recipient.address, &walks, facts.spam) {
+        let verdict = combine(&recipient.address, &walks, facts.spam);
+        if self.told != Told::Nothing {
+            let plan = match &verdict {
+                Verdict::Reject { .. } => None,
+                Verdict::Quarantine { plan, .. } | Verdict::Deliver(plan) => Some(&**plan),
+            };
+            *changed = rule_changes(&walks, plan);
+        }
+        let (plan, kept) = match verdict {
             Verdict::Reject { rule, text } => {
                 return Ok(FateOutcome::Refused(Refused {
                     recipient: recipient.address.clone(),
@@ -296,10 +369,29 @@ impl<'p> Evaluation<'p, '_> {
     }
 }
 
+impl Side<'_> {
+    fn view(&self) -> SideView {
+        SideView {
+            organization: self.organization.name.clone(),
+            direction: self.direction,
+            account: self.subject.kind,
+            org_unit: self.subject.org_unit.clone(),
+        }
+    }
+}
+
 impl Fate {
     fn refused(refused: Refused) -> Self {
-        let outcome = FateOutcome::Refused(refused);
-        Self { outcome, reports: Reports::default(), observed: Vec::new(), organization: None }
+        Self {
+            outcome: FateOutcome::Refused(refused),
+            reports: Reports::default(),
+            observed: Vec::new(),
+            organization: None,
+            sides: Vec::new(),
+            changed: Vec::new(),
+            watched: Vec::new(),
+            observations: Vec::new(),
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use waypost_rules::{Plan, PlannedCopy, SideRoute};
 use waypost_types::{
-    Account, Delivery, Destination, HeaderLine, Mailbox, Recipient, ReversePath, Unavailable,
+    Account, Delivery, Destination, HeaderLine, Mailbox, Recipient, ReversePath, TlsDemand,
+    Unavailable,
 };
 
 use super::decision::DecidedDelivery;
@@ -111,6 +112,8 @@ impl Making<'_, '_, '_> {
             chosen_by: [&plan.routed_by, &plan.spam_kept_by, &plan.renamed_by]
                 .into_iter()
                 .find_map(Clone::clone),
+            tls_by: plan.tls_by.clone(),
+            is_copy: false,
             reason,
             overridden: plan.overridden.clone(),
             warnings: Vec::new(),
@@ -150,6 +153,8 @@ impl Making<'_, '_, '_> {
             spam: self.facts.spam,
             because: vec![copy.because.clone()],
             chosen_by: Some(copy.because.clone()),
+            tls_by: (copy.tls == TlsDemand::Required).then(|| copy.because.clone()),
+            is_copy: true,
             reason: format!("rule \"{}\" adds this recipient", copy.because),
             overridden: Vec::new(),
             warnings: Vec::new(),

@@ -12,6 +12,7 @@ mod dry_run;
 mod evaluate;
 mod explanation;
 mod making;
+mod observed;
 mod organization;
 mod signatures;
 
@@ -28,13 +29,16 @@ use waypost_types::{
 pub use at_data::RULES_TOLD;
 pub use decision::{
     AuthenticationView, DataReply, DecidedDelivery, Decision, GatewayView, OrganizationView,
-    Quarantined, RefusalCause, Refused, RuleLookedAt,
+    Quarantined, RecipientView, RefusalCause, Refused, RuleLookedAt, SideView,
 };
 pub use dry_run::{DryRun, DryRunError};
-use evaluate::{Evaluation, Facts, Fate, FateOutcome, Told};
+use evaluate::{Evaluation, Facts, Fate, FateOutcome, ObservedRules, Told};
 pub use explanation::{
-    ExplainedAttachment, ExplainedAuthentication, ExplainedDelivery, ExplainedGateway, Explanation,
+    Drawing, ExplainedAdmission, ExplainedAttachment, ExplainedAuthentication, ExplainedDelivery,
+    ExplainedGateway, ExplainedHost, ExplainedHosts, ExplainedRecipient, ExplainedSide, ExplainedTls,
+    Explanation, Layout, RulesShown,
 };
+pub use observed::{Observation, ObservedKind, observed_at_mail};
 pub use organization::{InternalSenders, Login, Organization, SpamAction};
 
 use crate::settings::ServerSettings;
@@ -182,6 +186,21 @@ impl Policy {
         recipient: &Recipient,
         standing: usize,
     ) -> RcptVerdict {
+        self.at_rcpt_observing(transaction, recipient, standing, &mut Vec::new())
+    }
+
+    /// The same, and adds to `observations` what settings in mode observe would have done (O6): the
+    /// gateway's switches, and for a recipient who is refused also rules; since the `From:` is not known
+    /// yet, with the condition that it be internal, or external, where only one of them matters. For
+    /// a recipient who stands, rules are told after DATA.
+    #[must_use]
+    pub fn at_rcpt_observing(
+        &self,
+        transaction: &Transaction,
+        recipient: &Recipient,
+        standing: usize,
+        observations: &mut Vec<Observation>,
+    ) -> RcptVerdict {
         let mut observed = None;
         if let Err(reply) = self.recipient_limit(transaction, standing) {
             return RcptVerdict::Refuse(Refused {
@@ -203,8 +222,9 @@ impl Policy {
                 GatewayAdmission::Observed(refusal) | GatewayAdmission::Refused(refusal)
                     if refusal.because == RefusedBecause::NotAGateway && is_exempt() => {}
                 GatewayAdmission::Observed(refusal) => {
-                    observed =
-                        Some(format!("inbound_gateway: {}", refusal.because.as_str()).into());
+                    let would = Observation::of_gateway(organization, recipient, &refusal);
+                    observed = Some(would.name.clone());
+                    observations.push(would);
                 }
                 GatewayAdmission::Refused(refusal) => {
                     return RcptVerdict::Refuse(Refused {
@@ -233,10 +253,14 @@ impl Policy {
                 }
             }
         }
-        match refused {
-            Some(refused) => RcptVerdict::Refuse(refused),
-            None => RcptVerdict::Accept { observed },
-        }
+        let Some(refused) = refused else { return RcptVerdict::Accept { observed } };
+        let observed = |internal_sender| {
+            let facts = |one: &Organization| self.facts_at_rcpt(transaction, one, internal_sender);
+            let evaluation = Evaluation { policy: self, transaction, told: Told::Nothing };
+            evaluation.recipient(recipient, &facts).observations
+        };
+        observations.extend(observed::either(observed(false), observed(true)));
+        RcptVerdict::Refuse(refused)
     }
 
     /// Whether the client sits at a relay address of the organization, whatever the listener.
@@ -282,13 +306,23 @@ impl Policy {
         recipient: &Recipient,
         internal_sender: bool,
     ) -> Fate {
-        let facts = |organization: &Organization| Facts {
+        let facts = |one: &Organization| self.facts_at_rcpt(transaction, one, internal_sender);
+        let evaluation = Evaluation { policy: self, transaction, told: Told::Nothing };
+        evaluation.decide(recipient, &facts, ObservedRules::Told)
+    }
+
+    fn facts_at_rcpt(
+        &self,
+        transaction: &Transaction,
+        organization: &Organization,
+        internal_sender: bool,
+    ) -> Facts {
+        Facts {
             internal_sender: internal_sender && self.may_be_internal(transaction, organization),
             spam: Spam::No,
             source_ip: None,
             signed: false,
-        };
-        Evaluation { policy: self, transaction, told: Told::Nothing }.recipient(recipient, &facts)
+        }
     }
 
     /// The TLS that a delivery gets: what rules demand, and what the route demands that it takes.

@@ -1,6 +1,7 @@
 //! What is answered.
 
 use serde::{Deserialize, Serialize};
+use waypost_config::policy::{ExplainedHosts, ExplainedTls};
 use waypost_queue::{Hold, QueueCommand, Status};
 use waypost_relay::{LimitMode, QuotaUse};
 use waypost_types::{
@@ -158,6 +159,32 @@ pub struct Shown {
     pub trace: Box<str>,
     /// The decision with its explanation, as it was stored; null if it cannot be read.
     pub decision: serde_json::Value,
+    /// What holds at the moment of asking.
+    #[serde(default)]
+    pub now: Option<Now>,
+}
+
+/// What the configuration in force and the quotas say at the moment of asking; nothing of it was decided
+/// when the message came (A12).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Now {
+    /// When.
+    pub at: Timestamp,
+    /// The version of the configuration.
+    pub version: Box<str>,
+    /// Of each delivery, in the order of `deliveries`.
+    pub ways: Vec<WayNow>,
+    /// For a relayed message, how far the limits of its user and organization are used (D10-D13).
+    pub quota: Vec<QuotaLine>,
+}
+
+/// The way that the next attempt of a delivery takes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WayNow {
+    /// The hosts in the order of the message's draw, behind them those in a pause.
+    pub hosts: Option<ExplainedHosts>,
+    /// What is asked of TLS.
+    pub tls_policy: Option<ExplainedTls>,
 }
 
 /// What a command did.

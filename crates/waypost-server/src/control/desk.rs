@@ -30,9 +30,9 @@ const NO_SERVER_RELOAD: &str =
 
 /// Answers requests.
 pub(crate) struct Desk {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
     /// `None` where no server runs.
-    deliverer: Option<Arc<Deliverer>>,
+    pub(super) deliverer: Option<Arc<Deliverer>>,
     reloads: OnceLock<mpsc::Sender<ReloadRequest>>,
 }
 
@@ -150,7 +150,9 @@ impl Desk {
             }
         };
         let entry = &status.entry;
+        let now = self.now(&status, decision.as_ref());
         let shown = Shown {
+            now: Some(now),
             message: Message::of(&status),
             parameters: entry.parameters.clone(),
             envelopes: entry.deliveries.iter().map(|owed| owed.delivery.clone()).collect(),

@@ -14,6 +14,7 @@
 mod answer;
 mod client;
 mod desk;
+mod now;
 mod offline;
 mod peer;
 mod quotas;
@@ -24,8 +25,8 @@ mod socket;
 mod tests;
 
 pub use answer::{
-    Answer, AuditLine, Audited, Change, Changed, DeliveryLine, End, HoldLine, Message, QuotaLine,
-    Shown, Via,
+    Answer, AuditLine, Audited, Change, Changed, DeliveryLine, End, HoldLine, Message, Now,
+    QuotaLine, Shown, Via, WayNow,
 };
 pub use client::{Answers, AskError, ask};
 pub(crate) use desk::Desk;

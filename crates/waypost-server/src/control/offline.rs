@@ -21,7 +21,7 @@ use super::peer;
 use super::request::Request;
 use crate::core::Core;
 use crate::metrics::Metrics;
-use crate::server::replayed;
+use crate::server::{found_draw_key, replayed};
 use crate::spool::{Recovered, Spool, SpoolError};
 
 /// A spool that no server has open. Blocking; dropped, it writes what is left and closes the spool.
@@ -90,7 +90,9 @@ impl Offline {
         for commit in &quota {
             ledger.replay(&replayed(commit));
         }
-        let core = Arc::new(Core::new(policy, spool, ledger, clock));
+        let key = found_draw_key(&path).unwrap_or_default();
+        let core = Core::new(policy, spool, ledger, clock).with_draw_key(key);
+        let core = Arc::new(core);
         let desk = Arc::new(Desk::new(core, None));
         drop(_inside);
         Ok(Self { desk, set_aside, _committer: committer, runtime })

@@ -8,6 +8,7 @@
 mod deliveries;
 mod histogram;
 mod next_hop_tls;
+mod observed;
 mod process;
 mod reason;
 mod registration;
@@ -34,6 +35,7 @@ pub(crate) use deliveries::Outcomes;
 use deliveries::{ByHost, ByRoute};
 use histogram::Histogram;
 pub(crate) use next_hop_tls::{Checked, NextHopTls};
+pub(crate) use observed::Observed;
 pub(crate) use process::Process;
 pub(crate) use reason::{At, Reason, of_close, of_own};
 use registration::Registration;
@@ -97,11 +99,6 @@ impl EncodeLabelValue for Enhanced {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WhatLabels {
-    what: &'static str,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BecauseLabels {
     because: &'static str,
 }
@@ -152,26 +149,6 @@ impl Side {
     }
 }
 
-/// What only observed settings would have done (O6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Observed {
-    Gateway,
-    Quota,
-    Relay,
-    Rule,
-}
-
-impl Observed {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Gateway => "gateway",
-            Self::Quota => "quota",
-            Self::Relay => "relay",
-            Self::Rule => "rule",
-        }
-    }
-}
-
 /// All metrics of a server: a value, so that two servers in one process count apart.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -180,7 +157,8 @@ pub(crate) struct Metrics {
     received: Counter,
     sources: Family<BecauseLabels, Counter>,
     refusals: Family<RefusalLabels, Counter>,
-    observed: Family<WhatLabels, Counter>,
+    /// What settings in mode observe would have done (O6).
+    pub(crate) observed: Observed,
     authentications: Family<AuthenticationLabels, Counter>,
     quota: Family<LimitLabels, Counter>,
     handshakes: Family<HandshakeLabels, Counter>,
@@ -240,15 +218,7 @@ impl Metrics {
             "Negative replies, by what was refused, reply code, enhanced code and kind of reason.",
             Family::<RefusalLabels, Counter>::default(),
         );
-        let observed = r.add(
-            "waypost_observed",
-            "what",
-            "What settings in mode observe would have refused or changed.",
-            Family::<WhatLabels, Counter>::default(),
-        );
-        for what in [Observed::Gateway, Observed::Quota, Observed::Relay, Observed::Rule] {
-            let _ = observed.get_or_create(&WhatLabels { what: what.as_str() });
-        }
+        let observed = Observed::new(&mut r);
         let authentications = r.add(
             "waypost_authentications",
             "method, result",
@@ -366,6 +336,7 @@ impl Metrics {
     /// A policy is in force from now on.
     pub(crate) fn policy(&self, policy: &Policy, now: Timestamp) {
         self.routes.prepare(policy);
+        self.observed.prepare(policy);
         self.scraped.config.clear();
         let version = VersionLabels { version: policy.version().into() };
         self.scraped.config.get_or_create(&version).set(1);
@@ -412,12 +383,6 @@ impl Metrics {
     ) {
         let labels = RefusalLabels { at, code, enhanced: Enhanced(enhanced), reason };
         self.refusals.get_or_create(&labels).inc_by(count);
-    }
-
-    /// A setting that is only observed would have done something.
-    pub(crate) fn observed(&self, what: Observed, count: usize) {
-        let labels = WhatLabels { what: what.as_str() };
-        self.observed.get_or_create(&labels).inc_by(number(count));
     }
 
     /// A message's SPF, DKIM and DMARC were evaluated.

@@ -34,7 +34,7 @@ fn names_and_types_stay_o4() {
     counter waypost_accepted_bytes_total
     counter waypost_sources_total (because)
     counter waypost_refusals_total (at, code, enhanced, reason)
-    counter waypost_observed_total (what)
+    counter waypost_observed_total (organization, kind, name)
     counter waypost_authentications_total (method, result)
     counter waypost_quota_refusals_total (limit)
     counter waypost_deliveries_total (via, organization, route, outcome)

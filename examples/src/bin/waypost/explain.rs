@@ -8,6 +8,7 @@ use waypost_config::policy::{DryRun, DryRunError, Explanation, Policy};
 use waypost_types::TlsState;
 
 use crate::answer::{self, Answer, Failure};
+use crate::look::Look;
 use crate::{batch, configuration};
 
 /// Explain what would become of a message, without sending anything (C9)
@@ -46,6 +47,8 @@ pub(crate) struct Arguments {
     /// Answer one JSON object
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    look: Look,
     /// Read JSON lines {"id", "client_ip", "listener", "helo", "auth", "tls", "mail_from", "rcpt_to",
     /// "message"} on stdin and answer one each
     #[arg(long, conflicts_with_all = ["message", "client_ip", "listener", "from", "to", "helo", "auth", "tls"])]
@@ -111,7 +114,7 @@ fn one(arguments: &Arguments, policy: &Policy) -> Result<Answer, Failure> {
     if arguments.json {
         batch::write_line(&mut out, &explanation)?;
     } else {
-        write!(out, "{}", explanation.to_text())?;
+        write!(out, "{}", explanation.text(&arguments.look.layout()))?;
         if arguments.auth.is_some() && !arguments.tls {
             writeln!(out, "\nnote  --auth counts inside TLS only (D6); add --tls")?;
         }

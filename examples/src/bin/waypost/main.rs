@@ -13,6 +13,7 @@ mod dates;
 mod demo;
 mod explain;
 mod hash_password;
+mod look;
 mod messages;
 mod pick_host;
 mod progress;

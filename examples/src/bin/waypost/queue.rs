@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use clap::Subcommand;
 use serde::Serialize;
+use waypost_config::policy::Layout;
 use waypost_queue::RetryScope;
 use waypost_server::control::{self, End, Request, State};
 use waypost_types::{QueueId, RouteName};
@@ -13,6 +14,7 @@ use waypost_types::{QueueId, RouteName};
 use crate::answer::{Answer, Failure};
 use crate::ask::{self, Form};
 use crate::batch;
+use crate::look::Look;
 
 /// Show the queue, and hold, release, retry or remove messages
 ///
@@ -45,6 +47,8 @@ enum Command {
     Show {
         /// The queue id
         id: QueueId,
+        #[command(flatten)]
+        look: Look,
     },
     /// Try at once what waits for its time
     #[command(group = clap::ArgGroup::new("scope").required(true))]
@@ -100,7 +104,7 @@ impl Command {
     fn request(self) -> Request {
         match self {
             Self::List { route, state } => Request::List { route, state: state.map(State::from) },
-            Self::Show { id } => Request::Show { id },
+            Self::Show { id, look: _ } => Request::Show { id },
             Self::Hold { id } => Request::Hold { id },
             Self::Release { id } => Request::Release { id },
             Self::Remove { id } => Request::Remove { id },
@@ -122,6 +126,10 @@ struct Retried {
 
 pub(crate) fn run(arguments: Arguments) -> Result<Answer, Failure> {
     let form = Form::of(arguments.json);
+    let layout = match &arguments.command {
+        Command::Show { look, .. } => look.layout(),
+        _ => Layout::default(),
+    };
     let request = arguments.command.request();
     let many = match &request {
         Request::List { .. } => Many::Listed,
@@ -137,7 +145,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Answer, Failure> {
                 headed = true;
                 text::heading(&mut out)?;
             }
-            text::write(&mut out, &answer).map_err(Failure::from)
+            text::write(&mut out, &answer, &layout).map_err(Failure::from)
         }
     })?;
     if let End::Done { count } = end {

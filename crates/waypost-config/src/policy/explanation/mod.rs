@@ -1,6 +1,9 @@
 //! The explanation of a decision, as a value that is printed and stored (C9).
 
+mod cure;
+mod page;
 mod text;
+mod way;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -8,16 +11,34 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use waypost_auth::{Action, Authentication};
 use waypost_inbound::{SpamEvaluation, TagNote};
-use waypost_relay::{ObservedRefusal, Refusal};
-use waypost_rules::Spam;
-use waypost_types::{Destination, Recipient, Reply, Session, TlsDemand};
+use waypost_relay::{Admission, ObservedRefusal, Refusal};
+use waypost_route::Draw;
+use waypost_rules::{Changed, RuleChanges, Spam};
+use waypost_types::{Destination, Mailbox, Recipient, Reply, RouteName, Session, TlsDemand};
 
-use super::decision::{AuthenticationView, DataReply, DecidedDelivery, Decision, OrganizationView};
+use super::decision::{
+    AuthenticationView, DataReply, DecidedDelivery, Decision, OrganizationView, RecipientView,
+    Refused,
+};
+use super::observed::Observation;
 use super::{Policy, mail_accepted};
 
-/// The answer of a dry run, in the form of the contract of `explain --batch`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+pub use page::{Layout, RulesShown};
+pub use way::{Drawing, ExplainedHost, ExplainedHosts, ExplainedTls};
+
+/// What was observed is told in full of so many; the names are all told.
+const OBSERVATIONS: usize = 64;
+
+/// The answer of a dry run, in the form of the contract of `explain --batch`, and what `serve` stores.
+///
+/// What is stored tells what was decided and why, as it was then. What the configuration says of a
+/// route at the moment of asking ([`Policy::hosts_of`], [`Policy::tls_of`]) is not stored: only the
+/// draw and the order of its hosts are.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Explanation {
+    /// The configuration's version.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub version: Box<str>,
     /// The source IP as the first accepted recipient's organization sees it; null when internal.
     pub source_ip: Option<IpAddr>,
     /// Whether the message counts as spam there.
@@ -32,8 +53,17 @@ pub struct Explanation {
     /// What that organization makes of SPF, DKIM and DMARC; absent: they are not evaluated there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authentication: Option<ExplainedAuthentication>,
+    /// The relay entry that admits the client, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<ExplainedAdmission>,
     /// What is observed only.
     pub observed: Vec<Box<str>>,
+    /// The same, with what each would have done (O6).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observed_details: Vec<Observation>,
+    /// How each recipient was looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<ExplainedRecipient>,
     /// The rules looked at: all of a dry run; of a live message those that match, and a few hundred others.
     pub rules: Vec<ExplainedRule>,
     /// How many rules that did not match are left out of `rules`; absent when none is.
@@ -47,6 +77,49 @@ pub struct Explanation {
     pub refusals: Vec<ExplainedRefusal>,
     /// The kept ones.
     pub quarantined: Vec<ExplainedQuarantine>,
+}
+
+/// Why the client is relayed, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedAdmission {
+    /// The organization.
+    pub organization: Box<str>,
+    /// The relay entry.
+    pub entry: Box<str>,
+    /// The proofs that it found.
+    pub because: String,
+    /// The registered user that the mail counts for, by primary address; absent: the organization alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The sender of MAIL, where it is rewritten (D8).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewritten: Option<String>,
+}
+
+/// How a recipient was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedRecipient {
+    /// The recipient of RCPT.
+    pub recipient: String,
+    /// The directions; of two, the sender's first.
+    pub sides: Vec<ExplainedSide>,
+}
+
+/// One direction that the message has for a recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedSide {
+    /// The organization whose rules were asked.
+    pub organization: Box<str>,
+    /// The direction.
+    pub direction: Cow<'static, str>,
+    /// Why it is that one; absent where the side before says it, and of a message that was taken also
+    /// where an earlier recipient's side says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+    /// The kind of account: the sender's in outgoing directions, else the recipient's.
+    pub account: Cow<'static, str>,
+    /// Its unit.
+    pub org_unit: Box<str>,
 }
 
 /// What an inbound gateway's settings say of a message.
@@ -92,10 +165,16 @@ pub struct ExplainedRule {
     pub matched: bool,
     /// The first condition that failed.
     pub failed: Option<String>,
+    /// The unit of a rule that acted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub org_unit: Option<Box<str>>,
+    /// What it changed: `route: edge`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
 }
 
 /// What the client would be told.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Replies {
     /// To MAIL.
     pub mail: String,
@@ -134,6 +213,21 @@ pub struct ExplainedDelivery {
     pub because: Vec<Box<str>>,
     /// In words, why it goes there.
     pub reason: String,
+    /// It is a copy that a rule adds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub copy: bool,
+    /// The rule that chose where it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen_by: Option<Box<str>>,
+    /// The rule that settled what is demanded of TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_by: Option<Box<str>>,
+    /// The hosts of the route in order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<ExplainedHosts>,
+    /// What is asked of TLS; not stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_policy: Option<ExplainedTls>,
     /// The parts that lost.
     pub overridden: Vec<ExplainedOverride>,
     /// What an administrator should know.
@@ -181,6 +275,9 @@ pub struct ExplainedRefusal {
     pub reply: String,
     /// Why.
     pub because: String,
+    /// What can be done about it; absent where the reply says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cure: Option<Cow<'static, str>>,
 }
 
 /// A kept recipient.
@@ -195,48 +292,79 @@ pub struct ExplainedQuarantine {
 }
 
 impl Explanation {
-    /// The explanation of a decision that was taken: what `serve` keeps under the queue id.
+    /// The explanation of a decision without a queue id, as of a dry run: hosts with their shares, and
+    /// what is asked of TLS.
     #[must_use]
     pub fn of(policy: &Policy, decision: &Decision) -> Self {
+        let explained = |one: &DecidedDelivery| {
+            let hosts = policy.hosts_of(&one.delivery, &Drawing::Shares);
+            let tls_policy = policy.tls_of(&one.delivery, one.tls_by.as_deref());
+            ExplainedDelivery { hosts, tls_policy, ..explained(policy, one) }
+        };
+        Self::told(policy, decision, &explained)
+    }
+
+    /// The explanation of a decision that was taken: what `serve` keeps under the queue id, whose draws
+    /// are given.
+    #[must_use]
+    pub fn of_taken(
+        policy: &Policy,
+        decision: &Decision,
+        draw: &dyn Fn(&RouteName) -> Draw,
+    ) -> Self {
+        let explained = |one: &DecidedDelivery| {
+            let hosts = policy.hosts_of(&one.delivery, &Drawing::Drawn(draw));
+            ExplainedDelivery { hosts, ..explained(policy, one) }
+        };
+        let mut taken = Self::told(policy, decision, &explained);
+        taken.observed_details.truncate(OBSERVATIONS);
+        let mut said: Vec<(Box<str>, Cow<'static, str>, String)> = Vec::new();
+        for side in taken.recipients.iter_mut().flat_map(|one| &mut one.sides) {
+            let Some(because) = side.because.take() else { continue };
+            let this = (side.organization.clone(), side.direction.clone(), because);
+            if !said.contains(&this) {
+                side.because = Some(this.2.clone());
+                said.push(this);
+            }
+        }
+        taken
+    }
+
+    fn told(
+        policy: &Policy,
+        decision: &Decision,
+        explained: &dyn Fn(&DecidedDelivery) -> ExplainedDelivery,
+    ) -> Self {
         let first = decision.organizations.first();
         let data = match &decision.reply {
             DataReply::Accept => Reply::new(250, (2, 0, 0), "Accepted").to_string(),
             DataReply::Refuse(reply) => reply.to_string(),
         };
         Self {
+            version: policy.version().into(),
             source_ip: first.and_then(|view| view.source.ip),
             spam: first.is_some_and(|view| view.spam != Spam::No),
             spoofed_internal: first.is_some_and(|view| view.spoofed_internal),
             organization: first.map(|view| view.organization.clone()),
             inbound_gateway: first.and_then(explained_gateway),
             authentication: first.and_then(|view| view.authentication.as_ref()).map(told),
+            admission: decision.admission.as_ref().map(ExplainedAdmission::of),
             observed: decision.observed.clone(),
-            rules: decision
-                .rules
+            observed_details: decision.observations.clone(),
+            recipients: decision
+                .recipients
                 .iter()
-                .map(|looked| ExplainedRule {
-                    rule: looked.rule.clone(),
-                    recipient: looked.recipient.to_string(),
-                    matched: looked.failed.is_none(),
-                    failed: looked.failed.clone(),
-                })
+                .map(|one| ExplainedRecipient::of(decision, one))
                 .collect(),
+            rules: explained_rules(decision),
             rules_left_out: decision.rules_left_out,
             replies: Replies {
                 mail: mail_accepted().to_string(),
                 rcpt: Vec::new(),
                 data: Some(data),
             },
-            deliveries: decision.deliveries.iter().map(|one| explained(policy, one)).collect(),
-            refusals: decision
-                .refusals
-                .iter()
-                .map(|refused| ExplainedRefusal {
-                    recipient: refused.recipient.to_string(),
-                    reply: refused.reply.to_string(),
-                    because: refused.because.clone(),
-                })
-                .collect(),
+            deliveries: decision.deliveries.iter().map(explained).collect(),
+            refusals: decision.refusals.iter().map(ExplainedRefusal::of).collect(),
             quarantined: decision
                 .quarantined
                 .iter()
@@ -250,33 +378,48 @@ impl Explanation {
     }
 
     pub(super) fn of_refused_mail(
+        policy: &Policy,
         session: &Session,
         recipients: &[Recipient],
         refusal: &Refusal,
     ) -> Self {
         let reply = &refusal.reply;
         Self {
+            version: policy.version().into(),
             source_ip: Some(session.client_ip),
-            spam: false,
-            spoofed_internal: false,
             organization: refusal.organization.as_deref().map(Into::into),
-            inbound_gateway: None,
-            authentication: None,
             observed: observed_entries(&refusal.observed),
-            rules: Vec::new(),
-            rules_left_out: 0,
             replies: Replies { mail: reply.to_string(), rcpt: Vec::new(), data: None },
-            deliveries: Vec::new(),
             refusals: recipients
                 .iter()
                 .map(|recipient| ExplainedRefusal {
                     recipient: recipient.address.to_string(),
                     reply: reply.to_string(),
-                    because: refusal.because.to_string(),
+                    because: match &refusal.entry {
+                        Some(entry) => {
+                            format!("{}, by relay entry \"{entry}\"", refusal.because)
+                        }
+                        None => refusal.because.to_string(),
+                    },
+                    cure: None,
                 })
                 .collect(),
-            quarantined: Vec::new(),
+            ..Self::default()
         }
+    }
+
+    /// Adds what was observed before the decision: at MAIL and RCPT, and by limits. Of what does not fit
+    /// into 64 details, only the names are told.
+    pub fn observe_first(&mut self, observations: &[Observation]) {
+        let mut names: Vec<Box<str>> = Vec::new();
+        for one in observations {
+            if !names.contains(&one.name) && !self.observed.contains(&one.name) {
+                names.push(one.name.clone());
+            }
+        }
+        self.observed.splice(0..0, names);
+        self.observed_details.splice(0..0, observations.iter().cloned());
+        self.observed_details.truncate(OBSERVATIONS);
     }
 
     /// The explanation that [`Entry::decision`](waypost_queue::Entry::decision) holds: `serve` stores it
@@ -318,6 +461,87 @@ pub(super) fn explained_gateway(view: &OrganizationView) -> Option<ExplainedGate
             _ => None,
         }),
     })
+}
+
+/// Every rule looked at, with what it changed: of rules of one name, each gets its own.
+fn explained_rules(decision: &Decision) -> Vec<ExplainedRule> {
+    let mut changed: Vec<&(Mailbox, RuleChanges)> = decision.changed.iter().collect();
+    let looked_at = decision.rules.iter().map(|looked| {
+        let is_its = |(recipient, by): &&(Mailbox, RuleChanges)| {
+            *recipient == looked.recipient && by.rule == looked.rule
+        };
+        // Those of a recipient stand together and in order, so the place is near the front.
+        let place = match looked.failed {
+            None => changed.iter().position(is_its),
+            Some(_) => None,
+        };
+        let own = place.map(|place| &changed.remove(place).1);
+        ExplainedRule {
+            rule: looked.rule.clone(),
+            recipient: looked.recipient.to_string(),
+            matched: looked.failed.is_none(),
+            failed: looked.failed.clone(),
+            org_unit: own.map(|own| own.org_unit.as_str().into()),
+            changed: own.iter().flat_map(|own| &own.changed).map(Changed::to_string).collect(),
+        }
+    });
+    looked_at.collect()
+}
+
+impl ExplainedAdmission {
+    fn of(admission: &Admission) -> Self {
+        let is_rewritten = admission.sender != admission.original_sender;
+        Self {
+            organization: (*admission.quota.organization).into(),
+            entry: (*admission.entry).into(),
+            because: admission.because.to_string(),
+            user: admission.quota.user.as_ref().map(ToString::to_string),
+            rewritten: is_rewritten.then(|| admission.original_sender.to_string()),
+        }
+    }
+}
+
+impl ExplainedRecipient {
+    fn of(decision: &Decision, seen: &RecipientView) -> Self {
+        let mut before: Option<String> = None;
+        let sides = seen.sides.iter().map(|side| {
+            let view =
+                decision.organizations.iter().find(|one| one.organization == side.organization);
+            let because = match (&decision.admission, side.direction, view) {
+                (Some(admission), waypost_rules::Direction::Outbound, _) => format!(
+                    "relay entry \"{}\" admits the client for {}, whose own the recipient is not",
+                    admission.entry, side.organization
+                ),
+                (_, _, Some(view)) if view.spoofed_internal => format!(
+                    "{}, but nothing proves it (internal_senders = \"authenticated\")",
+                    view.sender_because
+                ),
+                (_, _, Some(view)) => view.sender_because.clone(),
+                (_, _, None) => String::new(),
+            };
+            let is_new = !because.is_empty() && before.as_ref() != Some(&because);
+            before = Some(because.clone());
+            ExplainedSide {
+                organization: side.organization.clone(),
+                direction: side.direction.as_str().into(),
+                because: is_new.then_some(because),
+                account: side.account.as_str().into(),
+                org_unit: side.org_unit.as_str().into(),
+            }
+        });
+        Self { recipient: seen.recipient.to_string(), sides: sides.collect() }
+    }
+}
+
+impl ExplainedRefusal {
+    pub(super) fn of(refused: &Refused) -> Self {
+        Self {
+            recipient: refused.recipient.to_string(),
+            reply: refused.reply.to_string(),
+            because: refused.because.clone(),
+            cure: cure::cure(refused.cause).map(Into::into),
+        }
+    }
 }
 
 fn told(view: &AuthenticationView) -> ExplainedAuthentication {
@@ -362,6 +586,11 @@ fn explained(policy: &Policy, decided: &DecidedDelivery) -> ExplainedDelivery {
         suppress_bounces: delivery.suppress_bounces,
         because: decided.because.clone(),
         reason: decided.reason.clone(),
+        copy: decided.is_copy,
+        chosen_by: decided.chosen_by.clone(),
+        tls_by: decided.tls_by.clone(),
+        hosts: None,
+        tls_policy: None,
         overridden: decided
             .overridden
             .iter()

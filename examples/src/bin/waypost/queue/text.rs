@@ -2,9 +2,10 @@
 
 use std::io::{self, Write};
 
-use waypost_config::policy::Explanation;
+use waypost_config::policy::{Explanation, Layout};
+use waypost_relay::LimitMode;
 use waypost_server::control::{
-    Answer, Change, Changed, DeliveryLine, HoldLine, Message, Shown, State,
+    Answer, Change, Changed, DeliveryLine, HoldLine, Message, Now, Shown, State, WayNow,
 };
 use waypost_types::{Delivery, TlsDemand};
 
@@ -19,7 +20,7 @@ pub(super) fn heading(out: &mut impl Write) -> io::Result<()> {
 }
 
 /// One answer.
-pub(super) fn write(out: &mut impl Write, answer: &Answer) -> io::Result<()> {
+pub(super) fn write(out: &mut impl Write, answer: &Answer, layout: &Layout) -> io::Result<()> {
     match answer {
         Answer::Message(message) => columns(
             out,
@@ -32,7 +33,7 @@ pub(super) fn write(out: &mut impl Write, answer: &Answer) -> io::Result<()> {
                 &envelope(message),
             ],
         ),
-        Answer::Shown(shown) => show(out, shown),
+        Answer::Shown(shown) => show(out, shown, layout),
         Answer::Changed(changed) => change(out, changed),
         _ => Ok(()),
     }
@@ -74,18 +75,24 @@ fn envelope(message: &Message) -> String {
     format!("{} -> {first}{more}", sender(&message.sender.to_string()))
 }
 
-fn show(out: &mut impl Write, all: &Shown) -> io::Result<()> {
-    let Shown { message, envelopes, decision, .. } = all;
+fn show(out: &mut impl Write, all: &Shown, layout: &Layout) -> io::Result<()> {
+    let Shown { message, envelopes, decision, now, .. } = all;
     writeln!(out, "message       {}", message.id)?;
     writeln!(out, "accepted      {}", message.accepted_at)?;
     writeln!(out, "octets        {}", message.size)?;
     writeln!(out, "client        {}", shown(&message.client))?;
     writeln!(out, "sender        {}", sender(&message.sender.to_string()))?;
-    for (line, envelope) in message.deliveries.iter().zip(envelopes) {
+    for (place, (line, envelope)) in message.deliveries.iter().zip(envelopes).enumerate() {
         delivery(out, line, envelope)?;
+        if let Some(way) = now.as_ref().and_then(|now| now.ways.get(place)) {
+            next_way(out, way)?;
+        }
+    }
+    if let Some(now) = now.as_ref().filter(|now| !now.quota.is_empty()) {
+        headroom(out, now)?;
     }
     match Explanation::stored(&decision.to_string()) {
-        Some(explanation) => write!(out, "\ndecided when it came\n\n{}", explanation.to_text()),
+        Some(explanation) => write!(out, "\ndecided when it came\n\n{}", explanation.text(layout)),
         None => writeln!(out, "\ndecided when it came\n\n{}", shown(&decision.to_string())),
     }
 }
@@ -111,6 +118,38 @@ fn delivery(out: &mut impl Write, line: &DeliveryLine, envelope: &Delivery) -> i
         Some(last) => writeln!(out, "  last        {}", shown(last)),
         None => Ok(()),
     }
+}
+
+/// The hosts of the next attempt, as the configuration in force has them.
+fn next_way(out: &mut impl Write, way: &WayNow) -> io::Result<()> {
+    if let Some(hosts) = &way.hosts {
+        let draw = hosts.draw.as_ref().map(|draw| format!("; draw {draw}")).unwrap_or_default();
+        writeln!(out, "  hosts now   {}{draw}", shown(&hosts.in_words()))?;
+    }
+    match &way.tls_policy {
+        Some(tls) => writeln!(out, "  TLS now     {}", shown(&tls.words)),
+        None => Ok(()),
+    }
+}
+
+/// How much more who relays the message may send.
+fn headroom(out: &mut impl Write, now: &Now) -> io::Result<()> {
+    writeln!(out, "\nroom for relayed mail at {}", now.at)?;
+    for line in &now.quota {
+        let whose = line.user.as_ref().map_or(line.organization.to_string(), ToString::to_string);
+        let used = line.quota.used.saturating_add(line.quota.reserved);
+        let room = match (line.mode, line.quota.room_at) {
+            (LimitMode::Off, _) => "; no limit: mode is off".to_owned(),
+            (mode, room_at) => {
+                let again = room_at.map(|at| format!("; room again at {at} or before"));
+                let observed = if mode == LimitMode::Observe { "; only observed" } else { "" };
+                format!("{}{observed}", again.unwrap_or_default())
+            }
+        };
+        let (limit, allowed) = (line.quota.limit, line.quota.allowed);
+        writeln!(out, "  {}  {used} of {allowed} {limit}{room}", shown(&whose))?;
+    }
+    Ok(())
 }
 
 fn held(hold: &HoldLine) -> String {
