@@ -100,7 +100,7 @@ pub use body::Body;
 pub use codec::{DecodeError, FRAME_HEADER, LARGEST_EVENT, decode, encode, frame_header, unframe};
 pub use entry::{Entry, Hold, Owed};
 pub use event::{
-    Attempt, ConfigChange, Ended, Event, Handover, QueueChange, QueueCommand, QuotaCommit,
+    Attempt, ConfigChange, ConfigOutcome, Ended, Event, Handover, QueueChange, QueueCommand, QuotaCommit,
     RetryScope,
 };
 pub use lanes::Site;

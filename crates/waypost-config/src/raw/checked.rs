@@ -109,6 +109,10 @@ impl Leaf for PasswordHash {
     fn to_toml(&self) -> String {
         quoted("…")
     }
+
+    fn secret(&self) -> Option<String> {
+        Some(self.to_string())
+    }
 }
 
 /// `dns`: which servers answer DNS questions.

@@ -45,8 +45,13 @@ pub(crate) trait Leaf: Sized {
     /// Reads it.
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault>;
 
-    /// As TOML text, for the reference.
+    /// As TOML text, for the reference and for differences.
     fn to_toml(&self) -> String;
+
+    /// What tells it from others, where `to_toml` hides it.
+    fn secret(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A choice of words.

@@ -23,6 +23,7 @@ mod words;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostics::{Diagnostic, Place, Report, SourceFile, Spanned};
+use crate::difference::Tree;
 use keys::table;
 use reader::{Key, Read, Reader};
 
@@ -133,6 +134,11 @@ pub fn read_directory(source: SourceFile, report: &mut Report) -> Option<RawDire
     let file = report.add_source(source);
     let node = document(file, &text, report)?;
     RawDirectory::read(&node, &Key::DOCUMENT, &mut Reader { file, report })
+}
+
+/// What a table says, as data, to be compared.
+pub(crate) fn tree(table: &impl Read) -> Tree {
+    table.tree()
 }
 
 /// The document in a text. `None`: it is not TOML, and the report says why.

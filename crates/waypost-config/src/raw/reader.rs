@@ -5,6 +5,7 @@ use std::fmt;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostics::{Diagnostic, Place, Report, Spanned};
+use crate::difference::Tree;
 
 use super::keys::Kind;
 use super::leaf::{Fault, Leaf};
@@ -20,6 +21,9 @@ pub(crate) trait Read: Sized {
 
     /// Reads it. `None`: it cannot be read, and the reader has been told why.
     fn read(node: &Node<'_>, at: &Key<'_>, reader: &mut Reader<'_>) -> Option<Self>;
+
+    /// What it says, as data, to be compared.
+    fn tree(&self) -> Tree;
 }
 
 /// The path of a key, for messages.
@@ -308,6 +312,13 @@ impl<T: Leaf> Read for T {
         };
         reader.report.push(Diagnostic { secret: T::SECRET, ..found });
         None
+    }
+
+    fn tree(&self) -> Tree {
+        match self.secret() {
+            Some(text) => Tree::secret(&text),
+            None => Tree::Value(self.to_toml().into()),
+        }
     }
 }
 
