@@ -61,6 +61,8 @@ pub struct Compiled {
     pub relay: RelayService,
     /// The directory of each organization, in the same order; with password hashes and quotas.
     pub directories: Vec<Arc<StaticDirectory>>,
+    /// The directory files of each organization, in the same order, as they are written.
+    pub written: Vec<Vec<RawDirectory>>,
 }
 
 impl Compiled {
@@ -76,10 +78,13 @@ impl Compiled {
 /// Adds to the report every mistake and doubt. `None`: the report has errors.
 pub fn compile(raw: &RawConfig, files: &dyn Files, report: &mut Report) -> Option<Compiled> {
     let server = server::build(raw, report);
-    let written: Vec<_> = raw
+    let written: Vec<Vec<RawDirectory>> = raw
         .organization
         .iter()
-        .map(|organization| directory_file(organization.directory.as_ref()?, files, report))
+        .map(|organization| {
+            let paths = organization.directory.iter();
+            paths.filter_map(|path| directory_file(path, files, report)).collect()
+        })
         .collect();
     readable_files(raw, files, report);
     let compiled = organization::build(raw, &written, files, report);
@@ -91,7 +96,7 @@ pub fn compile(raw: &RawConfig, files: &dyn Files, report: &mut Report) -> Optio
     let directories = compiled.iter().map(|one| Arc::clone(&one.directory)).collect();
     let organizations: Option<Vec<_>> =
         compiled.into_iter().map(|compiled| compiled.organization).collect();
-    Some(Compiled { server: server?, organizations: organizations?, relay: relay?, directories })
+    Some(Compiled { server: server?, organizations: organizations?, relay: relay?, directories, written })
 }
 
 fn directory_file(
