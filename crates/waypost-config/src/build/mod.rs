@@ -82,8 +82,10 @@ pub fn compile(raw: &RawConfig, files: &dyn Files, report: &mut Report) -> Optio
         .organization
         .iter()
         .map(|organization| {
-            let paths = organization.directory.iter();
-            paths.filter_map(|path| directory_file(path, files, report)).collect()
+            let paths = organization.directory.iter().flat_map(|all| {
+                all.paths().iter().map(|path| Spanned::new(path.clone(), all.place))
+            });
+            paths.filter_map(|path| directory_file(&path, files, report)).collect()
         })
         .collect();
     readable_files(raw, files, report);
@@ -108,7 +110,13 @@ fn directory_file(
         .read(path.as_str())
         .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
     match text {
-        Ok(text) => crate::raw::read_directory(SourceFile::new(path.as_str(), text), report),
+        Ok(text) => {
+            let source = SourceFile::new(path.as_str(), text);
+            match path.as_str().to_ascii_lowercase().ends_with(".csv") {
+                true => crate::raw::read_directory_csv(source, report),
+                false => crate::raw::read_directory(source, report),
+            }
+        }
         Err(because) => {
             report.push(unreadable(path, &because));
             None

@@ -7,6 +7,7 @@ use crate::diagnostics::{Report, SourceFile};
 use crate::raw;
 
 #[path = "../../testdata/large/mod.rs"]
+#[allow(dead_code)]
 mod large;
 
 const CONFIGURATION: &str = r#"
