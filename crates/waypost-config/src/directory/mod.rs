@@ -8,6 +8,7 @@
 //! are kept, not checked. [`ReloadableDirectory`] is for users and groups that come from elsewhere.
 
 mod groups;
+mod memberships;
 mod reloadable;
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use std::collections::hash_map::Entry as Slot;
 use waypost_relay::{PasswordHash, UserLimitOverrides};
 use waypost_types::{Account, Directory, Domain, Mailbox, Unavailable, User};
 
+use self::memberships::Memberships;
 use crate::diagnostics::{Diagnostic, Place, Report, Spanned};
 use crate::raw::{RawGroup, RawLimits, RawUser};
 
@@ -52,6 +54,7 @@ pub struct StaticDirectory {
     users: Vec<UserEntry>,
     groups: Vec<GroupEntry>,
     elsewhere: Vec<Mailbox>,
+    memberships: Memberships,
 }
 
 impl StaticDirectory {
@@ -93,6 +96,8 @@ impl StaticDirectory {
         for (group, members) in directory.groups.iter_mut().zip(expanded) {
             group.members = members.into();
         }
+        directory.memberships =
+            Memberships::new(directory.groups.iter().map(|group| &*group.members));
         directory
     }
 
@@ -173,6 +178,17 @@ impl Directory for StaticDirectory {
             return Ok(false);
         };
         Ok(group.members.binary_search(entry).is_ok())
+    }
+
+    fn for_each_group(
+        &self,
+        address: &Mailbox,
+        each: &mut dyn FnMut(&Mailbox),
+    ) -> Result<(), Unavailable> {
+        let Some(entry) = self.entries.get(address) else { return Ok(()) };
+        let groups = self.memberships.of(*entry).filter_map(|group| self.groups.get(group));
+        groups.for_each(|group| each(&group.address));
+        Ok(())
     }
 
     fn members(&self, group: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> {

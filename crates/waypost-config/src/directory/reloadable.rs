@@ -122,6 +122,14 @@ impl Directory for ReloadableDirectory {
         self.ask(|snapshot| snapshot.is_member(address, group))
     }
 
+    fn for_each_group(
+        &self,
+        address: &Mailbox,
+        each: &mut dyn FnMut(&Mailbox),
+    ) -> Result<(), Unavailable> {
+        self.ask(|snapshot| snapshot.for_each_group(address, each))
+    }
+
     fn members(&self, group: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> {
         self.ask(|snapshot| snapshot.members(group))
     }
