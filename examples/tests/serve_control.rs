@@ -200,7 +200,10 @@ fn a12_reload_takes_effect_or_says_everything_that_is_wrong() {
     assert!(by_user.len() >= 2, "{audit}");
     // The look at the files may have been first.
     let said = |text: &str| by_user.iter().any(|line| line.contains(text));
-    assert!(said("configuration: from version ") || said("configuration: nothing changed"), "{audit}");
+    assert!(
+        said("configuration: from version ") || said("configuration: nothing changed"),
+        "{audit}"
+    );
     assert!(said("configuration: refused: it has errors; version "), "{audit}");
     serve.terminate();
     assert_eq!(done(&folder, &["audit"]), audit, "the same without a server");

@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::control::{ask, done, lines};
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use support::control::{ask, done, lines};
 use support::serving::{Folder, queue_id};
 use support::sink::{Received, Sink};
 use support::smtp_client::SmtpClient;
@@ -253,7 +253,9 @@ fn wait_for_change(folder: &Folder, text: &str) -> Vec<String> {
 fn a12_the_audit_log_says_who_changed_what_from_what_to_what() {
     let second = Sink::start();
     let organization = |name: &str, licences: u32| {
-        format!("[[organization]]\nname = \"{name}\"\ndomains = [\"{name}.example\"]\nlicences = {licences}\n")
+        format!(
+            "[[organization]]\nname = \"{name}\"\ndomains = [\"{name}.example\"]\nlicences = {licences}\n"
+        )
     };
     let main = |route: &str| {
         generation(&second, 1)

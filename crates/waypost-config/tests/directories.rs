@@ -53,8 +53,10 @@ const CSV: &str = "address,aliases\ncsv@solarmora.com,c@solarmora.com\n";
 fn compiled(csv: &str) -> (Option<Compiled>, Report) {
     let files: HashMap<String, Vec<u8>> =
         [("more.toml", TOML), ("people.CSV", csv)].map(|(n, t)| (n.to_owned(), t.into())).into();
-    let (config, mut report) = raw::read(SourceFile::new("waypost.toml", MAIN), Vec::new()).unwrap();
-    let needed: Vec<_> = config.needed_files().iter().map(|one| one.path.as_str().to_owned()).collect();
+    let (config, mut report) =
+        raw::read(SourceFile::new("waypost.toml", MAIN), Vec::new()).unwrap();
+    let needed: Vec<_> =
+        config.needed_files().iter().map(|one| one.path.as_str().to_owned()).collect();
     assert_eq!(needed, ["more.toml", "people.CSV"]);
     (compile(&config, &files, &mut report), report)
 }

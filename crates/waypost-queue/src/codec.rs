@@ -136,7 +136,9 @@ mod tests {
 
     use super::*;
     use crate::testing::{entry, failed};
-    use crate::{Attempt, ConfigChange, ConfigOutcome, Ended, QueueChange, QueueCommand, QuotaCommit};
+    use crate::{
+        Attempt, ConfigChange, ConfigOutcome, Ended, QueueChange, QueueCommand, QuotaCommit,
+    };
     use waypost_types::{QueueId, Timestamp};
 
     fn events() -> Vec<Event> {

@@ -300,12 +300,7 @@ fn read(path: &Path) -> Option<InForce> {
 }
 
 /// In one step: a crash leaves the old one or the new one.
-fn write(
-    spool: &Path,
-    version: &str,
-    stamps: &Stamps,
-    snapshot: &Snapshot,
-) -> std::io::Result<()> {
+fn write(spool: &Path, version: &str, stamps: &Stamps, snapshot: &Snapshot) -> std::io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
 

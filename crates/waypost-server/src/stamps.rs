@@ -42,7 +42,8 @@ struct Stamp {
 impl Stamp {
     fn of(path: &Path) -> Option<Self> {
         let found = std::fs::metadata(path).ok()?;
-        let nanos = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        let nanos =
+            |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
         Some(Self {
             device: found.dev(),
             inode: found.ino(),
@@ -56,8 +57,7 @@ impl Stamp {
 impl Stamps {
     /// What the named files look like now, and what the patterns find. Blocking.
     pub(crate) fn of(base: &Path, patterns: Vec<String>, named: Vec<PathBuf>) -> Self {
-        let mut stamps =
-            Self { base: base.to_owned(), patterns, named, files: BTreeMap::new() };
+        let mut stamps = Self { base: base.to_owned(), patterns, named, files: BTreeMap::new() };
         let found = stamps.patterns.iter();
         // A folder that cannot be read is told of when the configuration is loaded.
         let found = found.filter_map(|pattern| pattern::files(&stamps.base, pattern).ok());
@@ -86,7 +86,8 @@ impl Stamps {
     /// Empty: nothing is different. May ask the system's user database: blocking.
     #[must_use]
     pub fn changed_by(&self, now: &Self) -> String {
-        let paths = self.files.keys().chain(now.files.keys()).collect::<std::collections::BTreeSet<_>>();
+        let paths =
+            self.files.keys().chain(now.files.keys()).collect::<std::collections::BTreeSet<_>>();
         let changed = paths.into_iter().filter(|path| {
             let before = self.files.get(*path).copied().flatten();
             before != now.files.get(*path).copied().flatten()

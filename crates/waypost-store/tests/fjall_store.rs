@@ -10,8 +10,8 @@ use std::path::Path;
 use common::{accepted, at, attempted, body, done, entry, events, id, messages};
 use fjall::{Database, KeyspaceCreateOptions};
 use waypost_queue::{
-    ConfigChange, ConfigOutcome, DecodeError, Durability, Event, Limits, QueueChange, QueueCommand, Recovery,
-    Store, StoreError,
+    ConfigChange, ConfigOutcome, DecodeError, Durability, Event, Limits, QueueChange, QueueCommand,
+    Recovery, Store, StoreError,
 };
 use waypost_store::FjallStore;
 
@@ -187,10 +187,10 @@ fn quotas_are_forgotten_and_the_audit_log_is_not_d13_a12() {
     assert_eq!(times, [at(8), at(9), at(10)]);
     assert_eq!(&*recovered.in_force.unwrap().version, "2", "the last one that took effect");
     let audit = store.audit(None, 9).unwrap();
-    assert_eq!(audit.into_iter().map(|(_, event)| event).collect::<Vec<_>>(), [
-        change("1"),
-        change("2")
-    ]);
+    assert_eq!(
+        audit.into_iter().map(|(_, event)| event).collect::<Vec<_>>(),
+        [change("1"), change("2")]
+    );
 }
 
 #[test]

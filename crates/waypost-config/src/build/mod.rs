@@ -98,7 +98,13 @@ pub fn compile(raw: &RawConfig, files: &dyn Files, report: &mut Report) -> Optio
     let directories = compiled.iter().map(|one| Arc::clone(&one.directory)).collect();
     let organizations: Option<Vec<_>> =
         compiled.into_iter().map(|compiled| compiled.organization).collect();
-    Some(Compiled { server: server?, organizations: organizations?, relay: relay?, directories, written })
+    Some(Compiled {
+        server: server?,
+        organizations: organizations?,
+        relay: relay?,
+        directories,
+        written,
+    })
 }
 
 fn directory_file(

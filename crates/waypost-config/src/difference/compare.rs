@@ -162,7 +162,8 @@ type Identity = (Vec<Box<str>>, usize);
 fn identities<'t>(list: &'t [Tree], named_by: &[&str]) -> Vec<(Identity, &'t Tree)> {
     let mut seen: HashMap<Vec<Box<str>>, usize> = HashMap::new();
     let identity = |element: &'t Tree| {
-        let parts = named_by.iter().map(|key| element.text(key).unwrap_or("").to_lowercase().into());
+        let parts =
+            named_by.iter().map(|key| element.text(key).unwrap_or("").to_lowercase().into());
         let parts: Vec<Box<str>> = parts.collect();
         let number = seen.entry(parts.clone()).or_default();
         *number += 1;
@@ -206,7 +207,8 @@ fn named(
             tables(was, is, keys, &Place { prefix: &prefix, key: "" }, lines);
         }
     }
-    let was: std::collections::HashSet<&Identity> = old.iter().map(|(identity, _)| identity).collect();
+    let was: std::collections::HashSet<&Identity> =
+        old.iter().map(|(identity, _)| identity).collect();
     for (identity, is) in &new {
         if !was.contains(identity) {
             lines.push(format!("{} added: {}", label(is), is.inline(LONGEST_LINE)));
@@ -302,7 +304,8 @@ fn values(old: &[Tree], new: &[Tree], at: &Place<'_>, lines: &mut Lines) {
     }
     let (stayed, stays) = (without(&old, count(&gone)), without(&new, count(&came)));
     if stayed != stays {
-        let list = |list: &[String]| list.join(", ").chars().take(LONGEST_LINE / 3).collect::<String>();
+        let list =
+            |list: &[String]| list.join(", ").chars().take(LONGEST_LINE / 3).collect::<String>();
         let (was, is) = (list(&old), list(&new));
         lines.push(format!("{}{}: order: [{was}] -> [{is}]", at.prefix, at.key));
     }

@@ -95,7 +95,12 @@ impl Snapshot {
         for name in names {
             let (was, is) = (self.accounts.get(name), new.accounts.get(name));
             let (was, is) = (was.unwrap_or(&nobody), is.unwrap_or(&nobody));
-            accounts::difference(&format!("organization {}", tree::quoted(name)), was, is, &mut lines);
+            accounts::difference(
+                &format!("organization {}", tree::quoted(name)),
+                was,
+                is,
+                &mut lines,
+            );
         }
         for (path, looks) in &new.files {
             if self.files.get(path).is_some_and(|looked| looked != looks) {

@@ -101,9 +101,21 @@ fn a12_each_edit_has_its_line() {
         ("recipients = 100", "recipients = 50", "server.limits.recipients: 100 -> 50"),
         ("recipients = 100", "", "server.limits.recipients: 100 -> 1000"),
         ("[server.limits]\nrecipients = 100", "", "server.limits.recipients: 100 -> 1000"),
-        ("spool\"\n", "spool\"\nretry = { first = \"1m\" }\n", "server.retry.first: not set -> \"1m\""),
-        ("127.0.0.1:2525", "127.0.0.1:25", "listener \"mx\": bind: \"127.0.0.1:2525\" -> \"127.0.0.1:25\""),
-        ("tls = { certificate = \"mx.pem\", key = \"mx.key\" }", "", "listener \"mx\": tls removed: { certificate = \"mx.pem\", key = \"mx.key\" }"),
+        (
+            "spool\"\n",
+            "spool\"\nretry = { first = \"1m\" }\n",
+            "server.retry.first: not set -> \"1m\"",
+        ),
+        (
+            "127.0.0.1:2525",
+            "127.0.0.1:25",
+            "listener \"mx\": bind: \"127.0.0.1:2525\" -> \"127.0.0.1:25\"",
+        ),
+        (
+            "tls = { certificate = \"mx.pem\", key = \"mx.key\" }",
+            "",
+            "listener \"mx\": tls removed: { certificate = \"mx.pem\", key = \"mx.key\" }",
+        ),
         ("licences = 250", "licences = 300", "S: licences: 250 -> 300"),
         ("licences = 250", "", "S: licences: 250 -> not set"),
         (", \"solarmora.fr\"", "", "S: domains: \"solarmora.fr\" removed"),
@@ -112,21 +124,69 @@ fn a12_each_edit_has_its_line() {
             "\"solarmora.fr\", \"solarmora.com\"",
             "S: domains: order: [\"solarmora.com\", \"solarmora.fr\"] -> [\"solarmora.fr\", \"solarmora.com\"]",
         ),
-        ("route = \"exchange\"", "route = \"edge\"", "S: rule \"Split delivery\": then.modify.route: \"exchange\" -> \"edge\""),
-        ("modify = { route = \"exchange\" }", "reject = \"go\"", "S: rule \"Split delivery\": then.reject: not set -> \"go\""),
-        ("[\"unrecognized\"]", "[\"unrecognized\", \"users\"]", "S: rule \"Split delivery\": accounts: \"users\" added"),
+        (
+            "route = \"exchange\"",
+            "route = \"edge\"",
+            "S: rule \"Split delivery\": then.modify.route: \"exchange\" -> \"edge\"",
+        ),
+        (
+            "modify = { route = \"exchange\" }",
+            "reject = \"go\"",
+            "S: rule \"Split delivery\": then.reject: not set -> \"go\"",
+        ),
+        (
+            "[\"unrecognized\"]",
+            "[\"unrecognized\", \"users\"]",
+            "S: rule \"Split delivery\": accounts: \"users\" added",
+        ),
         ("load = 60", "load = 50", "S: route \"edge\": primary[0].load: 60 -> 50"),
-        (", { host = \"b.example\", load = 40 }", "", "S: route \"edge\": primary[1] removed: { host = \"b.example\", load = 40 }"),
-        ("value = \"1\"", "value = \"2\"", "S: rule \"Partners\" of /sales: then.modify.add_headers[0].value: \"1\" -> \"2\""),
-        ("'@partner\\.example$'", "'@p\\.example$'", "S: rule \"Partners\" of /sales: envelope.senders[0].pattern: \"@partner\\\\.example$\" -> \"@p\\\\.example$\""),
-        ("address = \"team@", "address = \"Team@", "S: group Team@solarmora.com: address: \"team@solarmora.com\" -> \"Team@solarmora.com\""),
-        ("members = [\"marie@solarmora.com\"]", "", "S: group team@solarmora.com: members: \"marie@solarmora.com\" removed"),
+        (
+            ", { host = \"b.example\", load = 40 }",
+            "",
+            "S: route \"edge\": primary[1] removed: { host = \"b.example\", load = 40 }",
+        ),
+        (
+            "value = \"1\"",
+            "value = \"2\"",
+            "S: rule \"Partners\" of /sales: then.modify.add_headers[0].value: \"1\" -> \"2\"",
+        ),
+        (
+            "'@partner\\.example$'",
+            "'@p\\.example$'",
+            "S: rule \"Partners\" of /sales: envelope.senders[0].pattern: \"@partner\\\\.example$\" -> \"@p\\\\.example$\"",
+        ),
+        (
+            "address = \"team@",
+            "address = \"Team@",
+            "S: group Team@solarmora.com: address: \"team@solarmora.com\" -> \"Team@solarmora.com\"",
+        ),
+        (
+            "members = [\"marie@solarmora.com\"]",
+            "",
+            "S: group team@solarmora.com: members: \"marie@solarmora.com\" removed",
+        ),
         ("AAAAAA\"", "AAAAAE\"", "S: user Marie@solarmora.com: password changed"),
         ("m.paul@", "m@", "S: user Marie@solarmora.com: aliases: \"m@solarmora.com\" added"),
-        ("[organization.inbound_gateway]\naddresses = [\"198.51.100.0/24\"]", "", "S: inbound_gateway removed: { addresses = [\"198.51.100.0/24\"] }"),
-        ("{ range = \"203.0.113.0/28\" }", "{ range = \"203.0.113.0/28\", enabled = false }", "S: relay \"Lyon\": addresses \"203.0.113.0/28\": enabled: true -> false"),
-        ("name = \"Solarmora\"", "name = \"Lunamora\"", "organization \"Lunamora\" added: { name = \"Lunamora\""),
-        ("description = \"No\"", "description = \"Never\"", "S: rule \"No\" removed: { description = \"No\", affects = [\"inbound\"], then = { reject = \"no\" } }"),
+        (
+            "[organization.inbound_gateway]\naddresses = [\"198.51.100.0/24\"]",
+            "",
+            "S: inbound_gateway removed: { addresses = [\"198.51.100.0/24\"] }",
+        ),
+        (
+            "{ range = \"203.0.113.0/28\" }",
+            "{ range = \"203.0.113.0/28\", enabled = false }",
+            "S: relay \"Lyon\": addresses \"203.0.113.0/28\": enabled: true -> false",
+        ),
+        (
+            "name = \"Solarmora\"",
+            "name = \"Lunamora\"",
+            "organization \"Lunamora\" added: { name = \"Lunamora\"",
+        ),
+        (
+            "description = \"No\"",
+            "description = \"Never\"",
+            "S: rule \"No\" removed: { description = \"No\", affects = [\"inbound\"], then = { reject = \"no\" } }",
+        ),
         ("reject = \"no\"", "reject = \"né\"", "S: rule \"No\": then.reject: \"no\" -> \"né\""),
     ] {
         let want = want.replacen("S: ", S, usize::from(want.starts_with("S: ")));
@@ -264,7 +324,8 @@ struct Model {
 
 fn model() -> impl Strategy<Value = Model> {
     let distinct = |range: std::ops::Range<u8>| {
-        proptest::collection::btree_set(range, 1..6).prop_map(|set| set.into_iter().collect::<Vec<_>>())
+        proptest::collection::btree_set(range, 1..6)
+            .prop_map(|set| set.into_iter().collect::<Vec<_>>())
     };
     let word = "[a-z]{1,4}";
     (

@@ -90,10 +90,9 @@ impl ReloadableDirectory {
     fn fail(&self, because: &str, too_old: impl Fn(Timestamp) -> bool) -> bool {
         let state = self.state.rcu(|state| match &**state {
             State::Answering { at, .. } if !too_old(*at) => Arc::clone(state),
-            State::Answering { at, .. } => Arc::new(State::Unavailable {
-                because: because.to_owned(),
-                since: Some(*at),
-            }),
+            State::Answering { at, .. } => {
+                Arc::new(State::Unavailable { because: because.to_owned(), since: Some(*at) })
+            }
             State::Unavailable { since, .. } => {
                 Arc::new(State::Unavailable { because: because.to_owned(), since: *since })
             }

@@ -64,7 +64,8 @@ pub fn read_directory_csv(source: SourceFile, report: &mut Report) -> Option<Raw
     let before = report.count();
     let whole = Place::new(file, 0..text.len());
     let list = || List { items: Vec::new(), place: whole, written: None };
-    let mut directory = RawDirectory { user: list_of(&list()), group: list_of(&list()), complete: true };
+    let mut directory =
+        RawDirectory { user: list_of(&list()), group: list_of(&list()), complete: true };
     let mut rows = Rows::new(&text);
     let mut reader = Reader { file, report };
     let head = rows.next(&mut reader)?;
@@ -128,7 +129,8 @@ impl<'t> Rows<'t> {
         let start = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
         let rest = text.get(start..).unwrap_or("");
         let first = rest.lines().find(|line| !line.trim().is_empty()).unwrap_or("");
-        let delimiter = *b",;\t".iter().find(|sign| first.as_bytes().contains(sign)).unwrap_or(&b',');
+        let delimiter =
+            *b",;\t".iter().find(|sign| first.as_bytes().contains(sign)).unwrap_or(&b',');
         let reader = csv::ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
@@ -155,7 +157,8 @@ impl<'t> Rows<'t> {
             let to = self.start + offset(self.reader.position().byte());
             let (spans, fault) = spans(self.text.get(from..to).unwrap_or(""), from, self.delimiter);
             if let Some((at, what)) = fault {
-                let cure = "close the quote at the end of the cell; a quote inside is written twice";
+                let cure =
+                    "close the quote at the end of the cell; a quote inside is written twice";
                 error(reader, "quote", at..at + 1, "format", what.to_owned(), cure.to_owned());
             }
             if record.iter().all(|cell| cell.trim().is_empty()) {
@@ -271,7 +274,8 @@ fn add(row: &Row<'_>, head: &Head, directory: &mut RawDirectory, reader: &mut Re
         error(reader, "row-length", row.span.clone(), "format", message, cure.to_owned());
         return;
     }
-    let columns = || head.iter().zip(&row.cells).filter_map(|(column, cell)| Some(((*column)?, cell)));
+    let columns =
+        || head.iter().zip(&row.cells).filter_map(|(column, cell)| Some(((*column)?, cell)));
     let kind = columns().find(|((_, column), _)| *column == Column::Kind).map(|(_, cell)| cell);
     let kind = match kind.map(|cell| (cell, cell.text.to_ascii_lowercase())) {
         None => Kind::User,

@@ -118,6 +118,9 @@ pub(super) fn short(text: &str) -> String {
 
 /// TOML text of a string, for the reference.
 pub(super) fn quoted(text: &str) -> String {
+    if !text.contains(['\\', '"']) {
+        return ["\"", text, "\""].concat();
+    }
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 

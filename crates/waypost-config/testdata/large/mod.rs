@@ -87,14 +87,14 @@ fn directory(users: usize, groups: usize) -> (String, String) {
         if !password.is_empty() {
             let _ = writeln!(toml, "password = \"{password}\"");
         }
-        let _ = writeln!(
-            csv,
-            "user,user{user}@solarmora.com,{alias},/unit{unit},true,\"{password}\","
-        );
+        let _ =
+            writeln!(csv, "user,user{user}@solarmora.com,{alias},/unit{unit},true,\"{password}\",");
     }
     for group in 0..groups {
         let members: Vec<String> = (0..20.min(users))
-            .map(|member| format!("user{}@solarmora.com", (group * 100 + member * 7) % users.max(1)))
+            .map(|member| {
+                format!("user{}@solarmora.com", (group * 100 + member * 7) % users.max(1))
+            })
             .collect();
         let _ = writeln!(
             toml,

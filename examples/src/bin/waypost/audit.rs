@@ -63,13 +63,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
 
 /// A date and time in UTC, or a span back from now.
 fn since(text: &str) -> Result<Timestamp, String> {
-    let wrong = || {
-        format!("`{text}` is no time; write 2026-11-22, 2026-11-22T13:45 or a span such as 12h")
-    };
+    let wrong =
+        || format!("`{text}` is no time; write 2026-11-22, 2026-11-22T13:45 or a span such as 12h");
     if let Some((number, unit)) = text.split_at_checked(text.len().saturating_sub(1))
         && let Ok(number) = number.parse::<u64>()
-        && let Some(seconds) =
-            [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)].iter().find(|(name, _)| *name == unit)
+        && let Some(seconds) = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)]
+            .iter()
+            .find(|(name, _)| *name == unit)
     {
         let span = Duration::from_secs(number.saturating_mul(seconds.1));
         let since = SystemTime::now().checked_sub(span).unwrap_or(SystemTime::UNIX_EPOCH);

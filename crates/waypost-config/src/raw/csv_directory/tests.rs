@@ -44,11 +44,17 @@ fn c4_tables_say_what_toml_says() {
         ("address\nmarie@s.example", plain),
         ("\u{feff}Address\n\n  marie@s.example  \n\n", plain),
         ("kind,address,active\nuser,marie@s.example,TRUE\n,,\n", plain),
-        ("address,active\nmarie@s.example,no\n", "[[user]]\naddress = \"marie@s.example\"\nactive = false\n"),
+        (
+            "address,active\nmarie@s.example,no\n",
+            "[[user]]\naddress = \"marie@s.example\"\nactive = false\n",
+        ),
         ("org_unit,aliases,address\n/sales,m@s.example p@s.example,marie@s.example\n", marie),
         ("org_unit;aliases;address\n/sales;m@s.example p@s.example;marie@s.example\n", marie),
         ("org_unit\taliases\taddress\n/sales\tm@s.example;p@s.example\tmarie@s.example\n", marie),
-        ("org_unit,aliases,address\n\"/sales\",\"m@s.example;\n p@s.example\",\"marie@s.example\"\n", marie),
+        (
+            "org_unit,aliases,address\n\"/sales\",\"m@s.example;\n p@s.example\",\"marie@s.example\"\n",
+            marie,
+        ),
         (
             "kind,address,members\ngroup,team@s.example,marie@s.example x@e.example\n",
             "[[group]]\naddress = \"team@s.example\"\nmembers = [\"marie@s.example\", \"x@e.example\"]\n",
@@ -67,21 +73,36 @@ fn c4_tables_say_what_toml_says() {
 fn c4_everything_wrong_is_told_at_once_with_line_column_and_cure() {
     for (csv, want) in [
         ("", &["users.csv:1:1", "the file is empty", "kind,address"][..]),
-        ("kind,adress\n", &["users.csv:1:6", "there is no column `adress`", "did you mean `address`?"]),
+        (
+            "kind,adress\n",
+            &["users.csv:1:6", "there is no column `adress`", "did you mean `address`?"],
+        ),
         ("kind,adress\n", &["names no column `address`"]),
         ("address,address\n", &["users.csv:1:9", "`address` is there twice"]),
         ("address\nmarie\n", &["users.csv:2:1", "marie", "write for example `marie@example.com`"]),
         ("address,aliases\nm@s.example,a@s.example b@\n", &["users.csv:2:25", "b@"]),
         ("address,active\nm@s.example,maybe\n", &["users.csv:2:13", "`true` or `false`"]),
         ("address,org_unit\nm@s.example,sales\n", &["users.csv:2:13", "sales"]),
-        ("address,messages_per_user_per_day\nm@s.example,many\n", &["users.csv:2:13", "a whole number"]),
-        ("kind,address\nlist,m@s.example\n", &["users.csv:2:1", "`list` is no kind", "`user` or `group`"]),
+        (
+            "address,messages_per_user_per_day\nm@s.example,many\n",
+            &["users.csv:2:13", "a whole number"],
+        ),
+        (
+            "kind,address\nlist,m@s.example\n",
+            &["users.csv:2:1", "`list` is no kind", "`user` or `group`"],
+        ),
         ("address,members\nm@s.example,x@s.example\n", &["users.csv:2:13", "a user has none"]),
-        ("kind,address,aliases\ngroup,m@s.example,x@s.example\n", &["a group has none", "leave the cell empty"]),
+        (
+            "kind,address,aliases\ngroup,m@s.example,x@s.example\n",
+            &["a group has none", "leave the cell empty"],
+        ),
         ("address,org_unit\nm@s.example\n", &["users.csv:2:1", "has 1 cells", "names 2"]),
         ("address,org_unit\n,/sales\n", &["users.csv:2:1", "this row has no address"]),
         ("address,org_unit\n\"m@s.example,/sales\n", &["users.csv:2:1", "never closed"]),
-        ("address,org_unit\n\"m@s.example\"x,/sales\n", &["users.csv:2:14", "text follows the quote"]),
+        (
+            "address,org_unit\n\"m@s.example\"x,/sales\n",
+            &["users.csv:2:14", "text follows the quote"],
+        ),
     ] {
         let (_, report) = read(csv);
         let shown = report.render(false);
