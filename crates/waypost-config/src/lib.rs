@@ -38,6 +38,7 @@
 
 mod build;
 pub mod diagnostics;
+pub mod difference;
 pub mod directory;
 pub mod dns;
 mod duration;

@@ -136,7 +136,9 @@ mod tests {
 
     use super::*;
     use crate::testing::{entry, failed};
-    use crate::{Attempt, ConfigChange, Ended, QueueChange, QueueCommand, QuotaCommit};
+    use crate::{
+        Attempt, ConfigChange, ConfigOutcome, Ended, QueueChange, QueueCommand, QuotaCommit,
+    };
     use waypost_types::{QueueId, Timestamp};
 
     fn events() -> Vec<Event> {
@@ -169,7 +171,10 @@ mod tests {
                 at,
                 version: "3".into(),
                 who: "root".into(),
-                what: "retry.first: 5m -> 1m".into(),
+                what: "from version 2 to 3".into(),
+                from: Some("2".into()),
+                outcome: ConfigOutcome::Refused,
+                lines: vec!["server.retry.first: \"5m\" -> \"1m\"".into()],
             }),
             Event::QueueChanged(QueueChange {
                 at,
@@ -217,6 +222,7 @@ mod tests {
             r#"{"Held":{"id":"0000000000007","at":5,"by":"root"}}"#,
             r#"{"QuotaCommitted":{"at":5,"organization":"S","user":null,"recipients":["c@d.example"]}}"#,
             r#"{"ConfigChanged":{"at":5,"version":"1","who":"root","what":"x"}}"#,
+            r#"{"ConfigChanged":{"at":5,"version":"2","who":"root","what":"x","from":"1","outcome":"refused","lines":["y"]}}"#,
             r#"{"QueueChanged":{"at":5,"who":"root","command":{"hold":{"id":"0000000000007"}}}}"#,
             r#"{"QueueChanged":{"at":5,"who":"root","command":{"retry":{"scope":{"route":"edge"},"messages":3}}}}"#,
         ] {

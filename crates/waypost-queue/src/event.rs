@@ -52,7 +52,7 @@ pub enum Event {
     },
     /// Recipients were counted (D13).
     QuotaCommitted(QuotaCommit),
-    /// A configuration took effect (A12).
+    /// A configuration took effect, or was refused (A12).
     ConfigChanged(ConfigChange),
     /// An administrator gave the queue a command: a line of the audit log, which outlives the message.
     QueueChanged(QueueChange),
@@ -137,17 +137,46 @@ pub struct QuotaCommit {
     pub recipients: Vec<Mailbox>,
 }
 
-/// A line of the audit log (A12).
+/// A change of the configuration, for the audit log (A12).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigChange {
-    /// When it took effect.
+    /// When it took effect, or was refused.
     pub at: Timestamp,
-    /// The version that took effect.
+    /// The version that took effect, or was refused; empty where it has none because it cannot be read.
     pub version: Box<str>,
     /// Who changed it.
     pub who: Box<str>,
-    /// What changed from what to what.
+    /// What happened, in one line.
     pub what: Box<str>,
+    /// The version in force before, which stays in force if this one was refused; `None` at first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Box<str>>,
+    /// What came of it.
+    #[serde(default, skip_serializing_if = "ConfigOutcome::is_in_force")]
+    pub outcome: ConfigOutcome,
+    /// What changed from what to what, a line each; or what was wrong with one that was refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<Box<str>>,
+}
+
+/// What came of a change of the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ConfigOutcome {
+    /// It took effect.
+    #[default]
+    InForce,
+    /// It was refused, and the one before it stayed.
+    Refused,
+}
+
+impl ConfigOutcome {
+    // By reference, as serde asks.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    fn is_in_force(&self) -> bool {
+        *self == Self::InForce
+    }
 }
 
 /// A command that an administrator gave the queue, for the audit log.

@@ -100,8 +100,8 @@ pub use body::Body;
 pub use codec::{DecodeError, FRAME_HEADER, LARGEST_EVENT, decode, encode, frame_header, unframe};
 pub use entry::{Entry, Hold, Owed};
 pub use event::{
-    Attempt, ConfigChange, Ended, Event, Handover, QueueChange, QueueCommand, QuotaCommit,
-    RetryScope,
+    Attempt, ConfigChange, ConfigOutcome, Ended, Event, Handover, QueueChange, QueueCommand,
+    QuotaCommit, RetryScope,
 };
 pub use lanes::Site;
 #[cfg(any(test, feature = "test-kit"))]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use waypost_types::{Outcome, QueueId, Timestamp};
 
 use crate::message::{End, Progress};
-use crate::{Attempt, ConfigChange, Entry, Event, Hold, Limits, Queue, QuotaCommit};
+use crate::{Attempt, ConfigChange, ConfigOutcome, Entry, Event, Hold, Limits, Queue, QuotaCommit};
 
 /// Folds the events that [`crate::Store::recover`] shows.
 ///
@@ -17,7 +17,7 @@ pub struct Recovery {
     messages: BTreeMap<QueueId, (Entry, Vec<Progress>)>,
     gone: HashSet<QueueId>,
     quota: Vec<QuotaCommit>,
-    audit: Vec<ConfigChange>,
+    in_force: Option<ConfigChange>,
 }
 
 /// What a recovery yields.
@@ -27,8 +27,8 @@ pub struct Recovered {
     pub queue: Queue,
     /// The quota commits, for the ledger.
     pub quota: Vec<QuotaCommit>,
-    /// The audit log.
-    pub audit: Vec<ConfigChange>,
+    /// The last configuration that took effect (A12).
+    pub in_force: Option<ConfigChange>,
     /// What is still to be written down: the end of messages that owe nothing.
     pub events: Vec<Event>,
 }
@@ -74,9 +74,11 @@ impl Recovery {
                 self.gone.insert(id);
             }
             Event::QuotaCommitted(commit) => self.quota.push(commit),
-            Event::ConfigChanged(change) => self.audit.push(change),
+            Event::ConfigChanged(change) if change.outcome == ConfigOutcome::InForce => {
+                self.in_force = Some(change);
+            }
             // Said for the audit log alone: `Held`, `Released` and `Removed` are what changes the queue.
-            Event::QueueChanged(_) => {}
+            Event::ConfigChanged(_) | Event::QueueChanged(_) => {}
         }
     }
 
@@ -89,7 +91,7 @@ impl Recovery {
             // Ids are the map's keys, so none is known twice.
             events.extend(queue.insert(entry, None, progress, now, false).ok().flatten());
         }
-        Recovered { queue, quota: self.quota, audit: self.audit, events }
+        Recovered { queue, quota: self.quota, in_force: self.in_force, events }
     }
 
     fn attempted(&mut self, attempt: Attempt) {

@@ -41,6 +41,9 @@ fn weight(event: &Event) -> usize {
         }
         Event::Attempted(attempt) => 128 + 256 * attempt.results.len(),
         Event::QuotaCommitted(commit) => 128 + 64 * commit.recipients.len(),
+        Event::ConfigChanged(change) => {
+            256 + change.lines.iter().map(|line| 32 + line.len()).sum::<usize>()
+        }
         _ => 256,
     }
 }

@@ -1,18 +1,19 @@
-//! The disk side of a configuration: reading it, and noticing that it changed.
+//! The disk side of a configuration: reading it.
 
 use std::hash::Hasher;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use siphasher::sip::SipHasher24;
 use waypost_config::diagnostics::{Report, SourceFile};
+use waypost_config::difference::Snapshot;
 use waypost_config::policy::Policy;
-use waypost_config::raw::{self, NotToml, RawConfig};
+use waypost_config::raw::{self, FileKind, NotToml, RawConfig, RawDirectory};
 use waypost_config::{Files, compile};
 
 use crate::pattern;
+use crate::stamps::Stamps;
 
 /// A configuration as it was found on disk.
 pub struct Loaded {
@@ -24,8 +25,28 @@ pub struct Loaded {
     pub report: Report,
     /// The folder of the main file: where relative paths begin.
     pub base: PathBuf,
-    /// What the files looked like, to notice a change.
+    /// What the files looked like before they were read, to notice a change.
     pub stamps: Stamps,
+    /// The directory files of each organization, as they were read.
+    directories: Vec<Vec<RawDirectory>>,
+}
+
+impl Loaded {
+    /// What the configuration says, to be compared with another one (A12). Takes time linear in it.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot::new(&self.raw, &self.directories);
+        for file in self.raw.needed_files() {
+            let path = file.path.as_str();
+            // What users and groups are is told one by one.
+            if file.kind != FileKind::Directory
+                && let Some(looks) = self.stamps.looks(&self.base.join(path))
+            {
+                snapshot.add_file(path, &looks);
+            }
+        }
+        snapshot
+    }
 }
 
 /// Why a configuration cannot even be judged.
@@ -58,21 +79,32 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
         _ => PathBuf::from("."),
     };
     let disk = Disk { base: base.clone() };
+    // Before they are read: what changes while they are is noticed afterwards.
+    let mut named = vec![path.to_owned()];
+    let first = Stamps::of(&base, Vec::new(), named.clone());
     let main = source(path, &path.display().to_string())?;
-    let mut paths = vec![path.to_owned()];
-    let mut included = Vec::new();
+    let (mut included, mut patterns, mut found) = (Vec::new(), Vec::new(), Vec::new());
     for pattern in raw::read(main.clone(), Vec::new())?.0.includes() {
-        for found in disk.matches(pattern)? {
-            included.push(source(&found, &found.display().to_string())?);
-            paths.push(found);
+        found.extend(disk.matches(pattern)?);
+        match pattern::is_pattern(pattern) {
+            true => patterns.push(pattern.to_owned()),
+            false => named.push(base.join(pattern)),
         }
     }
+    let second = Stamps::of(&base, patterns.clone(), named.clone());
+    for found in found {
+        included.push(source(&found, &found.display().to_string())?);
+    }
     let (raw, mut report) = raw::read(main, included)?;
-    paths.extend(raw.needed_files().iter().map(|file| base.join(file.path.as_str())));
-    let stamps = Stamps::of(paths);
+    named.extend(raw.needed_files().iter().map(|file| base.join(file.path.as_str())));
+    let stamps = Stamps::of(&base, patterns, named).with_earlier(&second).with_earlier(&first);
     let compiled = compile(&raw, &disk, &mut report);
-    let policy = compiled.map(|compiled| Arc::new(compiled.into_policy(&version(&report))));
-    Ok(Loaded { policy, raw, report, base, stamps })
+    let (mut policy, mut directories) = (None, Vec::new());
+    if let Some(mut compiled) = compiled {
+        directories = std::mem::take(&mut compiled.written);
+        policy = Some(Arc::new(compiled.into_policy(&version(&report))));
+    }
+    Ok(Loaded { policy, raw, report, base, stamps, directories })
 }
 
 /// The version of a configuration: 16 hexadecimal digits, the same for the same texts.
@@ -115,26 +147,6 @@ impl Disk {
         }
         pattern::files(&self.base, written)
             .map_err(|(path, source)| LoadError::Unreadable { path, source })
-    }
-}
-
-/// What the files of a configuration looked like: time of change and size.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stamps(Vec<(PathBuf, Option<(SystemTime, u64)>)>);
-
-impl Stamps {
-    fn of(paths: Vec<PathBuf>) -> Self {
-        let stamp = |path: &PathBuf| {
-            let found = std::fs::metadata(path).ok()?;
-            Some((found.modified().ok()?, found.len()))
-        };
-        Self(paths.into_iter().map(|path| (path.clone(), stamp(&path))).collect())
-    }
-
-    /// What the same files look like now. Blocking.
-    #[must_use]
-    pub fn now(&self) -> Self {
-        Self::of(self.0.iter().map(|(path, _)| path.clone()).collect())
     }
 }
 

@@ -18,7 +18,7 @@ use waypost_net::server::{
     TrustedProxies, stop_signal,
 };
 use waypost_net::tls::{PemError, server_config};
-use waypost_queue::{ConfigChange, Entry, Work};
+use waypost_queue::{ConfigChange, ConfigOutcome, Entry, Work};
 use waypost_relay::{Ledger, QuotaCommit};
 use waypost_smtp::server::{AuthOffer, Settings};
 use waypost_store::{CommitError, Committer};
@@ -31,6 +31,7 @@ use crate::control::{Desk, ReloadRequests, Socket};
 use crate::core::Core;
 use crate::delivery::Deliverer;
 use crate::metrics::Metrics;
+use crate::reload::drop_aside;
 use crate::schedule::schedule;
 use crate::session::{OnListener, SmtpHandler};
 use crate::spool::{Notices, Spool, SpoolError};
@@ -110,9 +111,93 @@ pub enum ServerError {
     Audit(#[from] CommitError),
 }
 
+/// A configuration that did not take effect, for the audit log and the metrics (A12).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its version; empty if it is too wrong to have one.
+    pub version: String,
+    /// Who wanted it.
+    pub who: String,
+    /// What kind of thing is wrong.
+    pub because: RefusedBecause,
+    /// What is wrong, a line each.
+    pub lines: Vec<String>,
+}
+
+/// Why a configuration did not take effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RefusedBecause {
+    /// A file is missing or cannot be read.
+    Unreadable,
+    /// A file is not TOML.
+    NotToml,
+    /// It breaks a rule.
+    Errors,
+    /// One of its `[[expect]]` tests fails (O7).
+    Expect,
+    /// It asks for what only a restart, or another build, can give.
+    NeedsRestart,
+    /// The certificate or key of a listener is of no use.
+    TlsFiles,
+    /// The audit log cannot be written.
+    Audit,
+}
+
+impl RefusedBecause {
+    /// Each of them.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Unreadable,
+        Self::NotToml,
+        Self::Errors,
+        Self::Expect,
+        Self::NeedsRestart,
+        Self::TlsFiles,
+        Self::Audit,
+    ];
+
+    fn of(error: &ServerError) -> Self {
+        match error {
+            ServerError::Tls { .. } => Self::TlsFiles,
+            ServerError::Audit(_) => Self::Audit,
+            _ => Self::NeedsRestart,
+        }
+    }
+
+    /// The word for it in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreadable => "unreadable",
+            Self::NotToml => "not-toml",
+            Self::Errors => "errors",
+            Self::Expect => "expect",
+            Self::NeedsRestart => "needs-restart",
+            Self::TlsFiles => "tls-files",
+            Self::Audit => "audit",
+        }
+    }
+
+    /// In words, for the audit log.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Unreadable => "a file cannot be read",
+            Self::NotToml => "it is not TOML",
+            Self::Errors => "it has errors",
+            Self::Expect => "a test of its own fails",
+            Self::NeedsRestart => "the running server cannot take it",
+            Self::TlsFiles => "a certificate or key is of no use",
+            Self::Audit => "the audit log cannot be written",
+        }
+    }
+}
+
 /// A running server. [`Server::stop`] ends it in order; dropped, it ends at once, as after a crash.
 pub struct Server {
     core: Arc<Core>,
+    spool: PathBuf,
+    /// The version that was in force when the spool was last in use.
+    before: Option<Box<str>>,
     deliverer: Arc<Deliverer>,
     tls_watch: (Arc<TlsWatch>, JoinHandle<()>),
     base: PathBuf,
@@ -174,7 +259,7 @@ impl Server {
         let deliverer = Arc::new(Deliverer::new(Arc::clone(&core), resolver, key, base.clone()));
         let desk = Arc::new(Desk::new(Arc::clone(&core), Some(Arc::clone(&deliverer))));
         let control = Socket::open(&spool_path, Arc::clone(&desk))
-            .map_err(|source| ServerError::Control { spool: spool_path, source })?;
+            .map_err(|source| ServerError::Control { spool: spool_path.clone(), source })?;
         let (stopper, stop) = stop_signal();
         let listeners = bound
             .into_iter()
@@ -206,6 +291,8 @@ impl Server {
         let testing = tokio::spawn(Arc::clone(&tls_watch).run());
         Ok(Self {
             core,
+            spool: spool_path,
+            before: recovered.in_force.map(|change| change.version),
             deliverer,
             tls_watch: (tls_watch, testing),
             base,
@@ -244,23 +331,120 @@ impl Server {
         self.desk.reload_requests()
     }
 
+    /// The spool.
+    #[must_use]
+    pub fn spool(&self) -> &Path {
+        &self.spool
+    }
+
+    /// The version of the policy in force.
+    #[must_use]
+    pub fn version(&self) -> String {
+        self.core.policy().version().to_owned()
+    }
+
+    /// The version that was in force when the spool was last in use; `None`: it is a new one.
+    #[must_use]
+    pub fn version_before_start(&self) -> Option<&str> {
+        self.before.as_deref()
+    }
+
     /// Puts another policy in force, whole or not at all (A12). Transactions that are open end under
-    /// the old one; no connection is lost. `who` goes into the audit log.
+    /// the old one; no connection is lost. Who changed it, and in which lines what changed, goes into
+    /// the audit log; and so does a refusal.
     ///
     /// # Errors
     /// [`ServerError`]; the old policy then stays in force.
-    pub async fn reload(&self, policy: Arc<Policy>, who: &str) -> Result<(), ServerError> {
-        let done = self.replace(policy, who).await;
-        self.core.metrics.reloaded(done.as_ref().map(|_| ()).map_err(|_| ()));
-        done
+    pub async fn reload(
+        &self,
+        policy: Arc<Policy>,
+        who: &str,
+        changes: Vec<String>,
+    ) -> Result<(), ServerError> {
+        let version = policy.version().to_owned();
+        match self.replace(policy, who, changes).await {
+            Ok(()) => {
+                self.core.metrics.reloaded(None);
+                Ok(())
+            }
+            Err(error) => {
+                let because = RefusedBecause::of(&error);
+                let (who, lines) = (who.to_owned(), vec![error.to_string()]);
+                self.refused(Refusal { version, who, because, lines }).await;
+                Err(error)
+            }
+        }
     }
 
-    /// Counts a reload that failed before there was a policy: a configuration with errors.
-    pub fn reload_failed(&self) {
-        self.core.metrics.reloaded(Err(()));
+    /// Tells of a configuration that was refused before there was a policy to put in force: in the
+    /// metrics and the audit log.
+    pub async fn refused(&self, refusal: Refusal) {
+        let Refusal { version, who, because, lines } = refusal;
+        self.core.metrics.reloaded(Some(because));
+        let stays = self.version();
+        let named = if version.is_empty() { String::new() } else { format!(" version {version}") };
+        let what = format!("refused{named}: {}; version {stays} stays", because.words());
+        let change = ConfigChange {
+            outcome: ConfigOutcome::Refused,
+            ..self.change(version, &who, what, Some(stays), lines)
+        };
+        if let Err(error) = self.core.spool.record_change(change).await {
+            tracing::error!(%error, "the refusal is not in the audit log");
+        }
     }
 
-    async fn replace(&self, policy: Arc<Policy>, who: &str) -> Result<(), ServerError> {
+    /// Tells that the files say what is in force; if a user asked, the audit log names him.
+    pub(crate) async fn unchanged(&self, who: Option<&str>) {
+        self.core.metrics.unchanged();
+        let Some(who) = who else { return };
+        let version = self.version();
+        let what = format!("nothing changed, version {version} stays");
+        let change = self.change(version.clone(), who, what, Some(version), Vec::new());
+        if let Err(error) = self.core.spool.record_change(change).await {
+            tracing::error!(%error, "the reload is not in the audit log");
+        }
+    }
+
+    /// Writes into the audit log that the configuration was changed before this start.
+    pub(crate) async fn changed_before_start(&self, who: &str, lines: Vec<String>) {
+        let version = self.version();
+        let from = self.before.clone().map(String::from);
+        let what = match &from {
+            None => format!("first start, version {version}"),
+            Some(from) if *from == version => format!("version {version}, started again"),
+            Some(from) => format!("from version {from} to {version}, before this start"),
+        };
+        let change = self.change(version, who, what, from, lines);
+        if let Err(error) = self.core.spool.record_change(change).await {
+            tracing::error!(%error, "the change before this start is not in the audit log");
+        }
+    }
+
+    fn change(
+        &self,
+        version: String,
+        who: &str,
+        what: String,
+        from: Option<String>,
+        lines: Vec<String>,
+    ) -> ConfigChange {
+        ConfigChange {
+            at: self.core.clock.now(),
+            version: version.into(),
+            who: who.into(),
+            what: what.into(),
+            from: from.map(String::into_boxed_str),
+            outcome: ConfigOutcome::InForce,
+            lines: lines.into_iter().map(String::into_boxed_str).collect(),
+        }
+    }
+
+    async fn replace(
+        &self,
+        policy: Arc<Policy>,
+        who: &str,
+        lines: Vec<String>,
+    ) -> Result<(), ServerError> {
         let old = self.core.policy();
         let (was, is) = (&old.server, &policy.server);
         if was.spool != is.spool {
@@ -283,17 +467,20 @@ impl Server {
         for listener in &is.listeners {
             configurations.push(Arc::new(configuration(&policy, listener, &self.base)?));
         }
-        let change = ConfigChange {
-            at: self.core.clock.now(),
-            version: policy.version().into(),
-            who: who.into(),
-            what: format!("from version {} to {}", old.version(), policy.version()).into(),
+        let (from, to) = (old.version().to_owned(), policy.version().to_owned());
+        let what = match lines.is_empty() {
+            true => format!("from version {from} to {to}: only comments, blanks or order of keys"),
+            false => format!("from version {from} to {to}"),
         };
+        let change = self.change(to, who, what, Some(from), lines);
         self.core.spool.record_change(change).await?;
         self.limits.lock().set_limits(connection_limits(&is.limits));
         self.core.metrics.policy(&policy, self.core.clock.now());
+        drop(old);
         let old = self.core.replace_policy(policy);
         self.deliverer.policy_replaced(&old);
+        // Not by the session that happens to be the last one under it.
+        drop_aside(old);
         self.tls_watch.0.policy_replaced();
         for (running, configuration) in self.listeners.iter().zip(configurations) {
             running.configuration.send_replace(configuration);

@@ -115,6 +115,8 @@ pub(crate) struct Recovered {
     pub(crate) set_aside: Vec<SetAside>,
     /// How many messages are owed.
     pub(crate) messages: usize,
+    /// The last configuration that took effect.
+    pub(crate) in_force: Option<ConfigChange>,
 }
 
 /// Why a spool cannot be opened.
@@ -186,8 +188,12 @@ impl Spool {
             full: AtomicBool::new(false),
             eased: Notify::new(),
         };
-        let left_over =
-            Recovered { quota: recovered.quota, set_aside, messages: spool.queue().len() };
+        let left_over = Recovered {
+            quota: recovered.quota,
+            set_aside,
+            messages: spool.queue().len(),
+            in_force: recovered.in_force,
+        };
         spool.commit_soon(recovered.events);
         Ok((spool, committer, left_over))
     }

@@ -50,7 +50,7 @@ async fn e2_without_an_authenticator_the_policy_is_refused_at_start_and_reload()
 
     let server = Server::start(options(folder.path(), "off")).await.unwrap();
     let other = options(folder.path(), "enforce").policy;
-    let error = server.reload(other, "a test").await.err().unwrap();
+    let error = server.reload(other, "a test", Vec::new()).await.err().unwrap();
     assert!(matches!(error, ServerError::Authenticator(_)), "{error}");
     server.stop(Duration::from_secs(5)).await;
 

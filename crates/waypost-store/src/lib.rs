@@ -14,7 +14,7 @@
 //! # Example
 //!
 //! ```
-//! use waypost_queue::{ConfigChange, Event, Limits, Recovery, Store, Timestamp};
+//! use waypost_queue::{ConfigChange, ConfigOutcome, Event, Limits, Recovery, Store, Timestamp};
 //! use waypost_store::{Committer, CommitterOptions, FjallStore};
 //!
 //! # let folder = tempfile::tempdir()?;
@@ -33,6 +33,9 @@
 //!     version: "1".into(),
 //!     who: "root".into(),
 //!     what: "first start".into(),
+//!     from: None,
+//!     outcome: ConfigOutcome::InForce,
+//!     lines: Vec::new(),
 //! };
 //! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async move {
 //! handle.commit(vec![Event::ConfigChanged(change)].into()).await // on disk when it returns

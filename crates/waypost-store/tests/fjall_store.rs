@@ -10,8 +10,8 @@ use std::path::Path;
 use common::{accepted, at, attempted, body, done, entry, events, id, messages};
 use fjall::{Database, KeyspaceCreateOptions};
 use waypost_queue::{
-    ConfigChange, DecodeError, Durability, Event, Limits, QueueChange, QueueCommand, Recovery,
-    Store, StoreError,
+    ConfigChange, ConfigOutcome, DecodeError, Durability, Event, Limits, QueueChange, QueueCommand,
+    Recovery, Store, StoreError,
 };
 use waypost_store::FjallStore;
 
@@ -169,6 +169,9 @@ fn quotas_are_forgotten_and_the_audit_log_is_not_d13_a12() {
             version: version.into(),
             who: "root".into(),
             what: "x".into(),
+            from: None,
+            outcome: ConfigOutcome::InForce,
+            lines: vec!["a: 1 -> 2".into()],
         })
     };
     let records: Vec<_> = (1..=10).map(accepted).collect();
@@ -182,8 +185,12 @@ fn quotas_are_forgotten_and_the_audit_log_is_not_d13_a12() {
     let recovered = recovery.finish(Limits::default(), at(500));
     let times: Vec<_> = recovered.quota.iter().map(|commit| commit.at).collect();
     assert_eq!(times, [at(8), at(9), at(10)]);
-    let versions: Vec<_> = recovered.audit.iter().map(|change| &*change.version).collect();
-    assert_eq!(versions, ["1", "2"]);
+    assert_eq!(&*recovered.in_force.unwrap().version, "2", "the last one that took effect");
+    let audit = store.audit(None, 9).unwrap();
+    assert_eq!(
+        audit.into_iter().map(|(_, event)| event).collect::<Vec<_>>(),
+        [change("1"), change("2")]
+    );
 }
 
 #[test]

@@ -56,8 +56,8 @@ fn show(spool: &Path) -> Result<(), Box<dyn Error>> {
             }
         }
     }
-    let (messages, quota, changes) =
-        (recovered.queue.len(), recovered.quota.len(), recovered.audit.len());
-    println!("{messages} messages, {quota} quota commits, {changes} configuration changes");
+    let (messages, quota) = (recovered.queue.len(), recovered.quota.len());
+    let version = recovered.in_force.map_or_else(|| "none".into(), |change| change.version);
+    println!("{messages} messages, {quota} quota commits, configuration in force: {version}");
     Ok(())
 }

@@ -61,6 +61,8 @@ pub struct Compiled {
     pub relay: RelayService,
     /// The directory of each organization, in the same order; with password hashes and quotas.
     pub directories: Vec<Arc<StaticDirectory>>,
+    /// The directory files of each organization, in the same order, as they are written.
+    pub written: Vec<Vec<RawDirectory>>,
 }
 
 impl Compiled {
@@ -76,10 +78,15 @@ impl Compiled {
 /// Adds to the report every mistake and doubt. `None`: the report has errors.
 pub fn compile(raw: &RawConfig, files: &dyn Files, report: &mut Report) -> Option<Compiled> {
     let server = server::build(raw, report);
-    let written: Vec<_> = raw
+    let written: Vec<Vec<RawDirectory>> = raw
         .organization
         .iter()
-        .map(|organization| directory_file(organization.directory.as_ref()?, files, report))
+        .map(|organization| {
+            let paths = organization.directory.iter().flat_map(|all| {
+                all.paths().iter().map(|path| Spanned::new(path.clone(), all.place))
+            });
+            paths.filter_map(|path| directory_file(&path, files, report)).collect()
+        })
         .collect();
     readable_files(raw, files, report);
     let compiled = organization::build(raw, &written, files, report);
@@ -91,7 +98,13 @@ pub fn compile(raw: &RawConfig, files: &dyn Files, report: &mut Report) -> Optio
     let directories = compiled.iter().map(|one| Arc::clone(&one.directory)).collect();
     let organizations: Option<Vec<_>> =
         compiled.into_iter().map(|compiled| compiled.organization).collect();
-    Some(Compiled { server: server?, organizations: organizations?, relay: relay?, directories })
+    Some(Compiled {
+        server: server?,
+        organizations: organizations?,
+        relay: relay?,
+        directories,
+        written,
+    })
 }
 
 fn directory_file(
@@ -103,7 +116,13 @@ fn directory_file(
         .read(path.as_str())
         .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
     match text {
-        Ok(text) => crate::raw::read_directory(SourceFile::new(path.as_str(), text), report),
+        Ok(text) => {
+            let source = SourceFile::new(path.as_str(), text);
+            match path.as_str().to_ascii_lowercase().ends_with(".csv") {
+                true => crate::raw::read_directory_csv(source, report),
+                false => crate::raw::read_directory(source, report),
+            }
+        }
         Err(because) => {
             report.push(unreadable(path, &because));
             None

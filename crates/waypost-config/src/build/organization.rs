@@ -24,7 +24,7 @@ pub(super) struct CompiledOrganization {
 /// Compiles the organizations. `directories` are the files that they name, in their order.
 pub(super) fn build(
     raw: &RawConfig,
-    directories: &[Option<RawDirectory>],
+    directories: &[Vec<RawDirectory>],
     files: &dyn Files,
     report: &mut Report,
 ) -> Vec<CompiledOrganization> {
@@ -45,7 +45,7 @@ pub(super) fn build(
             names.claim(name.as_str().to_lowercase(), name.as_str(), name.place, report);
         }
         check_domains(organization, &mut domains, report);
-        let mut one = one(organization, directory.as_ref(), report);
+        let mut one = one(organization, directory, report);
         let logins = logins::build(organization, files, report);
         one.organization.iter_mut().for_each(|one| one.logins.clone_from(&logins));
         compiled.push(one);
@@ -85,14 +85,14 @@ fn check_domains(
 
 fn one(
     raw: &Spanned<RawOrganization>,
-    file: Option<&RawDirectory>,
+    files: &[RawDirectory],
     report: &mut Report,
 ) -> CompiledOrganization {
     let domains: Vec<Domain> = raw.domains.iter().map(|domain| domain.value.clone()).collect();
     let directory = Arc::new(StaticDirectory::build(
         &domains,
-        raw.user.iter().chain(file.into_iter().flat_map(|file| &file.user)),
-        raw.group.iter().chain(file.into_iter().flat_map(|file| &file.group)),
+        raw.user.iter().chain(files.iter().flat_map(|file| &file.user)),
+        raw.group.iter().chain(files.iter().flat_map(|file| &file.group)),
         report,
     ));
     let routes = Routes::build(raw, report);

@@ -1,14 +1,15 @@
 //! Users and groups from the configuration: a directory that answers from memory.
 //!
-//! **In:** `[[organization.user]]` and `[[organization.group]]` tables, and those of a directory file.
+//! **In:** `[[organization.user]]` and `[[organization.group]]` tables, and those of directory files.
 //! **Out:** [`StaticDirectory`], and diagnostics: addresses outside the organization's domains,
 //! addresses given twice, groups that contain themselves. **Bounds:** an answer is one look-up by
 //! hash, membership a binary search besides; memory is linear in users, and in the members of each
 //! group with nested groups expanded. **Source:** C4, C5, C8, D6, D10, D12. **Not here:** passwords
-//! are kept, not checked.
+//! are kept, not checked. [`ReloadableDirectory`] is for users and groups that come from elsewhere.
 
 mod groups;
 mod memberships;
+mod reloadable;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
@@ -19,6 +20,8 @@ use waypost_types::{Account, Directory, Domain, Mailbox, Unavailable, User};
 use self::memberships::Memberships;
 use crate::diagnostics::{Diagnostic, Place, Report, Spanned};
 use crate::raw::{RawGroup, RawLimits, RawUser};
+
+pub use reloadable::ReloadableDirectory;
 
 /// What stands behind an address: an index into the list of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

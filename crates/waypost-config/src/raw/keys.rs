@@ -129,6 +129,14 @@ macro_rules! table {
                 read.complete = reader.report.count() == before;
                 Some(read)
             }
+
+            fn tree(&self) -> crate::difference::Tree {
+                let mut fields = Vec::new();
+                $( crate::raw::keys::put_field!(
+                    $mode fields, stringify!($field), self.$field $(, $default)?
+                ); )*
+                crate::difference::Tree::Table(fields)
+            }
         }
     };
 }
@@ -177,4 +185,23 @@ macro_rules! read_field {
     };
 }
 
-pub(crate) use {field_type, need, read_field, table};
+macro_rules! put_field {
+    (list $fields:ident, $name:expr, $list:expr) => {
+        if !$list.items.is_empty() {
+            let items = $list.iter().map(|item| crate::raw::reader::Read::tree(&item.value));
+            $fields.push(($name.into(), crate::difference::Tree::List(items.collect())));
+        }
+    };
+    (default $fields:ident, $name:expr, $value:expr, $default:expr) => {
+        if $value.value != $default {
+            $fields.push(($name.into(), crate::raw::reader::Read::tree(&$value.value)));
+        }
+    };
+    ($mode:ident $fields:ident, $name:expr, $value:expr) => {
+        if let Some(value) = &$value {
+            $fields.push(($name.into(), crate::raw::reader::Read::tree(&value.value)));
+        }
+    };
+}
+
+pub(crate) use {field_type, need, put_field, read_field, table};

@@ -45,8 +45,13 @@ pub(crate) trait Leaf: Sized {
     /// Reads it.
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault>;
 
-    /// As TOML text, for the reference.
+    /// As TOML text, for the reference and for differences.
     fn to_toml(&self) -> String;
+
+    /// What tells it from others, where `to_toml` hides it.
+    fn secret(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A choice of words.
@@ -113,6 +118,9 @@ pub(super) fn short(text: &str) -> String {
 
 /// TOML text of a string, for the reference.
 pub(super) fn quoted(text: &str) -> String {
+    if !text.contains(['\\', '"']) {
+        return ["\"", text, "\""].concat();
+    }
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 

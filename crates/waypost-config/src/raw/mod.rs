@@ -6,6 +6,7 @@
 //! tables nest at most 80 deep. **Not here:** what needs two values to judge.
 
 mod checked;
+mod csv_directory;
 mod expect;
 mod inbound;
 mod keys;
@@ -23,10 +24,12 @@ mod words;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostics::{Diagnostic, Place, Report, SourceFile, Spanned};
+use crate::difference::Tree;
 use keys::table;
 use reader::{Key, Read, Reader};
 
 pub use checked::{CopyTo, DnsServers, Pattern, Range, TlsCheck};
+pub use csv_directory::read_directory_csv;
 pub use expect::RawExpect;
 pub use inbound::{RawInboundGateway, RawSpamTag};
 pub use keys::{KeyInfo, Kind, Need};
@@ -41,7 +44,7 @@ pub use rule::{
     RawRule, RawThen,
 };
 pub use server::{RawListener, RawRetry, RawServer, RawServerLimits, RawTimeouts, RawTls};
-pub use text::{FilePath, Name, OneLine};
+pub use text::{DirectoryFiles, FilePath, Name, OneLine};
 pub use words::{
     AccountKind, Affects, AllowedSenders, Authenticate, InternalSenders, Mode, OnTlsFailure,
     OverLimit, Protocol, RedisFallback, RejectCode, Role, SpamAction, Switch, TlsStart, Via,
@@ -135,6 +138,11 @@ pub fn read_directory(source: SourceFile, report: &mut Report) -> Option<RawDire
     RawDirectory::read(&node, &Key::DOCUMENT, &mut Reader { file, report })
 }
 
+/// What a table says, as data, to be compared.
+pub(crate) fn tree(table: &impl Read) -> Tree {
+    table.tree()
+}
+
 /// The document in a text. `None`: it is not TOML, and the report says why.
 fn document<'i>(file: u32, text: &'i str, report: &mut Report) -> Option<reader::Node<'i>> {
     let (document, faults) = DeTable::parse_recoverable(text);
@@ -162,7 +170,7 @@ pub struct NeededFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FileKind {
-    /// Users and groups in TOML.
+    /// Users and groups, in TOML or CSV.
     Directory,
     /// A certificate chain in PEM.
     Certificate,
@@ -195,7 +203,12 @@ impl RawConfig {
             add(&tls.key, FileKind::PrivateKey);
         }
         for organization in &self.organization {
-            add(&organization.directory, FileKind::Directory);
+            if let Some(files) = &organization.directory {
+                for path in files.paths() {
+                    let path = Spanned::new(path.clone(), files.place);
+                    add(&Some(path), FileKind::Directory);
+                }
+            }
             for route in &organization.route {
                 add(&route.roots, FileKind::Roots);
                 if let Some(auth) = &route.auth {

@@ -8,7 +8,7 @@ use super::keys::table;
 use super::relay::RawRelay;
 use super::route::RawRoute;
 use super::rule::RawRule;
-use super::text::{FilePath, Name};
+use super::text::{DirectoryFiles, Name};
 use super::words::{Authenticate, InternalSenders, Mode, OverLimit, SpamAction};
 
 table! {
@@ -30,8 +30,11 @@ table! {
         default internal_senders: InternalSenders = InternalSenders::FromHeader, "C3";
         /// Who is told of abuse and quota warnings.
         list administrators: Mailbox, "D17";
-        /// A TOML file with `[[user]]` and `[[group]]` tables, as those below.
-        optional directory: FilePath, "C4";
+        /// A file of users and groups, or a list of such files: TOML with `[[user]]` and `[[group]]`
+        /// tables, as those below; or, with a name that ends in `.csv`, a table whose first row names
+        /// its columns: `kind` (`user` or `group`), `address`, `aliases`, `org_unit`, `active`,
+        /// `password`, `members`, `messages_per_user_per_day`, `unique_recipients_per_user_per_day`.
+        optional directory: DirectoryFiles, "C4";
         /// What SPF and DMARC do.
         default authenticate: Authenticate = Authenticate::Off, "E2";
         /// What happens to spam.

@@ -5,6 +5,7 @@ use std::fmt;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostics::{Diagnostic, Place, Report, Spanned};
+use crate::difference::Tree;
 
 use super::keys::Kind;
 use super::leaf::{Fault, Leaf};
@@ -20,6 +21,9 @@ pub(crate) trait Read: Sized {
 
     /// Reads it. `None`: it cannot be read, and the reader has been told why.
     fn read(node: &Node<'_>, at: &Key<'_>, reader: &mut Reader<'_>) -> Option<Self>;
+
+    /// What it says, as data, to be compared.
+    fn tree(&self) -> Tree;
 }
 
 /// The path of a key, for messages.
@@ -28,24 +32,39 @@ pub(crate) struct Key<'a> {
     pub(crate) above: Option<&'a Key<'a>>,
     pub(crate) name: &'a str,
     pub(crate) rule: &'static str,
-    /// Elements of a list are read: examples stand in brackets.
-    elements: bool,
+    form: Form,
+}
+
+/// How a value is written, for examples.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// `key = value`.
+    Value,
+    /// `key = [value]`: elements of a list are read.
+    Element,
+    /// The text alone: a cell of a table in CSV.
+    Cell,
 }
 
 impl<'a> Key<'a> {
     /// The document itself.
     pub(crate) const DOCUMENT: Key<'static> =
-        Key { above: None, name: "", rule: "format", elements: false };
+        Key { above: None, name: "", rule: "format", form: Form::Value };
+
+    /// A row of a table in CSV.
+    pub(crate) const ROW: Key<'static> = Key { form: Form::Cell, ..Key::DOCUMENT };
 
     pub(crate) fn below(&'a self, name: &'a str, rule: &'static str) -> Key<'a> {
-        Key { above: Some(self), name, rule, elements: false }
+        let form = if self.form == Form::Cell { Form::Cell } else { Form::Value };
+        Key { above: Some(self), name, rule, form }
     }
 
     /// The key with a value, as one would write it.
     fn with(&self, value: &str) -> String {
-        match self.elements {
-            true => format!("`{} = [{value}]`", self.name),
-            false => format!("`{} = {value}`", self.name),
+        match self.form {
+            Form::Element => format!("`{} = [{value}]`", self.name),
+            Form::Value => format!("`{} = {value}`", self.name),
+            Form::Cell => format!("`{}`", value.trim_matches('"')),
         }
     }
 }
@@ -230,7 +249,8 @@ impl Reader<'_> {
             self.error("wrong-type", place, key, message, cure);
             return List { items: Vec::new(), place, written: Some(1) };
         };
-        let element = Key { elements: true, ..*key };
+        let form = if key.form == Form::Cell { Form::Cell } else { Form::Element };
+        let element = Key { form, ..*key };
         let mut items = Vec::with_capacity(array.len());
         for node in array {
             let place = self.place(node.span());
@@ -308,6 +328,13 @@ impl<T: Leaf> Read for T {
         };
         reader.report.push(Diagnostic { secret: T::SECRET, ..found });
         None
+    }
+
+    fn tree(&self) -> Tree {
+        match self.secret() {
+            Some(text) => Tree::secret(&text),
+            None => Tree::Value(self.to_toml().into()),
+        }
     }
 }
 

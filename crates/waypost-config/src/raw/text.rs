@@ -97,3 +97,45 @@ impl Leaf for FilePath {
         quoted(&self.0)
     }
 }
+
+/// The files of a directory: one, or several that are read as if they were one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DirectoryFiles(Vec<FilePath>);
+
+impl DirectoryFiles {
+    /// Their paths, in the order as written.
+    #[must_use]
+    pub fn paths(&self) -> &[FilePath] {
+        &self.0
+    }
+}
+
+impl Leaf for DirectoryFiles {
+    const EXPECTED: &'static str = "the path of a file, or a list of paths";
+    const EXAMPLE: &'static str = "\"users.csv\"";
+
+    fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
+        let Some(list) = value.as_array() else {
+            return Ok(Self(vec![FilePath::from_value(value)?]));
+        };
+        let mut paths: Vec<FilePath> = Vec::new();
+        for node in list.iter() {
+            let path = FilePath::from_value(node.get_ref())?;
+            if paths.contains(&path) {
+                return Err(Fault::value(format_args!("`{}` is there twice", path.as_str())));
+            }
+            paths.push(path);
+        }
+        Ok(Self(paths))
+    }
+
+    fn to_toml(&self) -> String {
+        match self.0.as_slice() {
+            [one] => one.to_toml(),
+            several => {
+                let paths: Vec<String> = several.iter().map(Leaf::to_toml).collect();
+                format!("[{}]", paths.join(", "))
+            }
+        }
+    }
+}

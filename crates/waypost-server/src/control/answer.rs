@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use waypost_config::policy::{ExplainedHosts, ExplainedTls};
-use waypost_queue::{Hold, QueueCommand, Status};
+use waypost_queue::{ConfigOutcome, Hold, QueueCommand, Status};
 use waypost_relay::{LimitMode, QuotaUse};
 use waypost_types::{
     Delivery, Destination, MailParameters, Mailbox, QueueId, ReversePath, RouteName, Timestamp,
@@ -232,10 +232,16 @@ pub struct AuditLine {
 pub enum Audited {
     /// The configuration.
     Configuration {
-        /// The version that took effect.
+        /// The version that took effect, or was refused; empty where it has none.
         version: Box<str>,
-        /// What changed from what to what.
+        /// What happened, in one line.
         change: Box<str>,
+        /// The version before; null where that is not known.
+        from: Option<Box<str>>,
+        /// What came of it.
+        outcome: ConfigOutcome,
+        /// What changed from what to what; or what was wrong with one that was refused.
+        lines: Vec<Box<str>>,
     },
     /// The queue.
     Queue(QueueCommand),

@@ -402,7 +402,13 @@ fn audit_line(event: Event) -> Option<AuditLine> {
         Event::ConfigChanged(change) => Some(AuditLine {
             at: change.at,
             who: change.who,
-            what: Audited::Configuration { version: change.version, change: change.what },
+            what: Audited::Configuration {
+                version: change.version,
+                change: change.what,
+                from: change.from,
+                outcome: change.outcome,
+                lines: change.lines,
+            },
         }),
         Event::QueueChanged(change) => {
             let QueueChange { at, who, command } = change;

@@ -31,6 +31,7 @@ pub use answer::{
 pub use client::{Answers, AskError, ask};
 pub(crate) use desk::Desk;
 pub use offline::{Offline, OfflineError};
+pub(crate) use peer::named;
 pub use reload::{ReloadAnswer, ReloadRequest, ReloadRequests};
 pub use request::{Request, State};
 pub(crate) use socket::Socket;

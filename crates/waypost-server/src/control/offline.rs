@@ -84,7 +84,7 @@ impl Offline {
         let clock = Clock::start();
         let metrics = Arc::new(Metrics::new(clock.now()));
         let (spool, committer, recovered) = Spool::open(&path, clock, metrics)?;
-        let Recovered { quota, set_aside, messages: _ } = recovered;
+        let Recovered { quota, set_aside, .. } = recovered;
         // The key hides addresses in memory; it need not be the server's.
         let mut ledger = Ledger::new([0; 16]);
         for commit in &quota {

@@ -27,7 +27,7 @@ pub(crate) async fn allowed(stream: &UnixStream) -> Result<String, String> {
     Err(format!("{name} may not administer this server; ask as root or as uid {owner}, its user"))
 }
 
-fn named(uid: Uid) -> String {
+pub(crate) fn named(uid: Uid) -> String {
     match User::from_uid(uid) {
         Ok(Some(user)) => format!("{} (uid {uid})", user.name),
         Ok(None) | Err(_) => format!("uid {uid}"),

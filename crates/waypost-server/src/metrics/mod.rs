@@ -23,6 +23,7 @@ use std::time::Duration;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use waypost_auth::Authentication;
 use waypost_config::policy::Policy;
 use waypost_inbound::Because;
@@ -44,6 +45,8 @@ use registration::Row;
 pub(crate) use scraped::Found;
 use scraped::{Last, Scraped, VersionLabels};
 pub(crate) use text::Format;
+
+use crate::server::RefusedBecause;
 
 /// Seconds from acceptance to delivery, in microseconds: from at once to five days.
 const LATENCY: &[u64] = &[
@@ -126,6 +129,11 @@ struct ResultLabels {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabels {
+    cause: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AuthenticationLabels {
     method: &'static str,
     result: &'static str,
@@ -168,6 +176,8 @@ pub(crate) struct Metrics {
     /// Messages held because their bytes were damaged or missing.
     pub(crate) damaged: Counter,
     reloads: Family<ResultLabels, Counter>,
+    refused: Family<CauseLabels, Counter>,
+    stale: Gauge,
     /// Deliveries by route.
     pub(crate) routes: ByRoute,
     /// Deliveries by host.
@@ -306,6 +316,21 @@ impl Metrics {
         for result in ["ok", "failed"] {
             let _ = reloads.get_or_create(&ResultLabels { result });
         }
+        let refused = r.add(
+            "waypost_config_refused",
+            "cause",
+            "Configurations that were refused, by what was wrong; the one before stayed.",
+            Family::<CauseLabels, Counter>::default(),
+        );
+        for cause in RefusedBecause::ALL {
+            let _ = refused.get_or_create(&CauseLabels { cause: cause.as_str() });
+        }
+        let stale = r.add(
+            "waypost_config_stale",
+            "",
+            "1 while the files on disk are not what is in force, since they were refused.",
+            Gauge::default(),
+        );
         let next_hop_tls = NextHopTls::new(&mut r);
         let scraped = Scraped::new(&mut r, started);
         Self {
@@ -322,6 +347,8 @@ impl Metrics {
             intake_waits,
             damaged,
             reloads,
+            refused,
+            stale,
             routes: ByRoute::new(deliveries),
             hosts: ByHost::new(hosts),
             next_hop_tls,
@@ -343,10 +370,19 @@ impl Metrics {
         self.scraped.reloaded_at.set(seconds(now));
     }
 
-    /// A reload ended.
-    pub(crate) fn reloaded(&self, result: Result<(), ()>) {
-        let result = if result.is_ok() { "ok" } else { "failed" };
+    /// A reload ended: refused, or in force.
+    pub(crate) fn reloaded(&self, refused: Option<RefusedBecause>) {
+        let result = if refused.is_none() { "ok" } else { "failed" };
         self.reloads.get_or_create(&ResultLabels { result }).inc();
+        if let Some(cause) = refused {
+            self.refused.get_or_create(&CauseLabels { cause: cause.as_str() }).inc();
+        }
+        self.stale.set(i64::from(refused.is_some()));
+    }
+
+    /// A reload found what is in force already.
+    pub(crate) fn unchanged(&self) {
+        self.stale.set(0);
     }
 
     /// The counter of a listener's accepted messages, to be kept.

@@ -1,14 +1,13 @@
 //! `waypost serve`: runs the server until it is told to stop.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use waypost_config::{Tested, run_expectations};
+use waypost_config::Tested;
 use waypost_server::control::{ReloadAnswer, ReloadRequests};
-use waypost_server::{Loaded, Options, Server, Stamps, load};
+use waypost_server::{Asked, Loaded, Options, Reload, Reloaded, Server, load};
 
 use crate::answer::{Answer, Failure};
 use crate::check;
@@ -41,9 +40,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     if !shown.is_empty() {
         eprint!("{shown}");
     }
-    let Loaded { policy: Some(policy), base, stamps, .. } = loaded else {
-        return Ok(Answer::No);
-    };
+    let Some(policy) = loaded.policy.clone() else { return Ok(Answer::No) };
+    let base = loaded.base.clone();
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime =
@@ -62,8 +60,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
             tracing::info!(name = "admin", %address, "listening");
         }
         let asked = server.reload_requests();
+        let reload = Reload::started(&server, &arguments.config, loaded).await;
         eprintln!("ready");
-        live(&server, &arguments.config, stamps, signals, asked).await;
+        live(&server, &arguments.config, reload, signals, asked).await;
         server.stop(GRACE).await;
         Ok(Answer::Done)
     })
@@ -90,92 +89,71 @@ impl Signals {
 async fn live(
     server: &Server,
     config: &Path,
-    mut stamps: Stamps,
+    mut reload: Reload,
     signals: Signals,
     mut asked: ReloadRequests,
 ) {
     let Signals { mut hangup, mut terminate, mut interrupt } = signals;
     let mut look = tokio::time::interval(LOOK);
+    // Reading takes its time; looks that were missed meanwhile are.
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let who = tokio::select! {
+        tokio::select! {
             _ = terminate.recv() => return,
             _ = interrupt.recv() => return,
-            _ = hangup.recv() => "SIGHUP".to_owned(),
+            _ = hangup.recv() => {
+                told(config, reload.reload(server, Asked::BySignal).await);
+            }
             Some(request) = asked.next() => {
-                let came = reload(server, config, &mut stamps, request.who()).await;
-                request.answer(came);
-                continue;
+                let came = reload.reload(server, Asked::By(request.who())).await;
+                request.answer(told(config, came));
             }
             _ = look.tick() => {
-                let before = stamps.clone();
-                let now = tokio::task::spawn_blocking(move || before.now()).await;
-                match now {
-                    Ok(now) if now != stamps => {
-                        stamps = now;
-                        owner(config)
-                    }
-                    _ => continue,
+                if reload.files_changed().await {
+                    told(config, reload.reload(server, Asked::ByFiles).await);
                 }
             }
-        };
-        reload(server, config, &mut stamps, &who).await;
+        }
     }
 }
 
-/// Who changed the file: its owner (A12).
-fn owner(config: &Path) -> String {
-    use std::os::unix::fs::MetadataExt;
-    match std::fs::metadata(config) {
-        Ok(found) => format!("owner of {} (uid {})", config.display(), found.uid()),
-        Err(_) => format!("owner of {}", config.display()),
-    }
-}
-
-/// Whole or not at all: whatever is wrong leaves the running policy in place.
-async fn reload(server: &Server, config: &Path, stamps: &mut Stamps, who: &str) -> ReloadAnswer {
-    let path = config.to_path_buf();
-    let loaded = match tokio::task::spawn_blocking(move || load(&path)).await {
-        Ok(Ok(loaded)) => loaded,
-        Ok(Err(error)) => {
-            let error = unusable(&error);
-            tracing::error!(error, "reload: the running configuration stays");
-            server.reload_failed();
-            return refused(error);
-        }
-        Err(error) => {
-            tracing::error!(%error, "reload failed; the running configuration stays");
-            server.reload_failed();
-            return refused(error.to_string());
-        }
-    };
-    *stamps = loaded.stamps.clone();
-    let Some(policy) = loaded.policy.clone() else {
-        eprint!("{}", loaded.report.render(false));
-        tracing::error!("reload: the configuration has errors; the running one stays");
-        server.reload_failed();
-        return checked(config, &loaded, &[]);
-    };
-    let tests = run_expectations(&policy, &loaded.raw);
-    for failed in tests.iter().filter(|test| !test.passed) {
-        tracing::error!(
-            test = %failed.description, expected = failed.expected, came = failed.came,
-            "reload: an [[expect]] test fails; the running configuration stays"
-        );
-    }
-    if tests.iter().any(|test| !test.passed) {
-        server.reload_failed();
-        return checked(config, &loaded, &tests);
-    }
-    let version = policy.version().to_owned();
-    match server.reload(Arc::clone(&policy), who).await {
-        Ok(()) => {
-            tracing::info!(version, who, "reloaded");
+/// Says in the log what came of a reload, and what who asked is to hear.
+fn told(config: &Path, came: Reloaded) -> ReloadAnswer {
+    match came {
+        // The log has it, with how long it took.
+        Reloaded::InForce { version, .. } => ReloadAnswer::InForce { version },
+        Reloaded::Unchanged { version } => {
+            tracing::info!(version, "reloaded nothing: no file says anything else");
             ReloadAnswer::InForce { version }
         }
-        Err(error) => {
+        Reloaded::Unusable(error) => {
+            let error = unusable(&error);
+            tracing::error!(error, "reload: the running configuration stays");
+            refused(error)
+        }
+        Reloaded::Wrong { loaded, tests } => {
+            for failed in tests.iter().filter(|test| !test.passed) {
+                tracing::error!(
+                    test = %failed.description, at = loaded.report.locate(failed.place),
+                    expected = failed.expected, came = failed.came,
+                    "reload: an [[expect]] test fails; the running configuration stays"
+                );
+            }
+            if loaded.report.has_errors() {
+                eprint!("{}", loaded.report.render(false));
+                tracing::error!("reload: the configuration has errors; the running one stays");
+            }
+            checked(config, &loaded, &tests)
+        }
+        Reloaded::Refused(error) => {
             tracing::error!(%error, "reload: the running configuration stays");
             refused(error.to_string())
         }
+        Reloaded::Failed(error) => {
+            tracing::error!(error, "reload failed; the running configuration stays");
+            refused(error)
+        }
+        _ => refused("the running configuration stays".to_owned()),
     }
 }
 
