@@ -75,7 +75,7 @@ impl Policy {
         Ok(self.try_transaction(&session, &sender, &recipients, run.message))
     }
 
-    fn session(&self, run: &DryRun<'_>) -> Result<Session, DryRunError> {
+    pub(crate) fn session(&self, run: &DryRun<'_>) -> Result<Session, DryRunError> {
         let listeners = &self.server.listeners;
         let role = match run.listener {
             Some(name) => {

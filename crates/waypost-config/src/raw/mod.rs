@@ -13,6 +13,7 @@ mod leaf;
 mod not_yet;
 mod organization;
 mod reader;
+mod record;
 mod relay;
 mod route;
 mod rule;
@@ -34,6 +35,7 @@ pub use leaf::{Load, Port};
 pub use organization::{RawDirectory, RawGroup, RawLimits, RawOrgUnit, RawOrganization, RawUser};
 pub use reader::List;
 pub(crate) use reader::{listed, nearest};
+pub use record::{LocalParts, RawRecord, Record};
 pub use relay::{RawRelay, RawRelayAddress};
 pub use route::{RawAuth, RawRoute, RawRouteHost};
 pub use rule::{
