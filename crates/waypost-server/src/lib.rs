@@ -47,6 +47,7 @@ mod maildir;
 mod metrics;
 mod pattern;
 mod queue_ids;
+mod record;
 mod room;
 mod route_changes;
 mod schedule;
@@ -59,5 +60,6 @@ mod way;
 
 pub use files::{LoadError, Loaded, Stamps, load};
 pub use maildir::{Letter, Maildir};
+pub use record::record_key_file;
 pub use server::{Options, Server, ServerError};
 pub use spool::SpoolError;

@@ -169,6 +169,7 @@ impl Server {
         let limits = SharedLimits::new(ClientLimits::new(connection_limits(&settings.limits)));
         let core = Core::new(Arc::clone(&policy), spool, ledger, clock);
         let core = Arc::new(core.with_authenticator(authenticator));
+        core.recorder.configure(settings, &base);
         let tls_watch = TlsWatch::new(Arc::clone(&core), Arc::clone(&resolver), base.clone(), key);
         let tls_watch = Arc::new(tls_watch);
         let deliverer = Arc::new(Deliverer::new(Arc::clone(&core), resolver, key, base.clone()));
@@ -260,6 +261,11 @@ impl Server {
         self.core.metrics.reloaded(Err(()));
     }
 
+    /// Opens the record of envelopes anew, if there is one: somebody else may have put the file aside.
+    pub fn reopen_record(&self) {
+        self.core.recorder.reopen();
+    }
+
     async fn replace(&self, policy: Arc<Policy>, who: &str) -> Result<(), ServerError> {
         let old = self.core.policy();
         let (was, is) = (&old.server, &policy.server);
@@ -292,6 +298,7 @@ impl Server {
         self.core.spool.record_change(change).await?;
         self.limits.lock().set_limits(connection_limits(&is.limits));
         self.core.metrics.policy(&policy, self.core.clock.now());
+        self.core.recorder.configure(is, &self.base);
         let old = self.core.replace_policy(policy);
         self.deliverer.policy_replaced(&old);
         self.tls_watch.0.policy_replaced();
@@ -315,6 +322,8 @@ impl Server {
             self.dispatcher.abort();
         }
         self.deliverer.close().await;
+        let core = Arc::clone(&self.core);
+        let _ = tokio::task::spawn_blocking(move || core.recorder.close()).await;
         if let Some((_, task)) = self.admin.take() {
             task.abort();
         }

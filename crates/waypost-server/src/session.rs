@@ -2,6 +2,7 @@
 
 mod authentication;
 mod intake;
+mod record;
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -79,6 +80,8 @@ struct Open {
     recipients: Vec<Recipient>,
     /// Reservations; dropped, they are given back.
     quota: Option<relay::Transaction>,
+    /// What the recipients were told, if envelopes are recorded.
+    noted: Option<record::Noted>,
 }
 
 impl Handler for SmtpHandler {
@@ -93,7 +96,7 @@ impl Handler for SmtpHandler {
         peer: Peer,
         said: &Xclient,
     ) -> Result<(), Reply> {
-        self.open = None;
+        self.forget();
         self.extended = false;
         self.proxy = peer.proxy.map(|proxy| proxy.ip().to_canonical());
         // What the proxy was told is not proved to us: it stands in the log, and gives no right.
@@ -107,7 +110,7 @@ impl Handler for SmtpHandler {
     }
 
     async fn tls(&mut self, _session: &Session, facts: TlsFacts) {
-        self.open = None;
+        self.forget();
         self.core.metrics.handshake(Side::Server, Some(TlsVersion::named(&facts.version)));
         self.tls = Some(format!("{} {}", facts.version, facts.cipher));
     }
@@ -118,7 +121,7 @@ impl Handler for SmtpHandler {
     }
 
     async fn hello(&mut self, session: &Session, kind: HelloKind, name: &str) -> Result<(), Reply> {
-        self.open = None;
+        self.forget();
         self.extended = kind == HelloKind::Ehlo;
         let policy = self.core.policy();
         if is_generic_hello(name, &policy.server.hostname) {
@@ -153,7 +156,10 @@ impl Handler for SmtpHandler {
     }
 
     async fn rcpt(&mut self, session: &Session, recipient: Recipient) -> Result<(), Reply> {
-        self.add(session, recipient)
+        let given = self.to_note(&recipient.address);
+        let told = self.add(session, recipient);
+        self.note_recipient(given, &told);
+        told
     }
 
     async fn data(&mut self, session: &Session) -> Result<(), Reply> {
@@ -165,7 +171,12 @@ impl Handler for SmtpHandler {
     }
 
     async fn message(&mut self, session: &Session, data: Data) -> Reply {
-        self.take(session, data).await
+        let mut record = None;
+        let reply = self.take(session, data, &mut record).await;
+        if let Some(record) = &mut record {
+            record.answered(&reply);
+        }
+        reply
     }
 
     async fn refused(&mut self, session: &Session, refusal: OwnRefusal) {
@@ -179,14 +190,14 @@ impl Handler for SmtpHandler {
             let refusal = OwnRefusal { code: reply.code(), enhanced: reply.enhanced() };
             self.refused_by_protocol(session, At::Data, fault.into(), refusal);
         }
-        self.open = None;
+        self.forget();
     }
 
     async fn closed(&mut self, session: &Session, cause: CloseCause) {
         if let Some((at, reason, refusal)) = metrics::of_close(cause) {
             self.refused_by_protocol(session, at, reason, refusal);
         }
-        self.open = None;
+        self.forget();
     }
 }
 
@@ -235,6 +246,7 @@ impl SmtpHandler {
             Err(refusal) => {
                 let why = (At::Mail, refusal.because.into());
                 note(&self.core, seen, Some(&sender), None, why, &refusal.reply, &refusal);
+                self.record_refused_mail(session, &sender, &refusal.reply, &policy);
                 return Err(refusal.reply);
             }
         };
@@ -255,6 +267,7 @@ impl SmtpHandler {
             share: None,
             recipients: Vec::new(),
             quota,
+            noted: self.noting(),
         });
         Ok(())
     }
@@ -302,7 +315,12 @@ impl SmtpHandler {
         Ok(())
     }
 
-    async fn take(&mut self, session: &Session, data: Data) -> Reply {
+    async fn take(
+        &mut self,
+        session: &Session,
+        data: Data,
+        record: &mut Option<record::Draft>,
+    ) -> Reply {
         let seen = self.seen(session);
         let Some(mut open) = self.open.take() else { return no_transaction() };
         let body = Body::from(data.stuffed);
@@ -318,17 +336,20 @@ impl SmtpHandler {
             note(&self.core, seen, Some(&open.transaction.sender), None, why, &reply, &text);
             return reply;
         }
+        *record = self.draft_of(&open, &header);
         let mut decision = open.policy.at_data(&open.transaction, &open.recipients, &header);
         if let Some(reply) = self.refused_as_a_whole(session, &open, &decision) {
             return reply;
         }
         // Only now: what is refused anyway costs no question to the DNS.
-        if let Some(authenticated) = self.authenticated(session, &open, &body).await {
+        if let Some((authenticated, answers)) = self.authenticated(session, &open, &body).await {
             decision = authenticated;
+            record.iter_mut().for_each(|record| record.authenticated(answers.clone()));
             if let Some(reply) = self.refused_as_a_whole(session, &open, &decision) {
                 return reply;
             }
         }
+        record.iter_mut().for_each(|record| record.decided(&decision));
         let body = authentication::without_forged_results(session, &open, body);
         let header_size = HeaderBlock::of(&body).body_offset();
         if !decision.observed.is_empty() {
@@ -366,6 +387,7 @@ impl SmtpHandler {
         });
         match stored.await {
             Ok(Ok(())) => {
+                record.iter_mut().for_each(|record| record.queued(id));
                 self.on.accepted.inc();
                 self.core.metrics.received(u64::try_from(size).unwrap_or(u64::MAX));
                 if behind_gateway {

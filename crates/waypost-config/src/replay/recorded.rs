@@ -45,7 +45,7 @@ pub struct Recorded {
     pub rcpt_to: Vec<Box<str>>,
     /// The header fields that can matter, and no body.
     pub message: String,
-    /// Some of those fields did not find room.
+    /// Some of those fields, or recipients, did not find room.
     #[serde(default, skip_serializing_if = "is_false")]
     pub cut: bool,
     /// The fingerprint of the key that local parts are hashed with; `None`: they are as they were.

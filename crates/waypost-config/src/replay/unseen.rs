@@ -90,7 +90,7 @@ fn of_organization(
         add("the quotas (D10 to D12)");
     }
     if was.authenticate != is.authenticate {
-        add("`authenticate`, for messages whose SPF and DMARC were not recorded,");
+        add("`authenticate` (judged where SPF and DMARC were recorded)");
     }
     let differs = |user: &Mailbox| was.passwords.get(user) != is.passwords.get(user);
     if was.passwords.keys().chain(is.passwords.keys()).any(differs) {
@@ -101,7 +101,7 @@ fn of_organization(
     }
     let tags = (tag(was), tag(is));
     if tags.0 != tags.1 && tags.1.is_some() {
-        add("the spam tag, if it looks at fields that are not recorded,");
+        add("the spam tag (judged by the fields that are recorded)");
     }
     let retry = |one: &Organization, other: &Organization| {
         one.routes.iter().any(|(name, route)| {

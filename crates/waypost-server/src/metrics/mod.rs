@@ -43,6 +43,8 @@ pub(crate) use scraped::Found;
 use scraped::{Last, Scraped, VersionLabels};
 pub(crate) use text::Format;
 
+use crate::record::Counters;
+
 /// Seconds from acceptance to delivery, in microseconds: from at once to five days.
 const LATENCY: &[u64] = &[
     5_000,
@@ -190,6 +192,8 @@ pub(crate) struct Metrics {
     /// Messages held because their bytes were damaged or missing.
     pub(crate) damaged: Counter,
     reloads: Family<ResultLabels, Counter>,
+    /// The record of envelopes.
+    pub(crate) record: Counters,
     /// Deliveries by route.
     pub(crate) routes: ByRoute,
     /// Deliveries by host.
@@ -336,6 +340,20 @@ impl Metrics {
         for result in ["ok", "failed"] {
             let _ = reloads.get_or_create(&ResultLabels { result });
         }
+        let record = Counters {
+            lines: r.add(
+                "waypost_record_lines",
+                "",
+                "Lines written to the record of envelopes.",
+                Counter::default(),
+            ),
+            lost: r.add(
+                "waypost_record_lost",
+                "",
+                "Lines that the record of envelopes lacks, since they could not be written in time.",
+                Counter::default(),
+            ),
+        };
         let next_hop_tls = NextHopTls::new(&mut r);
         let scraped = Scraped::new(&mut r, started);
         Self {
@@ -352,6 +370,7 @@ impl Metrics {
             intake_waits,
             damaged,
             reloads,
+            record,
             routes: ByRoute::new(deliveries),
             hosts: ByHost::new(hosts),
             next_hop_tls,

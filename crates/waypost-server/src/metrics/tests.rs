@@ -47,6 +47,8 @@ fn names_and_types_stay_o4() {
     histogram waypost_store_sync_seconds
     histogram waypost_store_batch_records
     counter waypost_config_reloads_total (result)
+    counter waypost_record_lines_total
+    counter waypost_record_lost_total
     counter waypost_tls_checks_total (result)
     gauge waypost_tls_certificate_days_left (organization, route, host)
     gauge waypost_tls_check_failing_addresses (organization, route, host)

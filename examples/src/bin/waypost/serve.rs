@@ -100,7 +100,10 @@ async fn live(
         let who = tokio::select! {
             _ = terminate.recv() => return,
             _ = interrupt.recv() => return,
-            _ = hangup.recv() => "SIGHUP".to_owned(),
+            _ = hangup.recv() => {
+                server.reopen_record();
+                "SIGHUP".to_owned()
+            }
             Some(request) = asked.next() => {
                 let came = reload(server, config, &mut stamps, request.who()).await;
                 request.answer(came);
