@@ -507,6 +507,16 @@ fn a_long_header_is_kept_short_and_still_counts_its_hops_o3() {
     assert!(kept.text.len() <= MAX_HEADER && !kept.cut);
     assert_eq!(HeaderBlock::of(kept.text.as_bytes()).fields().named("received").count(), 200);
     assert!(kept.text.contains("From: a@b.example\r\n"));
+    // Our own marks, by which loops are known, stay in the shortest lines too; hashes without a key do not
+    // go where local parts are hidden (O8).
+    let marked = "Received: from a (b.example [198.51.100.7]) by c (waypost-mark 6c21e73a27888a7d); date\r\n";
+    let header = format!("{}{marked}", line.repeat(50));
+    for (header, key, stays) in
+        [(marked, None, true), (&*header, None, true), (marked, Some(&KEY), false)]
+    {
+        let kept = kept_header(&HeaderBlock::of(header.as_bytes()), &policy, key);
+        assert_eq!(kept.text.contains("(waypost-mark 6c21e73a27888a7d)"), stays, "{}", kept.text);
+    }
     let header = line.repeat(5000);
     let kept = kept_header(&HeaderBlock::of(header.as_bytes()), &policy, None);
     assert!(kept.text.len() <= MAX_HEADER && kept.cut);

@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
+use waypost_auth::Authentication;
 use waypost_types::{
     HeaderBlock, ListenerRole, Mailbox, Recipient, ReversePath, Session, TlsState,
 };
 
 use super::explanation::{ExplainedRefusal, explained_gateway, observed_entries};
-use super::{Explanation, Policy, RcptVerdict, rcpt_accepted};
+use super::{Decision, Explanation, Policy, RcptVerdict, Transaction, rcpt_accepted};
 
 /// A transaction to be tried without sending anything.
 #[derive(Clone, Debug)]
@@ -73,6 +74,20 @@ impl Policy {
             return Err(DryRunError::NoRecipient);
         }
         Ok(self.try_transaction(&session, &sender, &recipients, run.message))
+    }
+
+    /// DATA for a replay, which reads no rules looked at; `answers`: what SPF, DKIM and DMARC said.
+    pub(crate) fn at_data_briefly(
+        &self,
+        transaction: &Transaction,
+        recipients: &[Recipient],
+        header: &HeaderBlock<'_>,
+        answers: Option<&[Authentication]>,
+    ) -> Decision {
+        match answers {
+            None => self.at_data(transaction, recipients, header),
+            Some(answers) => self.at_data_authenticated(transaction, recipients, header, answers),
+        }
     }
 
     pub(crate) fn session(&self, run: &DryRun<'_>) -> Result<Session, DryRunError> {

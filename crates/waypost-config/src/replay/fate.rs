@@ -242,20 +242,14 @@ impl Policy {
             return Ok(fate.done(false));
         }
         let header = HeaderBlock::of(recorded.message.as_bytes());
-        let mut decision = self.at_data(&transaction, &standing, &header);
-        let mut unauthenticated = false;
-        if decision.reply == DataReply::Accept {
-            let due = self.authentication_due(&transaction, &standing, &header);
-            if !due.is_empty() {
-                let answers = &recorded.authentication;
-                let is_answered = |checked| answers.iter().any(|one| one.checked == checked);
-                unauthenticated = !due.iter().all(|question| is_answered(question.checked));
-                if !answers.is_empty() {
-                    decision =
-                        self.at_data_authenticated(&transaction, &standing, &header, answers);
-                }
-            }
-        }
+        // What is refused anyway is refused with answers too, so one decision is enough.
+        let due = self.authentication_due(&transaction, &standing, &header);
+        let answers = &recorded.authentication;
+        let asked = (!due.is_empty() && !answers.is_empty()).then_some(answers.as_slice());
+        let decision = self.at_data_briefly(&transaction, &standing, &header, asked);
+        let is_answered = |checked| answers.iter().any(|one| one.checked == checked);
+        let unauthenticated = decision.reply == DataReply::Accept
+            && !due.iter().all(|question| is_answered(question.checked));
         self.decided(&mut fate, decision);
         Ok(fate.done(unauthenticated))
     }

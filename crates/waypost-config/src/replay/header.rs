@@ -33,11 +33,11 @@ pub struct Kept {
 /// The fields of a header that decisions depend on, or may once a spam tag is configured.
 ///
 /// Kept are the addresses of `From:` without names; `Received:` lines, each on one line;
-/// `DKIM-Signature:` with its domain, selector and list of signed fields alone; our own marks; fields
-/// whose name is that of a filter's verdict (`X-Spam-Score`), at most 998 characters of each, but no
+/// `DKIM-Signature:` with its domain, selector and list of signed fields alone; fields whose name is that of a filter's verdict (`X-Spam-Score`), at most 998 characters of each, but no
 /// reports, which quote messages; and lines that a spam tag of `policy` matches. Never the subject,
 /// nor the body. With a `key`, local parts are hashed, and a `Received:` line is written anew from
-/// what is read in it, since names may stand anywhere.
+/// what is read in it, since names may stand anywhere; our own marks of loops are left out then, since
+/// they are hashes of addresses without a key.
 ///
 /// What a decision reads from the kept fields is what it reads from the whole header, unless
 /// [`Kept::cut`] says otherwise or the field of a tag that is not configured yet is left out. Time is
@@ -153,9 +153,10 @@ impl Keeping<'_> {
     /// A `Received` line that reads the same, of names, the address, `for` and the date alone.
     fn rebuilt(&self, reading: &Reading, line: &TraceLine<'_>, text: &str, brief: bool) -> String {
         let helo = name(line.helo);
-        let mut tail = String::new();
+        let marks = if self.key.is_none() { marks(text) } else { "" };
+        let mut tail = marks.to_owned();
         if !brief {
-            tail = format!(" by {}", name(line.by));
+            tail = format!(" by {}{marks}", name(line.by));
             if let Some(recipient) = for_clause(text) {
                 tail.push_str(&format!(" for <{}>", self.shown(&recipient)));
             }
@@ -173,6 +174,7 @@ impl Keeping<'_> {
                 vec![
                     format!("from {helo} ({} {ip}){tail}", name(line.host)),
                     format!("from {helo} ({ip}){tail}"),
+                    format!("from unknown ({ip}){marks}"),
                     format!("from unknown ({ip})"),
                     format!("from {ip}"),
                 ]
@@ -273,15 +275,25 @@ fn short(text: &str) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
-/// A name under which filters put their verdict, or one of our own marks.
+/// The comment of our own marks in a trace line, with a blank before it; empty where there is none.
+fn marks(text: &str) -> &str {
+    let begin = text.find(" (waypost-mark ");
+    let whole = begin.and_then(|begin| text.get(begin..)).unwrap_or_default();
+    let end = whole.find(')').map_or(0, |end| end + 1);
+    let marks = whole.get(..end).unwrap_or_default();
+    let inside = marks.trim_start_matches(" (waypost-mark ").trim_end_matches(')');
+    let plain = |c: char| c.is_ascii_hexdigit() || c == ' ';
+    if inside.chars().all(plain) { marks } else { "" }
+}
+
+/// A name under which filters put their verdict.
 fn is_of_interest(name: &[u8]) -> bool {
     const WORDS: [&str; 9] =
         ["spam", "virus", "phish", "malware", "junk", "bulk", "score", "-scl", "dnsbl"];
     let Ok(name) = std::str::from_utf8(name) else { return false };
     let name = name.to_ascii_lowercase();
     let verdict = WORDS.iter().any(|word| name.contains(word));
-    (verdict && !name.contains("report") && !name.contains("preview") && !holds_subject(&name))
-        || name.starts_with("x-waypost-")
+    verdict && !name.contains("report") && !name.contains("preview") && !holds_subject(&name)
 }
 
 fn holds_subject(name: &str) -> bool {
