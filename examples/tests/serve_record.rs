@@ -333,7 +333,7 @@ fn c9_the_answer_for_people_sums_up_and_bad_lines_are_told() {
   line 3  2  <a@b.example> to u2@solarmora.com
   …
 
-1,200 of 1,201 messages would go elsewhere: 1200 refused
+1,200 of 1,201 messages would go elsewhere: 1,200 refused
 ";
     assert_eq!(ran.stdout, want);
     let all = diff(&folder, "", &without, &["--all"]);

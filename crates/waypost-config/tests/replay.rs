@@ -451,7 +451,7 @@ fn identical_changes_are_one_group_with_three_examples() {
         groups.add(line, &compared.change.unwrap());
     }
     assert_eq!(groups.messages(), 10);
-    assert_eq!(groups.turns(), "10 refused");
+    assert_eq!(groups.turns(), [(Turn::Refused, 10)]);
     let sorted = groups.sorted();
     assert_eq!(sorted.len(), 1);
     assert_eq!((sorted[0].messages, sorted[0].examples.len()), (10, 3));

@@ -44,7 +44,7 @@ impl Turn {
         Self::RefusedOtherwise,
     ];
 
-    /// In words: `9 refused`.
+    /// In words, behind a number: `9 refused`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -173,14 +173,11 @@ impl Groups {
         groups
     }
 
-    /// How many messages take which turn: `9 refused, 3 to another place`.
+    /// How many messages take which turn, those that none takes left out.
     #[must_use]
-    pub fn turns(&self) -> String {
-        let counted = Turn::ALL.iter().filter_map(|turn| {
-            let count = self.turns.get(turn)?;
-            Some(format!("{count} {}", turn.as_str()))
-        });
-        counted.collect::<Vec<_>>().join(", ")
+    pub fn turns(&self) -> Vec<(Turn, u64)> {
+        let counted = |turn: &Turn| Some((*turn, *self.turns.get(turn)?));
+        Turn::ALL.iter().filter_map(counted).collect()
     }
 }
 

@@ -191,8 +191,9 @@ impl Telling<'_> {
         if let Some(quarantine) = &shown.quarantine {
             out.push(format!("kept in quarantine \"{quarantine}\""));
         }
+        let when = if shown.quarantine.is_some() { "on release: " } else { "" };
         for one in &shown.deliveries {
-            out.push(self.delivery_in_words(one));
+            out.push(format!("{when}{}", self.delivery_in_words(one)));
         }
         out
     }

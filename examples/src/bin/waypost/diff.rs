@@ -280,7 +280,10 @@ impl<Output: Write> Differing<'_, Output> {
         let mut summary =
             format!("{} of {} would go elsewhere", grouped(changed), messages(self.messages));
         if changed > 0 {
-            summary.push_str(&format!(": {}", self.groups.turns()));
+            let turns = self.groups.turns();
+            let turns =
+                turns.iter().map(|(turn, count)| format!("{} {}", grouped(*count), turn.as_str()));
+            summary.push_str(&format!(": {}", turns.collect::<Vec<_>>().join(", ")));
         }
         if self.bad > 0 {
             summary.push_str(&format!("; {} lines could not be used", grouped(self.bad)));
