@@ -45,6 +45,7 @@ mod duration;
 mod expect;
 pub mod policy;
 pub mod raw;
+pub mod replay;
 pub mod settings;
 mod size;
 

@@ -34,8 +34,35 @@ pub struct ServerSettings {
     pub timeouts: Timeouts,
     /// The retry schedule of routes that have none of their own (O2).
     pub retry: Retry,
+    /// Where envelopes are recorded, if they are.
+    pub record: Option<RecordSettings>,
     /// The listeners, in file order.
     pub listeners: Vec<ListenerSettings>,
+}
+
+/// `[server] record`: the file to which envelopes are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordSettings {
+    /// The file, as written.
+    pub file: Box<str>,
+    /// What is written of local parts.
+    pub local_parts: LocalParts,
+    /// The size in octets at which the file is put aside.
+    pub rotate: u64,
+    /// How many files that were put aside are kept.
+    pub keep: usize,
+    /// The file of the key, as written; `None`: `record.key` in the spool.
+    pub key: Option<Box<str>>,
+}
+
+/// What a record holds of the local parts of addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LocalParts {
+    /// They are written as they are.
+    #[default]
+    Plain,
+    /// A keyed hash of the address stands in the place of each.
+    Hashed,
 }
 
 /// Which name servers are asked.

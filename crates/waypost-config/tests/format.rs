@@ -55,7 +55,8 @@ fn defaults_written_out_are_what_absence_means() {
     let Kind::Table { keys: server, .. } = &keys[0].kind else { panic!("no server") };
     let mut written = format!("[server]\nhostname = \"a.example\"\n{}", text(server));
     for key in server {
-        if let Kind::Table { keys, .. } = &key.kind {
+        // `record` is no section: it has no defaults as a whole.
+        if let (Kind::Table { keys, .. }, Need::Section) = (&key.kind, &key.need) {
             written += &format!("[server.{}]\n{}", key.name, text(keys));
         }
     }

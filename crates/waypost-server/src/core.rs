@@ -15,6 +15,7 @@ use waypost_types::{Mailbox, Reply};
 
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::record::Recorder;
 use crate::spool::Spool;
 
 /// What all sessions and deliverers share.
@@ -24,6 +25,8 @@ pub(crate) struct Core {
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Health,
+    /// Who writes envelopes down, if that is wanted.
+    pub(crate) recorder: Recorder,
     /// Who finds out what SPF, DKIM and DMARC say; `None`: nobody can.
     pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
     /// The key of the draws (A9).
@@ -37,8 +40,10 @@ const PASSWORD_CHECKS: usize = 2;
 
 impl Core {
     pub(crate) fn new(policy: Arc<Policy>, spool: Spool, ledger: Ledger, clock: Clock) -> Self {
+        let metrics = spool.metrics();
         Self {
-            metrics: spool.metrics(),
+            recorder: Recorder::new(metrics.record.clone()),
+            metrics,
             clock,
             spool,
             ledger: Mutex::new(ledger),

@@ -47,6 +47,7 @@ mod maildir;
 mod metrics;
 mod pattern;
 mod queue_ids;
+mod record;
 mod reload;
 mod room;
 mod route_changes;
@@ -61,6 +62,7 @@ mod way;
 
 pub use files::{LoadError, Loaded, load};
 pub use maildir::{Letter, Maildir};
+pub use record::record_key_file;
 pub use reload::{Asked, Reload, Reloaded};
 pub use server::{Options, Refusal, RefusedBecause, Server, ServerError};
 pub use spool::SpoolError;

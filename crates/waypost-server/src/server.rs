@@ -254,6 +254,7 @@ impl Server {
         let limits = SharedLimits::new(ClientLimits::new(connection_limits(&settings.limits)));
         let core = Core::new(Arc::clone(&policy), spool, ledger, clock);
         let core = Arc::new(core.with_authenticator(authenticator).with_draw_key(key));
+        core.recorder.configure(settings, &base);
         let tls_watch = TlsWatch::new(Arc::clone(&core), Arc::clone(&resolver), base.clone(), key);
         let tls_watch = Arc::new(tls_watch);
         let deliverer = Arc::new(Deliverer::new(Arc::clone(&core), resolver, key, base.clone()));
@@ -393,6 +394,11 @@ impl Server {
         }
     }
 
+    /// Opens the record of envelopes anew, if there is one: somebody else may have put the file aside.
+    pub fn reopen_record(&self) {
+        self.core.recorder.reopen();
+    }
+
     /// Tells that the files say what is in force; if a user asked, the audit log names him.
     pub(crate) async fn unchanged(&self, who: Option<&str>) {
         self.core.metrics.unchanged();
@@ -476,6 +482,7 @@ impl Server {
         self.core.spool.record_change(change).await?;
         self.limits.lock().set_limits(connection_limits(&is.limits));
         self.core.metrics.policy(&policy, self.core.clock.now());
+        self.core.recorder.configure(is, &self.base);
         drop(old);
         let old = self.core.replace_policy(policy);
         self.deliverer.policy_replaced(&old);
@@ -502,6 +509,8 @@ impl Server {
             self.dispatcher.abort();
         }
         self.deliverer.close().await;
+        let core = Arc::clone(&self.core);
+        let _ = tokio::task::spawn_blocking(move || core.recorder.close()).await;
         if let Some((_, task)) = self.admin.take() {
             task.abort();
         }

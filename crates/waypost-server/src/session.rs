@@ -3,6 +3,7 @@
 mod authentication;
 mod intake;
 mod observed;
+mod record;
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -83,6 +84,8 @@ struct Open {
     /// Reservations; dropped, they are given back.
     quota: Option<relay::Transaction>,
     observed: observed::Before,
+    /// What the recipients were told, if envelopes are recorded.
+    noted: Option<record::Noted>,
 }
 
 impl Handler for SmtpHandler {
@@ -97,7 +100,7 @@ impl Handler for SmtpHandler {
         peer: Peer,
         said: &Xclient,
     ) -> Result<(), Reply> {
-        self.open = None;
+        self.forget();
         self.extended = false;
         self.proxy = peer.proxy.map(|proxy| proxy.ip().to_canonical());
         // What the proxy was told is not proved to us: it stands in the log, and gives no right.
@@ -111,7 +114,7 @@ impl Handler for SmtpHandler {
     }
 
     async fn tls(&mut self, _session: &Session, facts: TlsFacts) {
-        self.open = None;
+        self.forget();
         self.core.metrics.handshake(Side::Server, Some(TlsVersion::named(&facts.version)));
         self.tls = Some(format!("{} {}", facts.version, facts.cipher));
     }
@@ -122,7 +125,7 @@ impl Handler for SmtpHandler {
     }
 
     async fn hello(&mut self, session: &Session, kind: HelloKind, name: &str) -> Result<(), Reply> {
-        self.open = None;
+        self.forget();
         self.extended = kind == HelloKind::Ehlo;
         let policy = self.core.policy();
         if is_generic_hello(name, &policy.server.hostname) {
@@ -157,7 +160,10 @@ impl Handler for SmtpHandler {
     }
 
     async fn rcpt(&mut self, session: &Session, recipient: Recipient) -> Result<(), Reply> {
-        self.add(session, recipient)
+        let given = self.to_note(&recipient.address);
+        let told = self.add(session, recipient);
+        self.note_recipient(given, &told);
+        told
     }
 
     async fn data(&mut self, session: &Session) -> Result<(), Reply> {
@@ -169,7 +175,12 @@ impl Handler for SmtpHandler {
     }
 
     async fn message(&mut self, session: &Session, data: Data) -> Reply {
-        self.take(session, data).await
+        let mut record = None;
+        let reply = self.take(session, data, &mut record).await;
+        if let Some(record) = &mut record {
+            record.answered(&reply);
+        }
+        reply
     }
 
     async fn refused(&mut self, session: &Session, refusal: OwnRefusal) {
@@ -183,14 +194,14 @@ impl Handler for SmtpHandler {
             let refusal = OwnRefusal { code: reply.code(), enhanced: reply.enhanced() };
             self.refused_by_protocol(session, At::Data, fault.into(), refusal);
         }
-        self.open = None;
+        self.forget();
     }
 
     async fn closed(&mut self, session: &Session, cause: CloseCause) {
         if let Some((at, reason, refusal)) = metrics::of_close(cause) {
             self.refused_by_protocol(session, at, reason, refusal);
         }
-        self.open = None;
+        self.forget();
     }
 }
 
@@ -242,6 +253,7 @@ impl SmtpHandler {
             Err(refusal) => {
                 let why = (At::Mail, refusal.because.into());
                 note(&self.core, seen, Some(&sender), None, why, &refusal.reply, &refusal);
+                self.record_refused_mail(session, &sender, &refusal.reply, &policy);
                 return Err(refusal.reply);
             }
         };
@@ -260,6 +272,7 @@ impl SmtpHandler {
             recipients: Vec::new(),
             quota,
             observed,
+            noted: self.noting(),
         });
         Ok(())
     }
@@ -318,7 +331,12 @@ impl SmtpHandler {
         Ok(())
     }
 
-    async fn take(&mut self, session: &Session, data: Data) -> Reply {
+    async fn take(
+        &mut self,
+        session: &Session,
+        data: Data,
+        record: &mut Option<record::Draft>,
+    ) -> Reply {
         let seen = self.seen(session);
         let Some(mut open) = self.open.take() else { return no_transaction() };
         let body = Body::from(data.stuffed);
@@ -334,17 +352,20 @@ impl SmtpHandler {
             note(&self.core, seen, Some(&open.transaction.sender), None, why, &reply, &text);
             return reply;
         }
+        *record = self.draft_of(&open, &header);
         let mut decision = open.policy.at_data(&open.transaction, &open.recipients, &header);
         if let Some(reply) = self.refused_as_a_whole(session, &open, &decision) {
             return reply;
         }
         // Only now: what is refused anyway costs no question to the DNS.
-        if let Some(authenticated) = self.authenticated(session, &open, &body).await {
+        if let Some((authenticated, answers)) = self.authenticated(session, &open, &body).await {
             decision = authenticated;
+            record.iter_mut().for_each(|record| record.authenticated(answers.clone()));
             if let Some(reply) = self.refused_as_a_whole(session, &open, &decision) {
                 return reply;
             }
         }
+        record.iter_mut().for_each(|record| record.decided(&decision));
         let body = authentication::without_forged_results(session, &open, body);
         let header_size = HeaderBlock::of(&body).body_offset();
         if let Err(error) = self.core.spool.space(u64::try_from(body.len()).unwrap_or(u64::MAX)) {
@@ -377,6 +398,7 @@ impl SmtpHandler {
         });
         match stored.await {
             Ok(Ok(())) => {
+                record.iter_mut().for_each(|record| record.queued(id));
                 self.on.accepted.inc();
                 self.core.metrics.received(u64::try_from(size).unwrap_or(u64::MAX));
                 if behind_gateway {

@@ -68,4 +68,8 @@ pub trait Directory: Send + Sync {
     /// # Errors
     /// [`Unavailable`] when the answer is not known now.
     fn members(&self, group: &Mailbox) -> Result<Vec<Mailbox>, Unavailable>;
+
+    /// Hands every address that the directory knows to `see`: those of users, aliases, groups and
+    /// members, in any order. By default none: an implementation that cannot list them.
+    fn each_address(&self, _see: &mut dyn FnMut(&Mailbox)) {}
 }

@@ -9,10 +9,10 @@ use waypost_types::ListenerRole;
 
 use super::{Unique, proxies};
 use crate::diagnostics::{Diagnostic, Place, Report, Spanned};
-use crate::raw::{self, RawConfig, RawListener, RawRetry, RawServer, RawTls, Role};
+use crate::raw::{self, RawConfig, RawListener, RawRecord, RawRetry, RawServer, RawTls, Role};
 use crate::settings::{
-    Delays, DnsServers, Limits, ListenerSettings, ListenerTls, Retry, ServerSettings, Timeouts,
-    TlsStart,
+    Delays, DnsServers, Limits, ListenerSettings, ListenerTls, LocalParts, RecordSettings, Retry,
+    ServerSettings, Timeouts, TlsStart,
 };
 
 pub(super) fn build(raw: &RawConfig, report: &mut Report) -> Option<ServerSettings> {
@@ -44,7 +44,54 @@ pub(super) fn build(raw: &RawConfig, report: &mut Report) -> Option<ServerSettin
         limits: limits(server, report),
         timeouts: timeouts(server, report),
         retry,
+        record: server.record.as_ref().and_then(|record| self::record(&record.0, report)),
         listeners,
+    })
+}
+
+/// The smallest size at which a record is put aside: some lines must fit in.
+const SMALLEST_RECORD: u64 = 64 << 10;
+/// The most files of a record: each is renamed when one is put aside.
+const MOST_RECORDS: u64 = 1000;
+
+fn record(raw: &RawRecord, report: &mut Report) -> Option<RecordSettings> {
+    if raw.rotate.0 < SMALLEST_RECORD {
+        report.push(Diagnostic::error(
+            "record-size",
+            raw.rotate.place,
+            "C9",
+            format!("a record of {} octets holds few lines, or none", raw.rotate.0),
+            "write \"64KiB\" or more",
+        ));
+    }
+    if raw.keep.value > MOST_RECORDS {
+        report.push(Diagnostic::error(
+            "record-keep",
+            raw.keep.place,
+            "C9",
+            format!("{} files are too many to keep", raw.keep.value),
+            format!("write {MOST_RECORDS} or less; a larger `rotate` keeps more in each"),
+        ));
+    }
+    let local_parts = match raw.local_parts.value {
+        raw::LocalParts::Plain => LocalParts::Plain,
+        raw::LocalParts::Hashed => LocalParts::Hashed,
+    };
+    if let Some(key) = raw.key.as_ref().filter(|_| local_parts == LocalParts::Plain) {
+        report.push(Diagnostic::warning(
+            "unused-key",
+            key.place,
+            "C9",
+            "the key is not used, since local parts are written as they are",
+            "write `local_parts = \"hashed\"` beside it, or remove it",
+        ));
+    }
+    Some(RecordSettings {
+        file: raw.file.as_ref()?.as_str().into(),
+        local_parts,
+        rotate: raw.rotate.0,
+        keep: usize::try_from(raw.keep.value).unwrap_or(usize::MAX),
+        key: raw.key.as_ref().map(|key| key.as_str().into()),
     })
 }
 

@@ -2,13 +2,17 @@
 
 use std::net::IpAddr;
 
+use waypost_auth::Authentication;
 use waypost_types::{
     HeaderBlock, ListenerRole, Mailbox, Recipient, ReversePath, Session, TlsState,
 };
 
 use super::evaluate::Told;
 use super::explanation::{ExplainedRefusal, explained_gateway};
-use super::{Explanation, ObservedKind, Policy, RcptVerdict, observed_at_mail, rcpt_accepted};
+use super::{
+    Decision, Explanation, ObservedKind, Policy, RcptVerdict, Transaction, observed_at_mail,
+    rcpt_accepted,
+};
 
 /// A transaction to be tried without sending anything.
 #[derive(Clone, Debug)]
@@ -85,7 +89,18 @@ impl Policy {
         Ok(self.try_transaction(&session, &sender, &recipients, run.message, told))
     }
 
-    fn session(&self, run: &DryRun<'_>) -> Result<Session, DryRunError> {
+    /// DATA for a replay, which reads no rules looked at; `answers`: what SPF, DKIM and DMARC said.
+    pub(crate) fn at_data_briefly(
+        &self,
+        transaction: &Transaction,
+        recipients: &[Recipient],
+        header: &HeaderBlock<'_>,
+        answers: Option<&[Authentication]>,
+    ) -> Decision {
+        self.decide(transaction, recipients, header, answers, Told::Nothing)
+    }
+
+    pub(crate) fn session(&self, run: &DryRun<'_>) -> Result<Session, DryRunError> {
         let listeners = &self.server.listeners;
         let role = match run.listener {
             Some(name) => {

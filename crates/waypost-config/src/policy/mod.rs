@@ -375,6 +375,10 @@ impl Directory for Policy {
             None => Ok(Vec::new()),
         }
     }
+
+    fn each_address(&self, see: &mut dyn FnMut(&Mailbox)) {
+        self.organizations.iter().for_each(|one| one.directory.each_address(see));
+    }
 }
 
 /// The reply to a MAIL that stands.

@@ -14,6 +14,7 @@ mod leaf;
 mod not_yet;
 mod organization;
 mod reader;
+mod record;
 mod relay;
 mod route;
 mod rule;
@@ -37,6 +38,7 @@ pub use leaf::{Load, Port};
 pub use organization::{RawDirectory, RawGroup, RawLimits, RawOrgUnit, RawOrganization, RawUser};
 pub use reader::List;
 pub(crate) use reader::{listed, nearest};
+pub use record::{LocalParts, RawRecord, Record};
 pub use relay::{RawRelay, RawRelayAddress};
 pub use route::{RawAuth, RawRoute, RawRouteHost};
 pub use rule::{

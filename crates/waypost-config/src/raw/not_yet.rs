@@ -58,7 +58,6 @@ pub(crate) const NOT_YET: &[NotYet] = &[
     entry_of("server.redis", Allowed::Absent, "O5"),
     entry_of("server.redis_fallback", Allowed::Text("defer"), "O5"),
     entry_of("server.filter", Allowed::Absent, "D17"),
-    entry_of("server.record", Allowed::Absent, "C9"),
     entry_of("organization.administrators", Allowed::EmptyList, "D17"),
     entry_of("organization.abuse_threshold", Allowed::Number(100), "D17"),
     entry_of("organization.over_limit", Allowed::Text("reject"), "D10"),

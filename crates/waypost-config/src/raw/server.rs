@@ -8,6 +8,7 @@ use waypost_types::Domain;
 use super::checked::{DnsServers, Range, TlsCheck};
 use super::keys::table;
 use super::leaf::Port;
+use super::record::Record;
 use super::text::{FilePath, Name};
 use super::words::{RedisFallback, Role};
 use crate::size::Size;
@@ -39,8 +40,8 @@ table! {
         list proxy_protocol_from: Range, "D15";
         /// Addresses of proxies that may name another client by XCLIENT.
         list xclient_from: Range, "D15";
-        /// A file to which envelopes are written.
-        optional record: FilePath, "C9";
+        /// A file to which envelopes are written, for `waypost diff`: its path, or a table.
+        optional record: Record, "C9";
         /// Files with more `[[organization]]` and `[[expect]]` tables; `*` and `?` match in a name.
         list include: FilePath, "A11";
         /// Limits of sessions and messages.

@@ -46,6 +46,7 @@ pub(crate) use scraped::Found;
 use scraped::{Last, Scraped, VersionLabels};
 pub(crate) use text::Format;
 
+use crate::record::Counters;
 use crate::server::RefusedBecause;
 
 /// Seconds from acceptance to delivery, in microseconds: from at once to five days.
@@ -178,6 +179,8 @@ pub(crate) struct Metrics {
     reloads: Family<ResultLabels, Counter>,
     refused: Family<CauseLabels, Counter>,
     stale: Gauge,
+    /// The record of envelopes.
+    pub(crate) record: Counters,
     /// Deliveries by route.
     pub(crate) routes: ByRoute,
     /// Deliveries by host.
@@ -331,6 +334,20 @@ impl Metrics {
             "1 while the files on disk are not what is in force, since they were refused.",
             Gauge::default(),
         );
+        let record = Counters {
+            lines: r.add(
+                "waypost_record_lines",
+                "",
+                "Lines written to the record of envelopes.",
+                Counter::default(),
+            ),
+            lost: r.add(
+                "waypost_record_lost",
+                "",
+                "Lines that the record of envelopes lacks, since they could not be written in time.",
+                Counter::default(),
+            ),
+        };
         let next_hop_tls = NextHopTls::new(&mut r);
         let scraped = Scraped::new(&mut r, started);
         Self {
@@ -349,6 +366,7 @@ impl Metrics {
             reloads,
             refused,
             stale,
+            record,
             routes: ByRoute::new(deliveries),
             hosts: ByHost::new(hosts),
             next_hop_tls,

@@ -49,6 +49,8 @@ fn names_and_types_stay_o4() {
     counter waypost_config_reloads_total (result)
     counter waypost_config_refused_total (cause)
     gauge waypost_config_stale
+    counter waypost_record_lines_total
+    counter waypost_record_lost_total
     counter waypost_tls_checks_total (result)
     gauge waypost_tls_certificate_days_left (organization, route, host)
     gauge waypost_tls_check_failing_addresses (organization, route, host)

@@ -10,13 +10,14 @@ use super::{Open, SmtpHandler};
 use crate::log;
 
 impl SmtpHandler {
-    /// The decision with what the DNS says of a message; `None` where no organization concerned asks.
+    /// The decision with what the DNS says of a message, and that; `None` where no organization concerned
+    /// asks.
     pub(super) async fn authenticated(
         &self,
         session: &Session,
         open: &Open,
         body: &Body,
-    ) -> Option<Decision> {
+    ) -> Option<(Decision, Vec<Authentication>)> {
         let header = HeaderBlock::of(body);
         let (policy, transaction) = (&open.policy, &open.transaction);
         let questions = policy.authentication_due(transaction, &open.recipients, &header);
@@ -41,7 +42,7 @@ impl SmtpHandler {
                     .write();
             }
         }
-        Some(decision)
+        Some((decision, answers))
     }
 }
 

@@ -11,6 +11,7 @@ mod check;
 mod configuration;
 mod dates;
 mod demo;
+mod diff;
 mod explain;
 mod hash_password;
 mod look;
@@ -50,6 +51,7 @@ enum Command {
     Demo(demo::Arguments),
     Check(check::Arguments),
     Explain(explain::Arguments),
+    Diff(diff::Arguments),
     SourceIp(source_ip::Arguments),
     Received(received::Arguments),
     PickHost(pick_host::Arguments),
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
         Command::SourceIp(arguments) => source_ip::run(&arguments),
         Command::Received(arguments) => received::run(&arguments),
         Command::PickHost(arguments) => pick_host::run(&arguments),

@@ -102,6 +102,7 @@ async fn live(
             _ = terminate.recv() => return,
             _ = interrupt.recv() => return,
             _ = hangup.recv() => {
+                server.reopen_record();
                 told(config, reload.reload(server, Asked::BySignal).await);
             }
             Some(request) = asked.next() => {
