@@ -73,6 +73,7 @@ struct One(
     Option<Box<str>>,
     Option<Hold>,
     Option<Arc<str>>,
+    Vec<u64>,
 );
 
 impl<'a> Packed<'a> {
@@ -126,6 +127,7 @@ impl One {
             delivery.orcpt,
             owed.hold.clone(),
             owed.rule.clone(),
+            owed.marks.clone(),
         )
     }
 
@@ -141,6 +143,7 @@ impl One {
             orcpt,
             hold,
             rule,
+            marks,
         ) = self;
         let (required, suppress_bounces, spam) = flags;
         let delivery = Delivery {
@@ -155,7 +158,7 @@ impl One {
             notify: notify.unwrap_or_default(),
             orcpt,
         };
-        Owed { delivery, hold, rule }
+        Owed { delivery, hold, rule, marks }
     }
 }
 
@@ -186,6 +189,7 @@ mod tests {
         second.delivery.orcpt = Some("rfc822;x".into());
         second.hold = Some(Hold::Quarantine { name: "q".into(), because: "a rule".into() });
         all.deliveries[2].rule = Some("Split delivery".into());
+        all.deliveries[2].marks = vec![7, u64::MAX];
         let third = &mut all.deliveries[2].delivery;
         third.spam = true;
         third.sender = "s@f.example".parse().unwrap();

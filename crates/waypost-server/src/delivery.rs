@@ -1,10 +1,11 @@
 //! From a due work to its outcomes: which hosts, in which order, and what each of them said.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use waypost_config::policy::Policy;
+use waypost_config::policy::{Mark, Policy};
 use waypost_net::client::{ConnectSettings, Hop, Over, Pool, PoolLimits};
 use waypost_net::dns::{Resolver, resolve_next_hops};
 use waypost_net::tls;
@@ -23,6 +24,7 @@ use crate::maildir::{Letter, Maildir};
 use crate::metrics::{Outcomes, Side};
 use crate::route_changes::RouteChanges;
 use crate::spool::Loaded;
+use crate::trace;
 use crate::way::{Target, Way, local};
 
 /// Delivers works: the route's hosts in the order of the draw, each host's addresses, a pooled
@@ -216,7 +218,7 @@ impl Deliverer {
         let Some(body) = body else {
             return Ok(all_deferred(deliveries, local("the stored message cannot be read")));
         };
-        let pieces = pieces(&work.entry.trace, &body, &first.changes);
+        let pieces = pieces(&marked(work), &body, &first.changes);
         let Some(way) = way else {
             return Ok(self.file_locally(policy, work, deliveries, pieces).await);
         };
@@ -515,6 +517,18 @@ fn recipient(delivery: &Delivery) -> Recipient {
         address: delivery.recipient.clone(),
         notify: delivery.notify,
         orcpt: delivery.orcpt.clone(),
+    }
+}
+
+/// The trace lines with the marks of this transaction's deliveries, and of no others: who is in another
+/// one is nobody's business there.
+fn marked(work: &Work) -> Cow<'_, str> {
+    let owed = work.deliveries.iter().filter_map(|place| usize::try_from(*place).ok());
+    let owed = owed.filter_map(|place| work.entry.deliveries.get(place));
+    let marks = owed.flat_map(|owed| &owed.marks).map(|mark| Mark::from_value(*mark));
+    match Mark::comment(marks) {
+        Some(comment) => trace::with_comment(&work.entry.trace, &comment).into(),
+        None => (&*work.entry.trace).into(),
     }
 }
 

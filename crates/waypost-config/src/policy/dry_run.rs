@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use waypost_auth::{Authentication, Question};
 use waypost_types::{
     HeaderBlock, ListenerRole, Mailbox, Recipient, ReversePath, Session, TlsState,
 };
@@ -57,6 +58,27 @@ impl Policy {
     /// # Errors
     /// [`DryRunError`] when listener or addresses are unusable.
     pub fn explain(&self, run: &DryRun<'_>) -> Result<Explanation, DryRunError> {
+        self.explained(run, None)
+    }
+
+    /// The same with answers to the questions of [`Policy::authentication_due`], as a DNS might give
+    /// them (E2, C3).
+    ///
+    /// # Errors
+    /// [`DryRunError`] when listener or addresses are unusable.
+    pub fn explain_authenticated(
+        &self,
+        run: &DryRun<'_>,
+        answer: &dyn Fn(&Question) -> Authentication,
+    ) -> Result<Explanation, DryRunError> {
+        self.explained(run, Some(answer))
+    }
+
+    fn explained(
+        &self,
+        run: &DryRun<'_>,
+        answer: Option<&dyn Fn(&Question) -> Authentication>,
+    ) -> Result<Explanation, DryRunError> {
         let session = self.session(run)?;
         let sender: ReversePath = run
             .mail_from
@@ -72,7 +94,7 @@ impl Policy {
         if recipients.is_empty() {
             return Err(DryRunError::NoRecipient);
         }
-        Ok(self.try_transaction(&session, &sender, &recipients, run.message))
+        Ok(self.try_transaction(&session, &sender, &recipients, run.message, answer))
     }
 
     fn session(&self, run: &DryRun<'_>) -> Result<Session, DryRunError> {
@@ -120,6 +142,7 @@ impl Policy {
         sender: &ReversePath,
         recipients: &[Recipient],
         message: &[u8],
+        answer: Option<&dyn Fn(&Question) -> Authentication>,
     ) -> Explanation {
         let header = HeaderBlock::of(message);
         let transaction = match self.at_mail(session, sender) {
@@ -154,12 +177,17 @@ impl Policy {
                 }
             }
         }
-        let decision = self.at_data(&transaction, &standing, &header);
-        let looked_at = if standing.len() == recipients.len() {
-            None
-        } else {
-            Some(self.at_data(&transaction, recipients, &header))
+        let at_data = |recipients: &[Recipient]| match answer {
+            None => self.at_data(&transaction, recipients, &header),
+            Some(answer) => {
+                let due = self.authentication_due(&transaction, recipients, &header);
+                let answers: Vec<Authentication> = due.iter().map(answer).collect();
+                self.at_data_authenticated(&transaction, recipients, &header, &answers)
+            }
         };
+        let decision = at_data(&standing);
+        let looked_at =
+            if standing.len() == recipients.len() { None } else { Some(at_data(recipients)) };
         let mut explanation = Explanation::of(self, &decision);
         if let Some(all) = looked_at {
             explanation.rules = Explanation::of(self, &all).rules;
