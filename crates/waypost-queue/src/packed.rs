@@ -40,7 +40,8 @@ impl Kept {
     pub(crate) fn pack(&mut self) {
         let Kept::Whole(entry) = self else { return };
         let Ok(bytes) = serde_json::to_vec(&Packed::of(entry)) else { return };
-        let packed = Kept::Packed(bytes.into());
+        // Copied: what a vector grew to and gave back would lie unused beside it.
+        let packed = Kept::Packed(bytes.as_slice().into());
         if packed.entry().as_deref() == Some(&**entry) {
             *self = packed;
         }
