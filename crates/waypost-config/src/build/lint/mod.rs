@@ -86,8 +86,10 @@ pub(super) fn organizations(
         deliveries::lint(&at, report);
         patterns::lint(&at, report);
         routes::lint(&at, report);
-        // What could not be read of users, groups and rules would be missed here.
+        // What could not be read of users, groups and rules would be missed here: no user, no rule that
+        // takes a route.
         if !report.has_errors() {
+            routes::unused(&at, report);
             reach::lint(&at, report);
             shadow::lint(&at, report);
         }

@@ -10,7 +10,6 @@ use super::Linted;
 use crate::diagnostics::{Diagnostic, Place, Report};
 
 pub(super) fn lint(at: &Linted<'_>, report: &mut Report) {
-    unused(at, report);
     for raw in &at.raw.route {
         let Some(name) = &raw.name else { continue };
         let Some(route) = at.compiled.routes.get(&name.value) else { continue };
@@ -51,7 +50,7 @@ fn back(what: String, why: String, place: Place, report: &mut Report) {
     ));
 }
 
-fn unused(at: &Linted<'_>, report: &mut Report) {
+pub(super) fn unused(at: &Linted<'_>, report: &mut Report) {
     let mut used: HashSet<&RouteName> = HashSet::new();
     used.extend(at.raw.mailbox_route.iter().map(|route| &route.value));
     for rule in &at.raw.rule {
