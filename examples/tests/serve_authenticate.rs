@@ -547,3 +547,76 @@ fn e2_explain_asks_no_dns() {
     );
     assert_eq!(dns.asked(), [""; 0]);
 }
+
+#[test]
+fn c3_a_claim_to_be_internal_is_proved_by_spf_or_dkim() {
+    let key = Ed25519Key::generate_pkcs8().unwrap();
+    let public = Ed25519Key::from_pkcs8_der(&key).unwrap();
+    let mut zone = zone(&public);
+    let public = format!("v=DKIM1; k=ed25519; p={}", STANDARD.encode(public.public_key()));
+    zone.extend(
+        [
+            ("news.proof.org", "TXT", "v=spf1 ip4:127.0.0.1 -all"),
+            ("proof.org", "TXT", "v=spf1 -all"),
+            ("lost.proof.org", "SERVFAIL", ""),
+            ("k1._domainkey.proof.org", "TXT", &public),
+        ]
+        .map(|(owner, kind, value)| (owner.to_owned(), kind, value.to_owned())),
+    );
+    let dns = Dns::start(zone);
+    let way = |direction: &str| {
+        format!(
+            "[[organization.rule]]\ndescription = \"{direction}\"\naffects = [\"{direction}\"]\n\
+             accounts = [\"users\", \"unrecognized\"]\n[organization.rule.then.modify]\n\
+             add_headers = [{{ name = \"X-Way\", value = \"{direction}\" }}]\n"
+        )
+    };
+    // An unknown recipient is somebody's for internal mail alone: what at_data refuses without the DNS
+    // may be taken with it.
+    let renamed = "[[organization.rule]]\ndescription = \"Colleagues find Marie\"\n\
+                   affects = [\"internal-receiving\"]\naccounts = [\"unrecognized\"]\n\
+                   then = { modify = { replace_recipient = { address = \"marie@proof.org\" } } }\n";
+    let folder = Folder::new(&format!(
+        "dns = [\"{}\"]\n[[organization]]\nname = \"Proof\"\ndomains = [\"proof.org\"]\n\
+         internal_senders = \"authenticated\"\n[[organization.user]]\n\
+         address = \"marie@proof.org\"\n{}{}{renamed}",
+        dns.address,
+        way("inbound"),
+        way("internal-receiving"),
+    ));
+    let serve = folder.serve();
+    let stage = Stage { folder, serve, dns, key };
+    let own = letter("jean@proof.org");
+    for (sender, to, message, want) in [
+        ("a@fail.example", "marie", own.clone(), Ok("inbound")),
+        // SPF of somebody else's domain proves nothing.
+        ("a@pass.example", "marie", own.clone(), Ok("inbound")),
+        ("jean@proof.org", "marie", own.clone(), Ok("inbound")),
+        ("bounces@news.proof.org", "marie", own.clone(), Ok("internal-receiving")),
+        ("a@fail.example", "marie", stage.signed("proof.org", &own), Ok("internal-receiving")),
+        (
+            "a@fail.example",
+            "marie",
+            stage.signed("proof.org", &own).replace("and", "or"),
+            Ok("inbound"),
+        ),
+        ("a@fail.example", "marie", stage.signed("reject.example", &own), Ok("inbound")),
+        ("jean@lost.proof.org", "marie", own.clone(), Err("451 4.4.3")),
+        ("bounces@news.proof.org", "mary", own.clone(), Ok("internal-receiving")),
+        ("a@fail.example", "mary", own.clone(), Err("550 5.1.1")),
+        ("a@pass.example", "mary", letter("a@pass.example"), Err("550 5.1.1")),
+    ] {
+        let to = format!("{to}@proof.org");
+        let reply = stage.serve.session("mx").message(sender, &[&to], message.as_bytes());
+        match want {
+            Err(refused) => assert!(reply.starts_with(refused), "{sender}: {reply}"),
+            Ok(direction) => {
+                queue_id(&reply);
+                let came = stage.take("proof", "");
+                let line = format!("\nX-Way: {direction}\n");
+                assert!(came.contains(&line), "{sender}: {direction}\n{came}");
+                assert!(!came.contains("Authentication-Results"), "{came}");
+            }
+        }
+    }
+}

@@ -375,7 +375,7 @@ fn held(number: u64) -> Record {
         parameters: MailParameters::default(),
         client: "client.elsewhere.example [127.0.0.1]".into(),
         trace: "".into(),
-        deliveries: vec![Owed { delivery, hold, rule: None }],
+        deliveries: vec![Owed { delivery, hold, rule: None, marks: Vec::new() }],
         decision: "{}".into(),
         size: 45,
         header_size: 41,

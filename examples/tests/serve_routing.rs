@@ -278,3 +278,80 @@ fn d17_spam_by_the_gateways_tag_is_refused_or_kept_as_the_organization_says() {
         assert_eq!(folder.mailbox_size("marie@solarmora.com", ".Junk"), 0);
     }
 }
+
+/// A split delivery to another system; mail to the outside goes to `world`.
+fn outside(world: &Sink, hop: std::net::SocketAddr) -> String {
+    format!(
+        r#"
+[[organization]]
+name = "Solarmora"
+domains = ["solarmora.com"]
+licences = 250
+outbound_gateway = "{}"
+
+[[organization.user]]
+address = "marie@solarmora.com"
+
+[[organization.route]]
+name = "exchange"
+host = "{}"
+port = {}
+require_tls = false
+
+[[organization.rule]]
+description = "Split delivery to the other one"
+affects = ["inbound", "internal-receiving"]
+accounts = ["unrecognized"]
+then = {{ modify = {{ route = "exchange" }} }}
+"#,
+        world.address,
+        hop.ip(),
+        hop.port()
+    )
+}
+
+#[test]
+fn o8_split_deliveries_that_point_at_each_other_end_after_one_round() {
+    let world = Sink::start();
+    // The first one's next hop is not known before the second one listens.
+    let first = Folder::new(&outside(&world, support::sink::reserved()));
+    let first_serve = first.serve();
+    let second = Folder::new(&outside(&world, first_serve.address("mx")));
+    let second_serve = second.serve();
+    first.configure(&outside(&world, second_serve.address("mx")));
+    support::control::done(&first, &["reload"]);
+
+    let message = b"From: a@elsewhere.example\r\nSubject: Round\r\n\r\nHello\r\n";
+    let mut client = first_serve.session("mx");
+    let reply = client.message("a@elsewhere.example", &["nobody@solarmora.com"], message);
+    queue_id(&reply);
+    let bounce = world.only();
+    assert_eq!(bounce.from.split(' ').next(), Some("<>"));
+    assert_eq!(bounce.to, ["<a@elsewhere.example>"]);
+    let text = bounce.text().replace("\r\n", "\n");
+    for part in [
+        "Final-Recipient: rfc822; nobody@solarmora.com\n",
+        "Status: 5.4.6\n",
+        "554 5.4.6 Routing loop: rule \"Split delivery to the other one\"",
+        "Subject: Round\n",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    let original = text.rsplit("message/rfc822").next().unwrap();
+    assert_eq!(original.matches("(waypost-mark ").count(), 1, "one round: {text}");
+    assert_eq!(world.received().len(), 1);
+
+    // What is forwarded on to somebody else of ours, with all its trace, is no loop.
+    let mut forwarded = original[original.find("Received:").unwrap()..].replace('\n', "\r\n");
+    forwarded.truncate(forwarded.find("\r\n--").unwrap_or(forwarded.len()));
+    let mut client = first_serve.session("mx");
+    let reply =
+        client.message("a@elsewhere.example", &["marie@solarmora.com"], forwarded.as_bytes());
+    queue_id(&reply);
+    let filed = first.mailbox("marie@solarmora.com", "", 1);
+    assert_eq!(filed[0].matches("(waypost-mark ").count(), 2, "{}", filed[0]);
+    // And what was delivered to her comes back for her.
+    let filed = filed[0].replace('\n', "\r\n");
+    let reply = client.message("x@elsewhere.example", &["marie@solarmora.com"], filed.as_bytes());
+    assert!(reply.starts_with("554 5.4.6 Routing loop: this server has delivered it"), "{reply}");
+}

@@ -1,4 +1,4 @@
-//! Each file in `testdata/errors` beside what is said of it, and the format's whole sample.
+//! Each file in `testdata/errors` and `testdata/lints` beside what is said of it, and the format's whole sample.
 #![allow(clippy::disallowed_methods, reason = "the goldens are files")]
 #![allow(
     clippy::unwrap_used,
@@ -48,8 +48,9 @@ fn compiled(name: &str, text: String) -> (Option<Compiled>, Report) {
 #[test]
 fn every_error_says_where_by_which_rule_and_what_to_do() {
     let update = std::env::var_os("UPDATE_GOLDENS").is_some();
-    let mut files: Vec<_> = std::fs::read_dir(testdata().join("errors"))
-        .unwrap()
+    let mut files: Vec<_> = ["errors", "lints"]
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(testdata().join(folder)).unwrap())
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|found| found == "toml"))
         .collect();
@@ -61,6 +62,8 @@ fn every_error_says_where_by_which_rule_and_what_to_do() {
         let text = std::fs::read_to_string(&path).unwrap();
         let (found, report) = compiled(&name, text);
         assert_eq!(found.is_none(), report.has_errors(), "{name}");
+        let is_lint = path.parent().is_some_and(|folder| folder.ends_with("lints"));
+        assert!(!(is_lint && report.has_errors()), "{name}: {}", report.render(false));
         let got = report.render(false);
         let golden = path.with_extension("expected");
         if update {

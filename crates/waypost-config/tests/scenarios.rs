@@ -14,10 +14,14 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
+use waypost_auth::{Authentication, Dkim, Dmarc, DmarcResult, Question, Spf};
 use waypost_config::diagnostics::{Report, SourceFile};
-use waypost_config::policy::{DryRun, InternalSenders, Policy};
+use waypost_config::policy::{DecidedDelivery, DryRun, Mark, Policy};
 use waypost_config::raw;
-use waypost_types::{Account, Directory, Mailbox, TlsState, Unavailable};
+use waypost_types::{
+    Account, Destination, Directory, HeaderBlock, Mailbox, Recipient, Session, TlsState,
+    Unavailable,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,9 +35,6 @@ struct Scenario {
     and: String,
     #[serde(default)]
     directory_is_down_for: Vec<String>,
-    /// The setting of that name, which the format refuses as long as not every proof of C3 is known.
-    #[serde(default)]
-    internal_senders_authenticated: bool,
     when: Option<When>,
     then: serde_json::Map<String, Value>,
 }
@@ -56,12 +57,30 @@ struct When {
     /// The lines of the body; `Hello` where nothing is said.
     #[serde(default = "hello")]
     body: Vec<String>,
+    /// What SPF says, whatever it is asked about; absent, with no `dkim` either: no DNS is asked.
+    spf: Option<String>,
+    /// What DKIM signatures say: `[["pass", "solarmora.com"]]`.
+    dkim: Option<Vec<(String, String)>>,
+    /// Transactions of ours that the message was in before: it bears their trace lines, newest first.
+    #[serde(default)]
+    sent_before: Vec<Sent>,
     /// Header lines that stand so many times on top: `["Received: …", 51]`.
     repeated: Option<(String, usize)>,
 }
 
 fn hello() -> Vec<String> {
     vec!["Hello".to_owned()]
+}
+
+/// A message that was sent on, in one transaction with what all its recipients were owed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sent {
+    from: Option<String>,
+    to: Vec<String>,
+    client_ip: Option<String>,
+    /// Only what took this route.
+    route: Option<String>,
 }
 
 fn client() -> String {
@@ -129,9 +148,6 @@ impl Scenario {
             for organization in &mut compiled.organizations {
                 let inner = Arc::clone(&organization.directory);
                 organization.directory = Arc::new(PartlyDown { inner, down: down.clone() });
-                if self.internal_senders_authenticated {
-                    organization.internal_senders = InternalSenders::Authenticated;
-                }
             }
             compiled.into_policy("1")
         });
@@ -189,6 +205,9 @@ impl When {
         if let Some((line, times)) = &self.repeated {
             message.push_str(&format!("{line}\r\n").repeat(*times));
         }
+        for sent in &self.sent_before {
+            message.push_str(&self.trace(policy, sent));
+        }
         for line in &self.header {
             message.push_str(line);
             message.push_str("\r\n");
@@ -208,8 +227,63 @@ impl When {
             rcpt_to: self.rcpt_to.iter().map(String::as_str).collect(),
             message: message.as_bytes(),
         };
-        policy.explain(&run).unwrap()
+        if self.spf.is_none() && self.dkim.is_none() {
+            return policy.explain(&run).unwrap();
+        }
+        policy.explain_authenticated(&run, &|question| self.answer(question)).unwrap()
     }
+
+    /// The trace line that the message got when it was sent on.
+    fn trace(&self, policy: &Policy, sent: &Sent) -> String {
+        let listeners = &policy.server.listeners;
+        let listener = self.listener.as_deref().unwrap_or("mx");
+        let session = Session {
+            client_ip: sent.client_ip.as_ref().unwrap_or(&self.client_ip).parse().unwrap(),
+            role: listeners.iter().find(|one| &*one.name == listener).unwrap().role,
+            helo: None,
+            auth: None,
+            tls: TlsState::Clear,
+        };
+        let sender = sent.from.as_ref().unwrap_or(&self.mail_from).parse().unwrap();
+        let transaction = policy.at_mail(&session, &sender).unwrap();
+        let to: Vec<Recipient> =
+            sent.to.iter().map(|to| to.parse::<Mailbox>().unwrap().into()).collect();
+        let header = self.header.join("\r\n");
+        let header = HeaderBlock::of(header.as_bytes());
+        let decision = policy.at_data(&transaction, &to, &header);
+        assert!(!decision.deliveries.is_empty(), "{decision:?}");
+        let took = |one: &&DecidedDelivery| match (&sent.route, &one.delivery.destination) {
+            (Some(wanted), Destination::Route { route, .. }) => wanted == route.as_str(),
+            (wanted, _) => wanted.is_none(),
+        };
+        let marks =
+            decision.deliveries.iter().filter(took).flat_map(|one| &one.marks).map(|one| one.mark);
+        let comment = Mark::comment(marks).map(|comment| format!("\r\n\t{comment}"));
+        let comment = comment.unwrap_or_default();
+        format!("Received: from a ([192.0.2.9])\r\n\tby mx.solarmora.com{comment}; date\r\n")
+    }
+
+    fn answer(&self, question: &Question) -> Authentication {
+        let (identity, domain) = question.identity();
+        let spf = word(self.spf.as_deref().unwrap_or("none"));
+        let dkim = self.dkim.iter().flatten().map(|(result, domain)| Dkim {
+            result: word(result),
+            domain: domain.as_str().into(),
+            selector: "s".into(),
+            because: "".into(),
+        });
+        Authentication {
+            checked: question.checked,
+            spf: Spf::new(spf, identity, domain.as_ref().map(|domain| domain.as_str())),
+            dkim: dkim.collect(),
+            dmarc: Dmarc::new(DmarcResult::None, None),
+        }
+    }
+}
+
+/// A result by its registered word.
+fn word<T: serde::de::DeserializeOwned>(text: &str) -> T {
+    serde_json::from_value(Value::from(text)).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 /// Compares what is wanted with what came: keys that are not given are not looked at, lists are

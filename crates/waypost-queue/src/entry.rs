@@ -39,11 +39,14 @@ pub struct Owed {
     /// The rule that chose where it goes, for the log of each attempt (O4); `None`: no rule did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<Arc<str>>,
+    /// Our own marks for the trace line, by which a loop is known (O8).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<u64>,
 }
 
 impl From<Delivery> for Owed {
     fn from(delivery: Delivery) -> Self {
-        Self { delivery, hold: None, rule: None }
+        Self { delivery, hold: None, rule: None, marks: Vec::new() }
     }
 }
 

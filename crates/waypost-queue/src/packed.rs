@@ -40,7 +40,8 @@ impl Kept {
     pub(crate) fn pack(&mut self) {
         let Kept::Whole(entry) = self else { return };
         let Ok(bytes) = serde_json::to_vec(&Packed::of(entry)) else { return };
-        let packed = Kept::Packed(bytes.into());
+        // Copied: what a vector grew to and gave back would lie unused beside it.
+        let packed = Kept::Packed(bytes.as_slice().into());
         if packed.entry().as_deref() == Some(&**entry) {
             *self = packed;
         }
@@ -73,6 +74,7 @@ struct One(
     Option<Box<str>>,
     Option<Hold>,
     Option<Arc<str>>,
+    Vec<u64>,
 );
 
 impl<'a> Packed<'a> {
@@ -126,6 +128,7 @@ impl One {
             delivery.orcpt,
             owed.hold.clone(),
             owed.rule.clone(),
+            owed.marks.clone(),
         )
     }
 
@@ -141,6 +144,7 @@ impl One {
             orcpt,
             hold,
             rule,
+            marks,
         ) = self;
         let (required, suppress_bounces, spam) = flags;
         let delivery = Delivery {
@@ -155,7 +159,7 @@ impl One {
             notify: notify.unwrap_or_default(),
             orcpt,
         };
-        Owed { delivery, hold, rule }
+        Owed { delivery, hold, rule, marks }
     }
 }
 
@@ -186,6 +190,7 @@ mod tests {
         second.delivery.orcpt = Some("rfc822;x".into());
         second.hold = Some(Hold::Quarantine { name: "q".into(), because: "a rule".into() });
         all.deliveries[2].rule = Some("Split delivery".into());
+        all.deliveries[2].marks = vec![7, u64::MAX];
         let third = &mut all.deliveries[2].delivery;
         third.spam = true;
         third.sender = "s@f.example".parse().unwrap();

@@ -15,6 +15,8 @@ use crate::FromField;
 pub struct InternalDomains {
     verified: HashSet<Domain>,
     parents: HashSet<Domain>,
+    /// What was registered for each verified domain; the domain itself where nobody registers above it.
+    registered: HashSet<Domain>,
 }
 
 impl InternalDomains {
@@ -22,13 +24,19 @@ impl InternalDomains {
     #[must_use]
     pub fn new(verified: impl IntoIterator<Item = Domain>) -> Self {
         let verified: HashSet<Domain> = verified.into_iter().collect();
-        let mut parents = HashSet::new();
+        let (mut parents, mut registered) = (HashSet::new(), HashSet::new());
         for domain in &verified {
-            let Some(registrable) = psl::domain_str(domain.as_str()) else { continue };
+            let registrable = psl::domain_str(domain.as_str()).unwrap_or(domain.as_str());
             let above = std::iter::successors(domain.parent(), Domain::parent);
-            parents.extend(above.take_while(|parent| parent.as_str().len() >= registrable.len()));
+            let above = above.take_while(|parent| parent.as_str().len() >= registrable.len());
+            let mut highest = domain.clone();
+            for parent in above {
+                highest = parent.clone();
+                parents.insert(parent);
+            }
+            registered.insert(highest);
         }
-        Self { verified, parents }
+        Self { verified, parents, registered }
     }
 
     /// Whether a domain is one that the organization receives for: a verified one, exactly.
@@ -47,6 +55,14 @@ impl InternalDomains {
     #[must_use]
     pub fn is_internal(&self, domain: &Domain) -> bool {
         self.is_at_or_below_verified(domain) || self.parents.contains(domain)
+    }
+
+    /// Whether what `domain` vouches for is vouched for in the name of an internal `author`: both are at
+    /// or below the same registered domain (the relaxed alignment of DMARC, RFC 9989 section 4.10).
+    #[must_use]
+    pub fn is_aligned(&self, domain: &Domain, author: &Domain) -> bool {
+        let registered = author.suffixes().find(|suffix| self.registered.contains(*suffix));
+        registered.is_some_and(|registered| domain.suffixes().any(|suffix| suffix == registered))
     }
 
     /// Whether the sender is internal: by the `From:` field; without one by the envelope sender; by
@@ -168,6 +184,27 @@ mod tests {
             assert_eq!(ours.is_internal(&domain(name)), internal, "{name}");
         }
         assert!(!ours.is_verified(&domain("solarmora.com")));
+    }
+
+    #[test]
+    fn who_vouches_for_an_author_is_of_the_same_registered_domain_c3() {
+        let ours =
+            InternalDomains::new(["mail.solarmora.com", "shop.co.uk", "example"].map(domain));
+        for (vouching, author, aligned) in [
+            ("solarmora.com", "mail.solarmora.com", true),
+            ("mail.solarmora.com", "solarmora.com", true),
+            ("bounces.solarmora.com", "news.mail.solarmora.com", true),
+            ("notsolarmora.com", "solarmora.com", false),
+            ("com", "solarmora.com", false),
+            ("solarmora.com.evil.example", "solarmora.com", false),
+            ("shop.co.uk", "solarmora.com", false),
+            ("other.co.uk", "shop.co.uk", false),
+            ("a.example", "example", true),
+            ("else.net", "else.net", false),
+        ] {
+            let found = ours.is_aligned(&domain(vouching), &domain(author));
+            assert_eq!(found, aligned, "{vouching} for {author}");
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! From a due work to its outcomes: which hosts, in which order, and what each of them said.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use waypost_config::policy::{Explanation, Policy};
+use waypost_config::policy::{Explanation, Mark, Policy};
 use waypost_mime::HeaderText;
 use waypost_net::client::{ConnectSettings, Hop, Over, Pool, PoolLimits};
 use waypost_net::dns::{Resolver, resolve_next_hops};
@@ -24,6 +25,7 @@ use crate::maildir::{Letter, Maildir};
 use crate::metrics::{Outcomes, Side};
 use crate::route_changes::RouteChanges;
 use crate::spool::Loaded;
+use crate::trace;
 use crate::way::{Target, Way, local};
 
 /// Delivers works: the route's hosts in the order of the draw, each host's addresses, a pooled
@@ -243,7 +245,7 @@ impl Deliverer {
             false => Vec::new(),
         };
         let rules: Vec<&str> = rules.iter().map(|rule| &**rule).collect();
-        let sent = sent(&entry.trace, body, changes, text, &rules);
+        let sent = sent(&marked(work), body, changes, text, &rules);
         log::removed(entry.id, &sent, &rules);
         sent.pieces
     }
@@ -549,6 +551,18 @@ fn recipient(delivery: &Delivery) -> Recipient {
         address: delivery.recipient.clone(),
         notify: delivery.notify,
         orcpt: delivery.orcpt.clone(),
+    }
+}
+
+/// The trace lines with the marks of this transaction's deliveries, and of no others: who is in another
+/// one is nobody's business there.
+fn marked(work: &Work) -> Cow<'_, str> {
+    let owed = work.deliveries.iter().filter_map(|place| usize::try_from(*place).ok());
+    let owed = owed.filter_map(|place| work.entry.deliveries.get(place));
+    let marks = owed.flat_map(|owed| &owed.marks).map(|mark| Mark::from_value(*mark));
+    match Mark::comment(marks) {
+        Some(comment) => trace::with_comment(&work.entry.trace, &comment).into(),
+        None => (&*work.entry.trace).into(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use waypost_auth::Mode;
-use waypost_config::policy::{Organization, Policy};
+use waypost_config::policy::{InternalSenders, Organization, Policy};
 use waypost_config::settings::{DnsServers, Limits, ListenerSettings, ServerSettings, TlsStart};
 use waypost_net::authentication::Authenticator;
 use waypost_net::dns::{DnsLimits, Resolver, ResolverError, SystemResolver};
@@ -100,7 +100,7 @@ pub enum ServerError {
     #[error(
         "organization \"{0}\" has an `authenticate` that asks for SPF and DMARC (E2), which this \
          server cannot evaluate; build it with the feature `authenticate`, or set `authenticate = \
-         \"off\"`"
+         \"off\"` and `internal_senders = \"from-header\"`"
     )]
     Authenticator(Box<str>),
     /// A new policy asks for what only a restart can give.
@@ -644,7 +644,11 @@ fn asking(_: &SystemResolver) -> Option<Arc<dyn Authenticator>> {
 /// Refuses a policy that asks for what nobody can find out.
 fn can_authenticate(policy: &Policy, can: bool) -> Result<(), ServerError> {
     let mut organizations = policy.organizations().iter();
-    match organizations.find(|organization| organization.authenticate != Mode::Off) {
+    let asks = |organization: &&Organization| {
+        organization.authenticate != Mode::Off
+            || organization.internal_senders == InternalSenders::Authenticated
+    };
+    match organizations.find(asks) {
         Some(organization) if !can => Err(ServerError::Authenticator(organization.name.clone())),
         _ => Ok(()),
     }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use prometheus_client::metrics::counter::Counter;
 use waypost_config::policy::{
-    DataReply, Decision, Explanation, Observation, Policy, RcptVerdict, Refused, Transaction,
-    observed_at_mail,
+    DataReply, DecidedDelivery, Decision, Explanation, Observation, Policy, RcptVerdict,
+    RefusalCause, Refused, Transaction, observed_at_mail,
 };
 use waypost_inbound::Source;
 use waypost_net::server::{Handler, Mail, Peer, SharedLimits, TlsFacts, is_generic_hello};
@@ -354,7 +354,11 @@ impl SmtpHandler {
         }
         *record = self.draft_of(&open, &header);
         let mut decision = open.policy.at_data(&open.transaction, &open.recipients, &header);
-        if let Some(reply) = self.refused_as_a_whole(session, &open, &decision) {
+        // A message that the DNS may yet prove to be internal takes another way then (C3).
+        let may_yet_be_taken = decision.refused_for() != Some(RefusalCause::Loop)
+            && open.policy.direction_hangs_on_answers(&open.transaction, &open.recipients, &header);
+        if !may_yet_be_taken && let Some(reply) = self.refused_as_a_whole(session, &open, &decision)
+        {
             return reply;
         }
         // Only now: what is refused anyway costs no question to the DNS.
@@ -492,12 +496,14 @@ impl SmtpHandler {
             delivery: one.delivery.clone(),
             hold: None,
             rule: rules.of(one.chosen_by.as_deref()),
+            marks: marks_of(one),
         });
         let rules = &rules;
         let kept = decision.quarantined.iter().flat_map(|kept| {
             kept.deliveries.iter().map(|one| Owed {
                 delivery: one.delivery.clone(),
                 rule: rules.of(one.chosen_by.as_deref()),
+                marks: marks_of(one),
                 hold: Some(Hold::Quarantine {
                     name: kept.quarantine.clone(),
                     because: kept.because.clone(),
@@ -567,6 +573,11 @@ fn own_postmaster(policy: &Policy, recipient: &Mailbox) -> Option<Mailbox> {
     let first = domains.clone().next();
     let domain = domains.find(|domain| hostname.is_at_or_below(domain)).or(first)?;
     Some(Mailbox::postmaster(domain.clone()))
+}
+
+/// Our marks for the trace line of a delivery (O8).
+fn marks_of(decided: &DecidedDelivery) -> Vec<u64> {
+    decided.marks.iter().map(|marked| marked.mark.value()).collect()
 }
 
 /// A recipient that was refused while others were accepted: nothing is sent, the sender is told.

@@ -66,6 +66,15 @@ impl Trace<'_> {
     }
 }
 
+/// Trace lines with a comment in ours, which is the last one: behind everything that it tells, before
+/// the date (RFC 5321 section 4.4, `Stamp`).
+#[must_use]
+pub(crate) fn with_comment(trace: &str, comment: &str) -> String {
+    // No date holds a semicolon.
+    let (told, date) = trace.rsplit_once(';').unwrap_or((trace, ""));
+    format!("{told}\r\n\t{comment};{date}")
+}
+
 fn is_helo(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-._:[]".contains(c)
 }

@@ -91,6 +91,7 @@ pub fn compile(raw: &RawConfig, files: &dyn Files, report: &mut Report) -> Optio
     readable_files(raw, files, report);
     let compiled = organization::build(raw, &written, files, report);
     let relay = relay::build(raw, &compiled, report);
+    lint::organizations(raw, &compiled, report);
     lint::expects(raw, report);
     if report.has_errors() {
         return None;

@@ -8,7 +8,7 @@ use waypost_rules::InternalDomains;
 use waypost_types::{Domain, OrgUnit};
 
 use super::routes::Routes;
-use super::{Files, Unique, inbound, lint, logins, rules};
+use super::{Files, Unique, inbound, logins, rules};
 use crate::diagnostics::{Diagnostic, Place, Report, Spanned};
 use crate::directory::StaticDirectory;
 use crate::policy::{InternalSenders, Organization, SpamAction};
@@ -105,7 +105,6 @@ fn one(
     let rules = rules::build(raw, &routes, &directory, report);
     let inbound_gateway =
         raw.inbound_gateway.as_ref().and_then(|gateway| inbound::build(gateway, report));
-    lint::organization(raw, report);
     let organization = raw.name.as_ref().map(|name| Organization {
         name: name.as_str().into(),
         internal: InternalDomains::new(domains.iter().cloned()),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use waypost_relay::{
     AddressSettings, AllowedSenders, LimitMode, LimitOverrides, OrganizationRelay, Payment,
-    RelayEntry, RelayMode, RelayPlace, RelayService, RelaySettings,
+    RelayEntry, RelayMode, RelayPlace, RelayService, RelaySettings, RelayWarningKind,
 };
 
 use super::Unique;
@@ -90,10 +90,16 @@ fn entry(raw: &Spanned<RawRelay>, report: &mut Report) -> Option<RelayEntry> {
         Ok(entry) => {
             for warning in entry.warnings() {
                 let (place, rule) = place_and_rule(raw, warning.place);
+                let id = match &warning.kind {
+                    RelayWarningKind::PrivateRange(_) => "private-range",
+                    RelayWarningKind::AnySender => "any-sender",
+                    RelayWarningKind::RepeatedRange(_) => "repeated-range",
+                    _ => "relay-doubt",
+                };
                 let text = warning.to_string();
                 let head = format!("relay entry `{}`: ", warning.entry);
                 let (message, cure) = split(text.strip_prefix(&head).unwrap_or(&text));
-                report.push(Diagnostic::warning("relay-doubt", place, rule, message, cure));
+                report.push(Diagnostic::warning(id, place, rule, message, cure));
             }
             Some(entry)
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use waypost_route::{
     AuthSettings, HostSettings, OnTlsFailure, Protocol, RetrySettings, Route, RouteErrorKind,
-    RouteSettings, TlsStart,
+    RouteSettings, RouteWarningKind, TlsStart,
 };
 use waypost_types::{OrgUnit, RouteName};
 
@@ -82,8 +82,12 @@ fn compile(raw: &Spanned<RawRoute>, name: &RouteName, report: &mut Report) -> Op
                 let place = place_of(raw, warning.field());
                 let text = warning.to_string();
                 let (message, cure) = split(strip_field(&text, warning.field()));
-                let rule = rule_of(warning.field());
-                report.push(Diagnostic::warning("route-doubt", place, rule, message, cure));
+                let id = warning.kind().id();
+                let rule = match warning.kind() {
+                    RouteWarningKind::HostnameOnIp | RouteWarningKind::CheckWithoutTls => "A7",
+                    _ => rule_of(warning.field()),
+                };
+                report.push(Diagnostic::warning(id, place, rule, message, cure));
             }
             Some(route)
         }

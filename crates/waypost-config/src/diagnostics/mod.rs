@@ -1,8 +1,10 @@
 //! What is wrong or doubtful in a configuration, where, by which rule, and what to do about it.
 
+mod catalogue;
 mod place;
 mod render;
 
+pub use catalogue::{CATALOGUE, Known, reference};
 pub use place::{Place, SourceFile, Spanned};
 
 /// How much a diagnostic weighs.
@@ -30,7 +32,7 @@ impl Severity {
 pub struct Diagnostic {
     /// Whether the configuration can be used in spite of it.
     pub severity: Severity,
-    /// The kind of finding, in kebab-case; it stays the same over versions.
+    /// The kind of finding, in kebab-case, one of [`CATALOGUE`]; it stays the same over versions.
     pub id: &'static str,
     /// The text that it is about.
     pub place: Place,

@@ -125,6 +125,12 @@ impl StaticDirectory {
         matches!(self.entries.get(address), Some(Entry::Group(_)))
     }
 
+    /// Whether the address is that of a group in which nobody is.
+    #[must_use]
+    pub fn is_empty_group(&self, address: &Mailbox) -> bool {
+        self.group(address).is_some_and(|group| group.members.is_empty())
+    }
+
     /// The addresses of the groups, in file order.
     pub fn group_addresses(&self) -> impl Iterator<Item = &Mailbox> {
         self.groups.iter().map(|group| &group.address)

@@ -13,7 +13,9 @@ use super::decision::{
     DataReply, DecidedDelivery, Decision, GatewayView, OrganizationView, Quarantined,
     RecipientView, RefusalCause, Refused, RuleLookedAt,
 };
-use super::evaluate::{Evaluation, Facts, FateOutcome, Told};
+use super::evaluate::{Evaluation, Facts, Fate, FateOutcome, Told};
+use super::internal_sender::{Claim, undecided};
+use super::mark::{Mark, TraceMarks, looped};
 use super::organization::Organization;
 use super::{Policy, Transaction, authentication, signatures};
 
@@ -26,7 +28,8 @@ impl Policy {
     /// The header is that of a live session: our own `Received` line is not in it yet (E5). Cost is
     /// linear in the header, and for each recipient in the rules that match. Nothing is stored or sent.
     ///
-    /// A message that looped (O3) is refused as a whole with `554 5.4.6`; one with a recipient whose
+    /// A message that looped (O3) is refused as a whole with `554 5.4.6`; a recipient for whom it bears
+    /// our own mark (O8) is refused so, and others stand; one with a recipient whose
     /// directory cannot answer is deferred as a whole with `451 4.3.0`, so that nobody gets it twice;
     /// one whose recipients are all refused gets the first one's refusal. Where the message is
     /// refused as a whole, nothing is delivered or kept. A recipient that is given twice is decided
@@ -87,22 +90,33 @@ impl Policy {
             stamps: Vec::new(),
             reply: DataReply::Accept,
         };
-        let mut views =
-            Views { policy: self, transaction, message: &message, header, answers, seen: vec![] };
+        let mut views = Views {
+            policy: self,
+            transaction,
+            message: &message,
+            header,
+            answers,
+            seen: vec![],
+            claims: vec![],
+        };
         let mut unauthenticated = Vec::new();
         let mut owed = Owed::default();
         let mut decided = HashSet::new();
         let mut first = None;
+        let marks = TraceMarks::read(header);
+        let loops = match marks.is_empty() {
+            true => HashSet::new(),
+            false => {
+                let fates = recipients.iter().map(|recipient| views.fate(recipient, Told::Nothing));
+                let again = fates.flat_map(|fate| marks_of(&fate.outcome)).collect();
+                marks.loops(&again)
+            }
+        };
         for recipient in recipients {
             if !decided.insert(&recipient.address) {
                 continue;
             }
-            for organization in self.concerned(transaction, recipient) {
-                views.of(organization);
-            }
-            let facts = |organization: &Organization| views.facts(organization);
-            let told = told.after(decision.rules.len());
-            let fate = Evaluation { policy: self, transaction, told }.recipient(recipient, &facts);
+            let fate = views.fate(recipient, told.after(decision.rules.len()));
             decision.rules_left_out += fate.reports.left_out;
             decision.rules.extend(fate.reports.listed.into_iter().map(|report| RuleLookedAt {
                 recipient: recipient.address.clone(),
@@ -121,6 +135,20 @@ impl Policy {
             }
             let changed = fate.changed.into_iter();
             decision.changed.extend(changed.map(|one| (recipient.address.clone(), one)));
+            if fate
+                .organization
+                .as_deref()
+                .is_some_and(|name| views.claim(name) == Claim::Undecided)
+            {
+                decision.refusals.push(undecided(&recipient.address));
+                first = first.or(fate.organization);
+                continue;
+            }
+            if let Some(looped) = looped(&recipient.address, &fate.outcome, &loops) {
+                decision.refusals.push(looped);
+                first = first.or(fate.organization);
+                continue;
+            }
             let verdict = fate.organization.as_deref().and_then(|name| views.verdict(name));
             let refused = verdict.and_then(|verdict| refused(recipient, verdict));
             first = first.or(fate.organization);
@@ -195,6 +223,10 @@ impl Policy {
             _ => DataReply::Accept,
         }
     }
+}
+
+fn marks_of(outcome: &FateOutcome) -> Vec<Mark> {
+    outcome.deliveries().flat_map(|one| &one.marks).map(|marked| marked.mark).collect()
 }
 
 /// The message is refused as a whole: every recipient shares the reply, but keeps a refusal of its
@@ -355,9 +387,21 @@ struct Views<'v> {
     header: &'v HeaderBlock<'v>,
     answers: Option<&'v [Authentication]>,
     seen: Vec<OrganizationView>,
+    /// Of the sender to be internal, for each of those seen.
+    claims: Vec<Claim>,
 }
 
 impl Views<'_> {
+    /// What becomes of a recipient's mail, with all that is known of the message.
+    fn fate(&mut self, recipient: &Recipient, told: Told) -> Fate {
+        let (policy, transaction) = (self.policy, self.transaction);
+        for organization in policy.concerned(transaction, recipient) {
+            self.of(organization);
+        }
+        let facts = |organization: &Organization| self.facts(organization);
+        Evaluation { policy, transaction, told }.recipient(recipient, &facts)
+    }
+
     fn of(&mut self, organization: &Organization) {
         if self.seen.iter().any(|view| view.organization == organization.name) {
             return;
@@ -381,15 +425,15 @@ impl Views<'_> {
             Some(found) if found.verdict.is_spam() && !only_tag => Spam::ByFilter,
             _ => Spam::No,
         };
-        let claims =
-            organization.internal.is_internal_sender(&self.message.from, &self.transaction.sender);
-        let spoofed_internal =
-            claims && !self.policy.may_be_internal(self.transaction, organization);
+        let found = authentication::answer(&source, self.answers);
+        let Message { from, signed, .. } = self.message;
+        let claim = self.policy.claim(self.transaction, organization, from, found, *signed);
+        self.claims.push(claim);
         self.seen.push(OrganizationView {
             organization: organization.name.clone(),
             source,
             spam,
-            spoofed_internal,
+            spoofed_internal: matches!(claim, Claim::Unproved | Claim::Undecided),
             sender_because: organization
                 .internal
                 .because(&self.message.from, &self.transaction.sender),
@@ -404,13 +448,18 @@ impl Views<'_> {
         view.authentication.as_ref().map(|found| &found.verdict)
     }
 
+    /// What becomes of the sender's claim to be internal in an organization.
+    fn claim(&self, organization: &str) -> Claim {
+        let mut seen = self.seen.iter().zip(&self.claims);
+        let found = seen.find(|(view, _)| &*view.organization == organization);
+        found.map_or(Claim::Absent, |(_, claim)| *claim)
+    }
+
     fn facts(&self, organization: &Organization) -> Facts {
         let view = self.seen.iter().find(|view| view.organization == organization.name);
-        let claims =
-            organization.internal.is_internal_sender(&self.message.from, &self.transaction.sender);
         let client_ip = Some(self.transaction.session.client_ip);
         Facts {
-            internal_sender: claims && !view.is_some_and(|view| view.spoofed_internal),
+            internal_sender: self.claim(&organization.name) == Claim::Holds,
             spam: view.map_or(Spam::No, |view| view.spam),
             source_ip: view.map_or(client_ip, |view| view.source.ip),
             signed: self.message.signed,

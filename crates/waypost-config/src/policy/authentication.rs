@@ -6,13 +6,14 @@ use waypost_rules::FromField;
 use waypost_types::{Domain, HeaderBlock, Recipient};
 
 use super::decision::AuthenticationView;
-use super::organization::Organization;
+use super::organization::{InternalSenders, Organization};
 use super::{Policy, Transaction};
 
 impl Policy {
     /// What is to be found out about a message before [`Policy::at_data_authenticated`] decides: one
     /// question for each source that the organizations of its recipients see. Empty where all have
-    /// `authenticate = "off"`, and for relayed and authenticated mail.
+    /// `authenticate = "off"` and the sender claims nothing that is to be proved (C3), and for relayed
+    /// and authenticated mail.
     #[must_use]
     pub fn authentication_due(
         &self,
@@ -22,24 +23,33 @@ impl Policy {
     ) -> Vec<Question> {
         let mut asked: Vec<Question> = Vec::new();
         let mut seen: Vec<&str> = Vec::new();
-        let mut authors: Option<Vec<Domain>> = None;
+        let mut from: Option<FromField> = None;
         for recipient in recipients {
             let Some(organization) = self.receiving(&recipient.address) else { continue };
-            if seen.contains(&&*organization.name) || !self.authenticates(transaction, organization)
-            {
+            if seen.contains(&&*organization.name) {
                 continue;
             }
             seen.push(&organization.name);
+            let mut due_for_proof = || {
+                let from = from.get_or_insert_with(|| FromField::read(header));
+                self.proof_is_due(transaction, organization, from)
+            };
+            if !self.authenticates(transaction, organization)
+                && (organization.internal_senders == InternalSenders::FromHeader
+                    || !due_for_proof())
+            {
+                continue;
+            }
             let checked = due(&source(organization, transaction, header));
             if asked.iter().any(|question| question.checked == checked) {
                 continue;
             }
-            let authors = authors.get_or_insert_with(|| authors_of(&FromField::read(header)));
+            let from = from.get_or_insert_with(|| FromField::read(header));
             asked.push(Question {
                 checked,
                 helo: transaction.session.helo.clone(),
                 sender: transaction.sender.clone(),
-                authors: authors.clone(),
+                authors: authors_of(from),
                 receiver: self.server.hostname.clone(),
             });
         }
@@ -59,10 +69,41 @@ impl Policy {
     /// Whether an organization evaluates mail of this transaction: not if the client authenticated or
     /// is relayed, by an entry or by its address.
     fn authenticates(&self, transaction: &Transaction, organization: &Organization) -> bool {
-        organization.authenticate != Mode::Off
-            && transaction.admission.is_none()
+        organization.authenticate != Mode::Off && self.is_from_outside(transaction, organization)
+    }
+
+    /// Whether the client is nobody whom we know: it did not authenticate, and is not relayed by an
+    /// entry or by its address.
+    pub(super) fn is_from_outside(
+        &self,
+        transaction: &Transaction,
+        organization: &Organization,
+    ) -> bool {
+        transaction.admission.is_none()
             && transaction.session.auth.is_none()
             && !self.relays_by_address(transaction, organization)
+    }
+
+    /// Whether the way that a message takes hangs on the answers to the questions of
+    /// [`Policy::authentication_due`]: the sender's claim to be internal is to be proved by them (C3).
+    /// What [`Policy::at_data`] refuses then may still be taken with them, but for a loop.
+    #[must_use]
+    pub fn direction_hangs_on_answers(
+        &self,
+        transaction: &Transaction,
+        recipients: &[Recipient],
+        header: &HeaderBlock<'_>,
+    ) -> bool {
+        let mut owners = recipients
+            .iter()
+            .filter_map(|recipient| self.receiving(&recipient.address))
+            .filter(|owner| owner.internal_senders == InternalSenders::Authenticated)
+            .peekable();
+        if owners.peek().is_none() {
+            return false;
+        }
+        let from = FromField::read(header);
+        owners.any(|owner| self.proof_is_due(transaction, owner, &from))
     }
 
     /// What an organization makes of the answers. `answers`: `None` if nobody asked.
@@ -77,9 +118,7 @@ impl Policy {
             return None;
         }
         let mode = organization.authenticate;
-        let checked = due(source);
-        let found = answers.unwrap_or_default().iter().find(|one| one.checked == checked);
-        let Some(found) = found else {
+        let Some(found) = answer(source, answers) else {
             let verdict = Verdict::accept("not checked: no DNS was asked");
             return Some(AuthenticationView { mode, found: None, verdict, lines: Vec::new() });
         };
@@ -118,6 +157,15 @@ pub(super) fn source(
         Some(gateway) => gateway.source(client_ip, OwnLine::Absent, header),
         None => Source::of_client(client_ip),
     }
+}
+
+/// The answer about a source, if somebody asked.
+pub(super) fn answer<'a>(
+    source: &Source,
+    answers: Option<&'a [Authentication]>,
+) -> Option<&'a Authentication> {
+    let checked = due(source);
+    answers.unwrap_or_default().iter().find(|one| one.checked == checked)
 }
 
 /// The address that SPF is to be asked about.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::mark::Marked;
 use waypost_auth::{Authentication, Mode, RefusedFor, Verdict};
 use waypost_inbound::{Source, SpamEvaluation, TagVerdict};
 use waypost_relay::{Admission, RefusalReason};
@@ -74,7 +75,7 @@ pub struct OrganizationView {
     pub source: Source,
     /// Its verdict on spam, before `bypass_spam` of single rules.
     pub spam: Spam,
-    /// The `From:` claims to be internal without the proof that is asked for (C3).
+    /// The sender claims to be internal without the proof that is asked for (C3).
     pub spoofed_internal: bool,
     /// Which domains the sender was judged by, and which of ours makes it internal (C3).
     pub sender_because: String,
@@ -169,6 +170,8 @@ pub struct DecidedDelivery {
     pub overridden: Vec<Overridden>,
     /// What an administrator should know, such as a DKIM signature that will break (B3).
     pub warnings: Vec<String>,
+    /// Our own marks for its trace line, by which a loop is known (O3, O8).
+    pub marks: Vec<Marked>,
 }
 
 /// One recipient that is refused.
@@ -209,9 +212,11 @@ pub enum RefusalCause {
     Spam,
     /// SPF or DMARC (E2).
     Authentication(RefusedFor),
+    /// Whether the sender is internal, as it claims, cannot be told now (C3).
+    SenderUndecided,
     /// The directory cannot answer now.
     DirectoryUnavailable,
-    /// More `Received` lines than are allowed (O3).
+    /// More `Received` lines than are allowed (O3), or our own mark (O8).
     Loop,
     /// Other recipients are refused, and with them the message.
     WithOthers,

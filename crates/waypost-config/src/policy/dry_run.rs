@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use waypost_auth::Authentication;
+use waypost_auth::{Authentication, Question};
 use waypost_types::{
     HeaderBlock, ListenerRole, Mailbox, Recipient, ReversePath, Session, TlsState,
 };
@@ -13,6 +13,9 @@ use super::{
     Decision, Explanation, ObservedKind, Policy, RcptVerdict, Transaction, observed_at_mail,
     rcpt_accepted,
 };
+
+/// What a DNS might answer, where somebody knows.
+type Answering<'a> = Option<&'a dyn Fn(&Question) -> Authentication>;
 
 /// A transaction to be tried without sending anything.
 #[derive(Clone, Debug)]
@@ -62,15 +65,33 @@ impl Policy {
     /// # Errors
     /// [`DryRunError`] when listener or addresses are unusable.
     pub fn explain(&self, run: &DryRun<'_>) -> Result<Explanation, DryRunError> {
-        self.tried(run, Told::EVERYTHING)
+        self.explained(run, None, Told::EVERYTHING)
     }
 
     /// The same without the rules looked at, for whoever does not read them.
     pub(crate) fn explain_briefly(&self, run: &DryRun<'_>) -> Result<Explanation, DryRunError> {
-        self.tried(run, Told::Nothing)
+        self.explained(run, None, Told::Nothing)
     }
 
-    fn tried(&self, run: &DryRun<'_>, told: Told) -> Result<Explanation, DryRunError> {
+    /// The same with answers to the questions of [`Policy::authentication_due`], as a DNS might give
+    /// them (E2, C3).
+    ///
+    /// # Errors
+    /// [`DryRunError`] when listener or addresses are unusable.
+    pub fn explain_authenticated(
+        &self,
+        run: &DryRun<'_>,
+        answer: &dyn Fn(&Question) -> Authentication,
+    ) -> Result<Explanation, DryRunError> {
+        self.explained(run, Some(answer), Told::EVERYTHING)
+    }
+
+    fn explained(
+        &self,
+        run: &DryRun<'_>,
+        answer: Answering<'_>,
+        told: Told,
+    ) -> Result<Explanation, DryRunError> {
         let session = self.session(run)?;
         let sender: ReversePath = run
             .mail_from
@@ -86,7 +107,7 @@ impl Policy {
         if recipients.is_empty() {
             return Err(DryRunError::NoRecipient);
         }
-        Ok(self.try_transaction(&session, &sender, &recipients, run.message, told))
+        Ok(self.try_transaction(&session, &sender, &recipients, run.message, answer, told))
     }
 
     /// DATA for a replay, which reads no rules looked at; `answers`: what SPF, DKIM and DMARC said.
@@ -145,6 +166,7 @@ impl Policy {
         sender: &ReversePath,
         recipients: &[Recipient],
         message: &[u8],
+        answer: Answering<'_>,
         told: Told,
     ) -> Explanation {
         let header = HeaderBlock::of(message);
@@ -174,12 +196,16 @@ impl Policy {
                 }
             }
         }
-        let decision = self.decide(&transaction, &standing, &header, None, told);
-        let looked_at = if standing.len() == recipients.len() {
-            None
-        } else {
-            Some(self.decide(&transaction, recipients, &header, None, told))
+        let at_data = |recipients: &[Recipient]| {
+            let answers = answer.map(|answer| {
+                let due = self.authentication_due(&transaction, recipients, &header);
+                due.iter().map(answer).collect::<Vec<_>>()
+            });
+            self.decide(&transaction, recipients, &header, answers.as_deref(), told)
         };
+        let decision = at_data(&standing);
+        let looked_at =
+            if standing.len() == recipients.len() { None } else { Some(at_data(recipients)) };
         let mut explanation = Explanation::of(self, &decision);
         super::attachments::explain(message, &decision, &mut explanation);
         if let Some(all) = looked_at {

@@ -66,6 +66,18 @@ pub(super) enum FateOutcome {
     },
 }
 
+impl FateOutcome {
+    /// What would be delivered, now or when it is released.
+    pub(super) fn deliveries(&self) -> impl Iterator<Item = &DecidedDelivery> {
+        let (own, copies): (&[DecidedDelivery], &[DecidedDelivery]) = match self {
+            FateOutcome::Refused(_) => (&[], &[]),
+            FateOutcome::Quarantined(kept) => (&kept.deliveries, &[]),
+            FateOutcome::Delivered { own, copies } => (own, copies),
+        };
+        own.iter().chain(copies)
+    }
+}
+
 /// Which side of the message a walk is for.
 pub(super) struct Side<'p> {
     pub(super) organization: &'p Organization,

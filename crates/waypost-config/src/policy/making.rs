@@ -8,6 +8,7 @@ use waypost_types::{
 
 use super::decision::DecidedDelivery;
 use super::evaluate::{Evaluation, Facts, Side};
+use super::mark::Marked;
 use super::organization::Organization;
 
 /// Turns a plan into deliveries.
@@ -117,8 +118,14 @@ impl Making<'_, '_, '_> {
             reason,
             overridden: plan.overridden.clone(),
             warnings: Vec::new(),
+            marks: Vec::new(),
         };
-        self.push(out, base)
+        let choosers = [
+            (plan.route.as_ref().map(|route| route.side), &plan.routed_by),
+            (plan.renamed_side, &plan.renamed_by),
+        ];
+        let marks = self.marks(&base.delivery, &base.organization, &choosers);
+        self.push(out, DecidedDelivery { marks, ..base })
     }
 
     fn add_copy(
@@ -158,8 +165,39 @@ impl Making<'_, '_, '_> {
             reason: format!("rule \"{}\" adds this recipient", copy.because),
             overridden: Vec::new(),
             warnings: Vec::new(),
+            marks: Vec::new(),
         };
-        self.push(out, base)
+        let marks =
+            self.marks(&base.delivery, &base.organization, &[(Some(copy.side), &base.chosen_by)]);
+        self.push(out, DecidedDelivery { marks, ..base })
+    }
+
+    /// The marks of a delivery: of the rules that chose where it goes, each with the side that it
+    /// matched on; where none did, of the mailbox system (O3, O8).
+    fn marks(
+        &self,
+        delivery: &Delivery,
+        organization: &str,
+        choosers: &[(Option<usize>, &Option<Box<str>>)],
+    ) -> Vec<Marked> {
+        let policy = self.evaluation.policy;
+        let (recipient, to) = (&delivery.original_recipient, &delivery.destination);
+        let mut marks = Vec::new();
+        for (side, rule) in choosers {
+            let (Some(side), Some(rule)) = (side.and_then(|side| self.sides.get(side)), rule)
+            else {
+                continue;
+            };
+            let found = side.walk.matched.iter().find(|one| one.description == *rule);
+            let unit = found.map(|one| &one.org_unit);
+            let Some(unit) = unit else { continue };
+            let mark = policy.mark(&side.organization.name, Some((unit, rule)), recipient, to);
+            marks.push(Marked { mark, rule: Some(rule.clone()) });
+        }
+        if marks.is_empty() && matches!(to, Destination::Mailbox { .. }) {
+            marks.push(Marked { mark: policy.mark(organization, None, recipient, to), rule: None });
+        }
+        marks
     }
 
     /// Adds a delivery, or one for each member where the built-in Maildir would get a group's mail.

@@ -11,7 +11,9 @@ mod decision;
 mod dry_run;
 mod evaluate;
 mod explanation;
+mod internal_sender;
 mod making;
+mod mark;
 mod observed;
 mod organization;
 mod signatures;
@@ -38,6 +40,7 @@ pub use explanation::{
     ExplainedGateway, ExplainedHost, ExplainedHosts, ExplainedRecipient, ExplainedSide, ExplainedTls,
     Explanation, Layout, RulesShown,
 };
+pub use mark::{MAX_MARKS, Mark, Marked};
 pub use observed::{Observation, ObservedKind, observed_at_mail};
 pub use organization::{InternalSenders, Login, Organization, SpamAction};
 
@@ -266,24 +269,6 @@ impl Policy {
     /// Whether the client sits at a relay address of the organization, whatever the listener.
     fn relays_by_address(&self, transaction: &Transaction, organization: &Organization) -> bool {
         self.relay.lists_client(&organization.name, transaction.session.client_ip)
-    }
-
-    /// Whether a sender who claims to be internal may be believed: where proof is asked for, the
-    /// client authenticated as a user of the organization, or is relayed for it, or sits at a relay
-    /// address of it (C3). What another organization vouches for proves nothing here.
-    fn may_be_internal(&self, transaction: &Transaction, organization: &Organization) -> bool {
-        match organization.internal_senders {
-            InternalSenders::FromHeader => true,
-            InternalSenders::Authenticated => {
-                let own = |user: &Mailbox| {
-                    self.receiving(user).is_some_and(|owner| owner.name == organization.name)
-                };
-                let admission = transaction.admission.as_ref();
-                transaction.session.auth.as_ref().is_some_and(own)
-                    || admission.is_some_and(|one| *one.quota.organization == *organization.name)
-                    || self.relays_by_address(transaction, organization)
-            }
-        }
     }
 
     fn recipient_limit(&self, transaction: &Transaction, standing: usize) -> Result<(), Reply> {

@@ -31,7 +31,9 @@ pub enum InternalSenders {
     /// The `From:` field alone decides.
     #[default]
     FromHeader,
-    /// The field, and a proof: AUTH or admission by a relay entry. A claim without proof is inbound.
+    /// The field, and a proof: AUTH as a user of the organization, admission by a relay entry of it, one
+    /// of its relay addresses, or a pass of SPF or DKIM for a domain aligned with each one in the field. A
+    /// claim without proof is inbound; one that cannot be judged now is deferred.
     Authenticated,
 }
 

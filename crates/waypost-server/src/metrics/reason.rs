@@ -71,6 +71,7 @@ pub(crate) enum Reason {
     SpfTempError,
     Dmarc,
     DmarcTempError,
+    SenderUndecided,
     Loop,
     WithOthers,
     // The relay entries.
@@ -134,6 +135,7 @@ impl Reason {
             Self::SpfTempError => "spf-temperror",
             Self::Dmarc => "dmarc",
             Self::DmarcTempError => "dmarc-temperror",
+            Self::SenderUndecided => "sender-undecided",
             Self::Loop => "loop",
             Self::WithOthers => "with-others",
             Self::NotARelayListener => "not-a-relay-listener",
@@ -177,6 +179,7 @@ impl From<RefusalCause> for Reason {
             RefusalCause::Rule => Self::Rule,
             RefusalCause::Spam => Self::Spam,
             RefusalCause::Authentication(cause) => cause.into(),
+            RefusalCause::SenderUndecided => Self::SenderUndecided,
             RefusalCause::DirectoryUnavailable => Self::DirectoryUnavailable,
             RefusalCause::Loop => Self::Loop,
             RefusalCause::WithOthers => Self::WithOthers,

@@ -1,47 +1,12 @@
-//! What can be used and is probably not meant, and what tests of the configuration lack.
+//! What tests of the configuration lack (O7).
 
 use crate::diagnostics::{Diagnostic, Report, Spanned};
-use crate::raw::{Affects, Mode, RawConfig, RawExpect, RawOrganization};
+use crate::raw::{RawConfig, RawExpect, RawOrganization};
 
-use super::known_names;
+use crate::build::known_names;
 
-/// Doubts about an organization as a whole.
-pub(super) fn organization(raw: &Spanned<RawOrganization>, report: &mut Report) {
-    if let Some(gateway) = &raw.outbound_gateway {
-        let rules = raw.rule.iter().filter(|rule| rule.mode.value == Mode::Enforce);
-        let outbound = rules
-            .filter(|rule| rule.affects.iter().any(|affects| affects.value == Affects::Outbound));
-        for rule in outbound {
-            let then = rule.then.as_ref().and_then(|then| then.modify.as_ref());
-            let (Some(modify), Some(name)) = (then, &rule.description) else { continue };
-            if modify.route.is_none() {
-                continue;
-            }
-            report.push(Diagnostic::warning(
-                "gateway-and-rule",
-                gateway.place,
-                "B2",
-                format!(
-                    "mail that the rule `{}` matches takes the rule's route, not this gateway",
-                    name.as_str()
-                ),
-                "keep one of the two, unless this is meant; a rule is the recommended way",
-            ));
-        }
-    }
-    if raw.licences.is_none() && raw.limits.is_none() && !raw.relay.is_unset() {
-        report.push(Diagnostic::warning(
-            "no-licences",
-            raw.relay.place,
-            "D11",
-            "the organization relays and has no `licences`, so its quotas are 0",
-            "write `licences = 250`, or set `[organization.limits]`",
-        ));
-    }
-}
-
-/// What can be said of `[[expect]]` tests before they are run (O7).
-pub(super) fn expects(raw: &RawConfig, report: &mut Report) {
+/// What can be said of `[[expect]]` tests before they are run.
+pub(in crate::build) fn expects(raw: &RawConfig, report: &mut Report) {
     let names = |organization: &Spanned<RawOrganization>| {
         let names = organization.route.iter().filter_map(|route| route.name.as_ref());
         names.map(|name| name.value.clone()).collect::<Vec<_>>()
