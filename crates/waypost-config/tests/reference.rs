@@ -351,11 +351,7 @@ fn the_schema_refuses_what_is_wrong() {
             "two things then",
             whole(&format!("{rule}then = {{ reject = \"a\", quarantine = \"b\" }}\n")),
         ),
-        (
-            "a blank name",
-            whole(&rule.replace("\"R\"", "\"  \"")).replace("[[x", "[[x")
-                + "then = { reject = \"n\" }\n",
-        ),
+        ("a blank name", whole(&rule.replace("\"R\"", "\"  \"")) + "then = { reject = \"n\" }\n"),
         (
             "an injected line",
             whole(&format!("{rule}then = {{ modify = {{ subject_prefix = \"a\\r\\nb\" }} }}\n")),

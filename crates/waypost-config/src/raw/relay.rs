@@ -50,8 +50,9 @@ table! {
         ///
         /// Example: `copy_to = "archive@solarmora.com"`
         optional copy_to: CopyTo, "D16";
-        /// `"enforce"` admits and refuses. `"observe"` leaves that to the other entries, and tells
-        /// what it would have done. `"off"` is as if the entry were not there.
+        /// `"enforce"` admits and refuses. `"observe"` admits what it would admit in force; what it
+        /// would refuse is told, and the other entries decide. `"off"` is as if the entry were not
+        /// there.
         ///
         /// Example: `mode = "observe"`
         default mode: Mode = Mode::Enforce, "O6";
