@@ -14,8 +14,11 @@ use waypost_types::{Delivery, HeaderLine, Mailbox, Reply};
 pub struct Decision {
     /// What each organization concerned saw; first the one that decided for the first recipient.
     pub organizations: Vec<OrganizationView>,
-    /// Every rule looked at, for each recipient (C9).
+    /// The rules looked at, for each recipient (C9): all that match, and others up to
+    /// [`RULES_TOLD`](super::RULES_TOLD) in all.
     pub rules: Vec<RuleLookedAt>,
+    /// How many rules that were looked at are left out of `rules`; none of them matches.
+    pub rules_left_out: usize,
     /// What would have been changed or refused by rules and switches that are only observed (O6).
     pub observed: Vec<Box<str>>,
     /// What is owed, in the order of the recipients, copies behind their original.

@@ -3,15 +3,13 @@
 //! Both entry points, at RCPT with the `From:` unknown and at the end of DATA with it known, call
 //! [`Evaluation::recipient`]; nothing else in the project decides where mail goes.
 
-use waypost_rules::{
-    Direction, Plan, PlannedCopy, Question, SideRoute, Spam, Subject, Verdict, Walk, combine,
-};
+use waypost_rules::{Direction, Plan, Question, Reports, Spam, Subject, Verdict, Walk, combine};
 use waypost_types::{
-    Account, Delivery, Destination, HeaderLine, Mailbox, Recipient, Reply, ReversePath, TlsDemand,
-    Unavailable,
+    Account, Delivery, Destination, Mailbox, Recipient, Reply, TlsDemand, Unavailable,
 };
 
 use super::decision::{DecidedDelivery, Quarantined, RefusalCause, Refused};
+use super::making::Making;
 use super::organization::{Organization, SpamAction};
 use super::{Policy, Transaction};
 
@@ -31,7 +29,8 @@ pub(super) struct Facts {
 /// One recipient's fate, and the rules looked at on the way.
 pub(super) struct Fate {
     pub(super) outcome: FateOutcome,
-    pub(super) reports: Vec<waypost_rules::RuleReport>,
+    /// As far as it was asked for, see [`Evaluation::told`].
+    pub(super) reports: Reports,
     pub(super) observed: Vec<Box<str>>,
     /// The organization whose policy decided.
     pub(super) organization: Option<Box<str>>,
@@ -49,15 +48,39 @@ pub(super) enum FateOutcome {
 }
 
 /// Which side of the message a walk is for.
-struct Side<'p> {
-    organization: &'p Organization,
-    direction: Direction,
+pub(super) struct Side<'p> {
+    pub(super) organization: &'p Organization,
+    pub(super) direction: Direction,
     walk: Walk<'p>,
+    reports: Reports,
 }
 
 pub(super) struct Evaluation<'p, 't> {
     pub(super) policy: &'p Policy,
     pub(super) transaction: &'t Transaction,
+    pub(super) told: Told,
+}
+
+/// How many of the rules looked at are told of (C9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// None: nobody reads it.
+    Nothing,
+    /// All that match, and others up to so many in all.
+    Most(usize),
+}
+
+impl Told {
+    /// Every rule.
+    pub(super) const EVERYTHING: Told = Told::Most(usize::MAX);
+
+    /// What is left when some have been told.
+    pub(super) fn after(self, told: usize) -> Self {
+        match self {
+            Told::Nothing => Told::Nothing,
+            Told::Most(most) => Told::Most(most.saturating_sub(told)),
+        }
+    }
 }
 
 impl<'p> Evaluation<'p, '_> {
@@ -68,7 +91,7 @@ impl<'p> Evaluation<'p, '_> {
         facts: &dyn Fn(&Organization) -> Facts,
     ) -> Fate {
         match self.sides(&recipient.address, facts) {
-            Ok(Ok(sides)) => self.fate(recipient, &sides, facts),
+            Ok(Ok(sides)) => self.fate(recipient, sides, facts),
             Ok(Err(refused)) => Fate::refused(refused),
             Err(unavailable) => Fate::refused(directory_failed(&recipient.address, &unavailable)),
         }
@@ -90,7 +113,7 @@ impl<'p> Evaluation<'p, '_> {
         if let Some(relaying) = relaying
             && !receiving.is_some_and(|receiving| std::ptr::eq(receiving, relaying))
         {
-            let side = self.side(relaying, Direction::Outbound, recipient)?;
+            let side = self.side(relaying, Direction::Outbound, recipient, &sides)?;
             let rerouted = side.walk.matched.iter().any(|rule| {
                 matches!(&rule.action, waypost_rules::Action::Modify(changes) if changes.route.is_some())
             });
@@ -103,10 +126,10 @@ impl<'p> Evaluation<'p, '_> {
             return Ok(Err(self.relaying_denied(recipient)));
         };
         if facts(receiving).internal_sender {
-            sides.push(self.side(receiving, Direction::InternalSending, recipient)?);
-            sides.push(self.side(receiving, Direction::InternalReceiving, recipient)?);
+            sides.push(self.side(receiving, Direction::InternalSending, recipient, &sides)?);
+            sides.push(self.side(receiving, Direction::InternalReceiving, recipient, &sides)?);
         } else {
-            sides.push(self.side(receiving, Direction::Inbound, recipient)?);
+            sides.push(self.side(receiving, Direction::Inbound, recipient, &sides)?);
         }
         Ok(Ok(sides))
     }
@@ -116,6 +139,7 @@ impl<'p> Evaluation<'p, '_> {
         organization: &'p Organization,
         direction: Direction,
         recipient: &Mailbox,
+        before: &[Side<'p>],
     ) -> Result<Side<'p>, Unavailable> {
         let directory = &*organization.directory;
         let sender = &self.transaction.sender;
@@ -126,16 +150,25 @@ impl<'p> Evaluation<'p, '_> {
         };
         let question = Question { direction, subject, sender, recipient };
         let walk = organization.rules.walk(&question, directory)?;
-        Ok(Side { organization, direction, walk })
+        let before = before.iter().map(|side| side.reports.listed.len()).sum();
+        let reports = match self.told.after(before) {
+            Told::Nothing => Reports::default(),
+            Told::Most(most) => organization.rules.reports(&question, directory, most)?,
+        };
+        Ok(Side { organization, direction, walk, reports })
     }
 
     fn fate(
         &self,
         recipient: &Recipient,
-        sides: &[Side<'p>],
+        mut sides: Vec<Side<'p>>,
         facts: &dyn Fn(&Organization) -> Facts,
     ) -> Fate {
-        let reports = sides.iter().flat_map(|side| side.walk.reports.iter().cloned()).collect();
+        let mut reports = Reports::default();
+        for side in &mut sides {
+            reports.listed.append(&mut side.reports.listed);
+            reports.left_out += side.reports.left_out;
+        }
         let observed = sides
             .iter()
             .flat_map(|side| side.walk.observed.iter().map(|rule| rule.description.clone()))
@@ -144,7 +177,7 @@ impl<'p> Evaluation<'p, '_> {
             None => FateOutcome::Refused(self.relaying_denied(&recipient.address)),
             Some(last) => {
                 let facts = facts(last.organization);
-                self.outcome(recipient, sides, last, facts).unwrap_or_else(|unavailable| {
+                self.outcome(recipient, &sides, last, facts).unwrap_or_else(|unavailable| {
                     FateOutcome::Refused(directory_failed(&recipient.address, &unavailable))
                 })
             }
@@ -266,7 +299,7 @@ impl<'p> Evaluation<'p, '_> {
 impl Fate {
     fn refused(refused: Refused) -> Self {
         let outcome = FateOutcome::Refused(refused);
-        Self { outcome, reports: Vec::new(), observed: Vec::new(), organization: None }
+        Self { outcome, reports: Reports::default(), observed: Vec::new(), organization: None }
     }
 }
 
@@ -298,217 +331,6 @@ fn directory_failed(recipient: &Mailbox, unavailable: &Unavailable) -> Refused {
         reply: Reply::new(451, (4, 3, 0), "The directory cannot answer now; try again later"),
         cause: RefusalCause::DirectoryUnavailable,
         because: unavailable.to_string(),
-    }
-}
-
-/// Turns a plan into deliveries.
-struct Making<'m, 'p, 't> {
-    evaluation: &'m Evaluation<'p, 't>,
-    recipient: &'m Recipient,
-    sides: &'m [Side<'p>],
-    last: &'m Side<'p>,
-    facts: Facts,
-    /// It is spam, and the mailbox system is to be told.
-    marked: bool,
-}
-
-impl Making<'_, '_, '_> {
-    fn own(&self, plan: &Plan) -> Result<Vec<DecidedDelivery>, Unavailable> {
-        let mut out = Vec::new();
-        let (destination, reason) = self.destination(plan);
-        self.add(&mut out, plan, plan.recipient.clone(), destination, reason)?;
-        Ok(out)
-    }
-
-    fn copies(&self, plan: &Plan) -> Result<Vec<DecidedDelivery>, Unavailable> {
-        let mut out = Vec::new();
-        for copy in &plan.copies {
-            self.add_copy(&mut out, copy)?;
-        }
-        Ok(out)
-    }
-
-    /// Where the original goes, and why in words.
-    fn destination(&self, plan: &Plan) -> (Destination, String) {
-        let organization = self.last.organization;
-        if let Some(route) = &plan.route {
-            let rule = plan.routed_by.as_deref().unwrap_or_default();
-            return (self.route(route), format!("rule \"{rule}\" changes the route"));
-        }
-        if let Some(rule) = &plan.spam_kept_by {
-            let organization = organization.name.clone();
-            let reason =
-                format!("rule \"{rule}\" does not reroute spam; the mailbox system keeps it");
-            return (Destination::Mailbox { organization }, reason);
-        }
-        let destination = match self.evaluation.policy.receiving(&plan.recipient) {
-            Some(other) => Destination::Mailbox { organization: other.name.clone() },
-            None => self.renaming(plan).default_destination(&plan.recipient),
-        };
-        let reason = match (&destination, &plan.renamed_by) {
-            (Destination::Mailbox { organization }, None) => {
-                format!("{} has a mailbox in {organization}", plan.recipient)
-            }
-            (Destination::Mailbox { organization }, Some(rule)) => {
-                format!("rule \"{rule}\" renames the recipient into {organization}")
-            }
-            (Destination::Gateway(_), _) => "the setting outbound_gateway".to_owned(),
-            _ => "the recipient is outside and no rule or gateway says otherwise".to_owned(),
-        };
-        (destination, reason)
-    }
-
-    /// The organization whose rule renamed the recipient: mail to the outside takes its way.
-    fn renaming(&self, plan: &Plan) -> &Organization {
-        let side = plan.renamed_side.and_then(|side| self.sides.get(side));
-        side.unwrap_or(self.last).organization
-    }
-
-    fn route(&self, route: &SideRoute) -> Destination {
-        let side = self.sides.get(route.side).unwrap_or(self.last);
-        Destination::Route {
-            organization: side.organization.name.clone(),
-            route: route.route.clone(),
-        }
-    }
-
-    fn add(
-        &self,
-        out: &mut Vec<DecidedDelivery>,
-        plan: &Plan,
-        recipient: Mailbox,
-        destination: Destination,
-        reason: String,
-    ) -> Result<(), Unavailable> {
-        let base = DecidedDelivery {
-            delivery: Delivery {
-                recipient,
-                original_recipient: self.recipient.address.clone(),
-                sender: self.sender(),
-                destination,
-                tls: plan.tls,
-                changes: plan.changes.clone(),
-                suppress_bounces: plan.suppress_bounces,
-                spam: false,
-                notify: self.recipient.notify,
-                orcpt: self.recipient.orcpt.clone(),
-            },
-            organization: self.last.organization.name.clone(),
-            direction: self.last.direction,
-            source_ip: self.facts.source_ip,
-            spam: self.facts.spam,
-            because: plan.because.clone(),
-            chosen_by: [&plan.routed_by, &plan.spam_kept_by, &plan.renamed_by]
-                .into_iter()
-                .find_map(Clone::clone),
-            reason,
-            overridden: plan.overridden.clone(),
-            warnings: Vec::new(),
-        };
-        self.push(out, base)
-    }
-
-    fn add_copy(
-        &self,
-        out: &mut Vec<DecidedDelivery>,
-        copy: &PlannedCopy,
-    ) -> Result<(), Unavailable> {
-        let asking = self.sides.get(copy.side).unwrap_or(self.last).organization;
-        let destination = match &copy.route {
-            Some(route) => self.route(route),
-            None => match self.evaluation.policy.receiving(&copy.recipient) {
-                Some(other) => Destination::Mailbox { organization: other.name.clone() },
-                None => asking.default_destination(&copy.recipient),
-            },
-        };
-        let base = DecidedDelivery {
-            delivery: Delivery {
-                recipient: copy.recipient.clone(),
-                original_recipient: self.recipient.address.clone(),
-                sender: self.sender(),
-                destination,
-                tls: copy.tls,
-                changes: copy.changes.clone(),
-                suppress_bounces: copy.suppress_bounces,
-                spam: false,
-                notify: self.recipient.notify,
-                orcpt: self.recipient.orcpt.clone(),
-            },
-            organization: asking.name.clone(),
-            direction: self.last.direction,
-            source_ip: self.facts.source_ip,
-            spam: self.facts.spam,
-            because: vec![copy.because.clone()],
-            chosen_by: Some(copy.because.clone()),
-            reason: format!("rule \"{}\" adds this recipient", copy.because),
-            overridden: Vec::new(),
-            warnings: Vec::new(),
-        };
-        self.push(out, base)
-    }
-
-    /// Adds a delivery, or one for each member where the built-in Maildir would get a group's mail.
-    fn push(
-        &self,
-        out: &mut Vec<DecidedDelivery>,
-        mut decided: DecidedDelivery,
-    ) -> Result<(), Unavailable> {
-        if self.facts.signed && !decided.delivery.changes.keep_signatures() {
-            decided.warnings.push(
-                "the message is DKIM-signed, and this change breaks the signature (B3)".to_owned(),
-            );
-        }
-        if let Destination::Mailbox { organization } = &decided.delivery.destination
-            && let Some(owner) = self.evaluation.policy.organization(organization)
-            && owner.has_maildir()
-            && let Account::Group { address } =
-                owner.directory.account(&decided.delivery.recipient)?
-        {
-            for member in owner.directory.members(&address)? {
-                let mut one = decided.clone();
-                one.delivery.destination = match self.evaluation.policy.receiving(&member) {
-                    Some(other) => Destination::Mailbox { organization: other.name.clone() },
-                    None => owner.default_destination(&member),
-                };
-                one.reason = format!("{member} is a member of the group {address}");
-                one.delivery.recipient = member;
-                out.push(self.marked(one));
-            }
-            return Ok(());
-        }
-        out.push(self.marked(decided));
-        Ok(())
-    }
-
-    /// Spam that a mailbox system gets is marked (`spam_action = "mark"`).
-    fn marked(&self, mut one: DecidedDelivery) -> DecidedDelivery {
-        let delivery = &mut one.delivery;
-        if self.marked && matches!(delivery.destination, Destination::Mailbox { .. }) {
-            delivery.changes.added_headers.extend(HeaderLine::new("X-Spam-Flag", "YES").ok());
-            delivery.spam = true;
-        }
-        self.with_source(delivery);
-        one
-    }
-
-    /// Whoever is told about spam is told the source IP too, where a gateway hides it (E2).
-    fn with_source(&self, delivery: &mut Delivery) {
-        let client_ip = self.evaluation.transaction.session.client_ip;
-        let headers = &mut delivery.changes.added_headers;
-        let told = ["X-Gm-Spam", "X-Spam-Flag"];
-        let is_told = headers.iter().any(|line| told.contains(&line.name()));
-        if is_told && self.facts.source_ip != Some(client_ip) {
-            let source = self.facts.source_ip.map_or("internal".to_owned(), |ip| ip.to_string());
-            headers.extend(HeaderLine::new("X-Gm-Source-IP", &source).ok());
-        }
-    }
-
-    fn sender(&self) -> ReversePath {
-        let transaction = self.evaluation.transaction;
-        match &transaction.admission {
-            Some(admission) => admission.sender.clone(),
-            None => transaction.sender.clone(),
-        }
     }
 }
 

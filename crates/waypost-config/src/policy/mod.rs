@@ -10,6 +10,7 @@ mod decision;
 mod dry_run;
 mod evaluate;
 mod explanation;
+mod making;
 mod organization;
 mod signatures;
 
@@ -23,12 +24,13 @@ use waypost_types::{
     TlsDemand, Unavailable,
 };
 
+pub use at_data::RULES_TOLD;
 pub use decision::{
     AuthenticationView, DataReply, DecidedDelivery, Decision, GatewayView, OrganizationView,
     Quarantined, RefusalCause, Refused, RuleLookedAt,
 };
 pub use dry_run::{DryRun, DryRunError};
-use evaluate::{Evaluation, Facts, Fate, FateOutcome};
+use evaluate::{Evaluation, Facts, Fate, FateOutcome, Told};
 pub use explanation::{ExplainedAuthentication, ExplainedDelivery, ExplainedGateway, Explanation};
 pub use organization::{InternalSenders, Login, Organization, SpamAction};
 
@@ -283,7 +285,7 @@ impl Policy {
             source_ip: None,
             signed: false,
         };
-        Evaluation { policy: self, transaction }.recipient(recipient, &facts)
+        Evaluation { policy: self, transaction, told: Told::Nothing }.recipient(recipient, &facts)
     }
 
     /// The TLS that a delivery gets: what rules demand, and what the route demands that it takes.
@@ -308,6 +310,26 @@ impl Directory for Policy {
             Some(organization) => organization.directory.is_member(address, group),
             None => Ok(false),
         }
+    }
+
+    fn for_each_group(
+        &self,
+        address: &Mailbox,
+        each: &mut dyn FnMut(&Mailbox),
+    ) -> Result<(), Unavailable> {
+        for organization in &self.organizations {
+            let ours = |group: &Mailbox| {
+                let owner = self.receiving(group);
+                owner.is_some_and(|owner| std::ptr::eq(owner, organization))
+            };
+            let mut each_of_ours = |group: &Mailbox| {
+                if ours(group) {
+                    each(group);
+                }
+            };
+            organization.directory.for_each_group(address, &mut each_of_ours)?;
+        }
+        Ok(())
     }
 
     fn members(&self, group: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> {

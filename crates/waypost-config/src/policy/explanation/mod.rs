@@ -34,8 +34,11 @@ pub struct Explanation {
     pub authentication: Option<ExplainedAuthentication>,
     /// What is observed only.
     pub observed: Vec<Box<str>>,
-    /// Every rule looked at.
+    /// The rules looked at: all of a dry run; of a live message those that match, and a few hundred others.
     pub rules: Vec<ExplainedRule>,
+    /// How many rules that did not match are left out of `rules`; absent when none is.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rules_left_out: usize,
     /// The replies.
     pub replies: Replies,
     /// The deliveries.
@@ -201,6 +204,7 @@ impl Explanation {
                     failed: looked.failed.clone(),
                 })
                 .collect(),
+            rules_left_out: decision.rules_left_out,
             replies: Replies {
                 mail: mail_accepted().to_string(),
                 rcpt: Vec::new(),
@@ -243,6 +247,7 @@ impl Explanation {
             authentication: None,
             observed: observed_entries(&refusal.observed),
             rules: Vec::new(),
+            rules_left_out: 0,
             replies: Replies { mail: reply.to_string(), rcpt: Vec::new(), data: None },
             deliveries: Vec::new(),
             refusals: recipients
@@ -269,6 +274,10 @@ impl Explanation {
     pub fn accepts(&self) -> bool {
         !self.deliveries.is_empty() || !self.quarantined.is_empty()
     }
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// The observed relay entries that would have refused, by description (O6).

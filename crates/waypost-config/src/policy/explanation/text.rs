@@ -52,6 +52,9 @@ impl Explanation {
             let verdict = rule.failed.as_deref().unwrap_or("matched");
             writeln!(out, "  {}: \"{}\": {verdict}", rule.recipient, rule.rule)?;
         }
+        if self.rules_left_out > 0 {
+            writeln!(out, "  and {} more that did not match", self.rules_left_out)?;
+        }
         if !self.observed.is_empty() {
             writeln!(out, "\nobserved only  {}", self.observed.join(", "))?;
         }
