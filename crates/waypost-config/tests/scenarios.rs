@@ -18,7 +18,10 @@ use waypost_config::diagnostics::{Report, SourceFile};
 use waypost_config::policy::{DryRun, InternalSenders, Policy};
 use waypost_config::raw::{self, RawConfig};
 use waypost_config::run_expectations;
-use waypost_types::{Account, Directory, Mailbox, TlsState, Unavailable};
+use waypost_types::{
+    Account, Directory, HeaderBlock, ListenerRole, Mailbox, Recipient, Session, TlsDemand,
+    TlsState, Unavailable,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -186,6 +189,7 @@ impl Scenario {
                 "mail" | "rcpt" | "data" => {
                     compare(key, wanted, &got["replies"][key], &mut faults);
                 }
+                "released" => compare(key, wanted, &when.released(&policy), &mut faults),
                 "rules" => some(wanted, &got["rules"], &mut faults),
                 "looked_at" => {
                     let names = got["rules"].as_array().unwrap().iter();
@@ -203,7 +207,7 @@ impl Scenario {
 }
 
 impl When {
-    fn tried(&self, policy: &Policy) -> waypost_config::policy::Explanation {
+    fn message(&self) -> String {
         let mut message = String::new();
         if let Some((line, times)) = &self.repeated {
             message.push_str(&format!("{line}\r\n").repeat(*times));
@@ -213,6 +217,38 @@ impl When {
             message.push_str("\r\n");
         }
         message.push_str("\r\nHello\r\n");
+        message
+    }
+
+    /// What a release of all that is quarantined would deliver, in order; the client is an MX one.
+    fn released(&self, policy: &Policy) -> Value {
+        let session = Session {
+            client_ip: self.client_ip.parse().unwrap(),
+            role: ListenerRole::Mx,
+            helo: None,
+            auth: None,
+            tls: TlsState::Clear,
+        };
+        let sender = self.mail_from.parse().unwrap();
+        let transaction = policy.at_mail(&session, &sender).unwrap();
+        let recipients: Vec<Recipient> =
+            self.rcpt_to.iter().map(|to| to.parse::<Mailbox>().unwrap().into()).collect();
+        let message = self.message();
+        let header = HeaderBlock::of(message.as_bytes());
+        let decision = policy.at_data(&transaction, &recipients, &header);
+        let kept = decision.quarantined.iter().flat_map(|kept| &kept.deliveries).map(|one| {
+            serde_json::json!({
+                "recipient": one.delivery.recipient.to_string(),
+                "destination": one.delivery.destination.to_string(),
+                "tls": one.delivery.tls == TlsDemand::Required,
+                "because": one.because,
+            })
+        });
+        kept.collect()
+    }
+
+    fn tried(&self, policy: &Policy) -> waypost_config::policy::Explanation {
+        let message = self.message();
         let run = DryRun {
             client_ip: self.client_ip.parse().unwrap(),
             listener: self.listener.as_deref(),
