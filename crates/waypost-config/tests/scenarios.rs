@@ -207,7 +207,7 @@ impl Scenario {
 }
 
 impl When {
-    fn message(&self) -> String {
+    fn tried(&self, policy: &Policy) -> waypost_config::policy::Explanation {
         let mut message = String::new();
         if let Some((line, times)) = &self.repeated {
             message.push_str(&format!("{line}\r\n").repeat(*times));
@@ -217,7 +217,17 @@ impl When {
             message.push_str("\r\n");
         }
         message.push_str("\r\nHello\r\n");
-        message
+        let run = DryRun {
+            client_ip: self.client_ip.parse().unwrap(),
+            listener: self.listener.as_deref(),
+            helo: self.helo.as_deref(),
+            auth: self.auth.as_deref(),
+            tls: if self.tls { TlsState::Encrypted } else { TlsState::Clear },
+            mail_from: &self.mail_from,
+            rcpt_to: self.rcpt_to.iter().map(String::as_str).collect(),
+            message: message.as_bytes(),
+        };
+        policy.explain(&run).unwrap()
     }
 
     /// What a release of all that is quarantined would deliver, in order; the client is an MX one.
@@ -233,7 +243,7 @@ impl When {
         let transaction = policy.at_mail(&session, &sender).unwrap();
         let recipients: Vec<Recipient> =
             self.rcpt_to.iter().map(|to| to.parse::<Mailbox>().unwrap().into()).collect();
-        let message = self.message();
+        let message = self.header.join("\r\n");
         let header = HeaderBlock::of(message.as_bytes());
         let decision = policy.at_data(&transaction, &recipients, &header);
         let kept = decision.quarantined.iter().flat_map(|kept| &kept.deliveries).map(|one| {
@@ -245,21 +255,6 @@ impl When {
             })
         });
         kept.collect()
-    }
-
-    fn tried(&self, policy: &Policy) -> waypost_config::policy::Explanation {
-        let message = self.message();
-        let run = DryRun {
-            client_ip: self.client_ip.parse().unwrap(),
-            listener: self.listener.as_deref(),
-            helo: self.helo.as_deref(),
-            auth: self.auth.as_deref(),
-            tls: if self.tls { TlsState::Encrypted } else { TlsState::Clear },
-            mail_from: &self.mail_from,
-            rcpt_to: self.rcpt_to.iter().map(String::as_str).collect(),
-            message: message.as_bytes(),
-        };
-        policy.explain(&run).unwrap()
     }
 }
 

@@ -6,7 +6,8 @@ use super::words::{RejectCode, Switch};
 
 table! {
     /// The gateway that inbound mail comes from, so that SPF, DMARC and the filter see the source
-    /// behind it. In each switch `"observe"` tells what `true` would refuse.
+    /// behind it. In `reject_other_clients` and `require_tls`, `"observe"` refuses nobody and tells
+    /// whom `true` would refuse.
     ///
     /// ```toml
     /// [organization.inbound_gateway]

@@ -80,8 +80,8 @@ table! {
         ///
         /// Example: `verify_hostname = false`
         optional verify_hostname: bool, "A7";
-        /// A PEM file of trusted roots instead of the system's. Without it, or without a
-        /// certificate in it, the configuration is refused.
+        /// A PEM file of trusted roots instead of the system's; one that cannot be read, or holds no
+        /// certificate, is an error. Absent: the system's.
         ///
         /// Example: `roots = "corp-ca.pem"`
         optional roots: FilePath, "A6";

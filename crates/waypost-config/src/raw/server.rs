@@ -82,8 +82,7 @@ table! {
         optional filter: String, "D17";
         /// Addresses and ranges of proxies whose connections begin with a PROXY header, version 1
         /// or 2. From these a header is demanded, from others none is taken. What it announces is
-        /// the client for every rule, limit and log line. Ranges of more than one network are
-        /// warned of.
+        /// the client for every rule, limit and log line. Wide ranges are warned of.
         ///
         /// Example: `proxy_protocol_from = ["192.0.2.80"]`
         list proxy_protocol_from: Range, "D15";
