@@ -19,7 +19,7 @@ fn walk(keys: &[KeyInfo], above: &str, seen: &mut Vec<String>) {
         let letter = key.rule.starts_with(|c: char| "ABCDEO".contains(c));
         assert!(letter && key.rule[1..].parse::<u8>().is_ok() || key.rule == "format", "{path}");
         match &key.kind {
-            Kind::Table { keys, doc } => {
+            Kind::Table { keys, doc, .. } => {
                 assert!(!doc.is_empty() && !matches!(key.need, Need::Default(_)), "{path}");
                 walk(keys, &format!("{path}."), seen);
             }

@@ -9,6 +9,7 @@ use toml::de::DeValue;
 use waypost_relay::PasswordHash;
 use waypost_types::Mailbox;
 
+use super::keys::Form;
 use super::leaf::{Fault, Leaf, quoted, short, text};
 
 /// An address or range of addresses, as written; host bits may be set.
@@ -31,6 +32,10 @@ impl Range {
 impl Leaf for Range {
     const EXPECTED: &'static str = "an IP address or a range";
     const EXAMPLE: &'static str = "\"203.0.113.0/28\"";
+
+    fn form() -> Form {
+        Form::Matching("^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$")
+    }
 
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         let text = text(value)?;
@@ -106,6 +111,10 @@ impl Leaf for PasswordHash {
     const EXAMPLE: &'static str = "\"$argon2id$v=19$…\"";
     const SECRET: bool = true;
 
+    fn form() -> Form {
+        Form::Matching(r"^\$")
+    }
+
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         text(value)?.parse().map_err(|_| Fault::Value {
             message: "this is no password hash".into(),
@@ -136,6 +145,11 @@ pub enum DnsServers {
 impl Leaf for DnsServers {
     const EXPECTED: &'static str = "\"system\" or a list of server addresses";
     const EXAMPLE: &'static str = "[\"192.0.2.53\"]";
+
+    fn form() -> Form {
+        const SERVER: Form = Form::Matching(r"^[0-9A-Fa-f.:]+$|^\[[^\]]+\]:[0-9]+$");
+        Form::Either(vec![Form::Words(vec!["system"]), Form::List(&SERVER)])
+    }
 
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         let wrong = |text: &str| Fault::Value {
@@ -182,6 +196,10 @@ impl Leaf for TlsCheck {
     const EXPECTED: &'static str = "a span of time or \"off\"";
     const EXAMPLE: &'static str = "\"1d\"";
 
+    fn form() -> Form {
+        Form::Either(vec![Form::Words(vec!["off"]), Duration::form()])
+    }
+
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         if value.as_str() == Some("off") {
             return Ok(TlsCheck::Off);
@@ -218,6 +236,10 @@ pub enum CopyTo {
 impl Leaf for CopyTo {
     const EXPECTED: &'static str = "\"sender-mailbox\" or an address";
     const EXAMPLE: &'static str = "\"sender-mailbox\"";
+
+    fn form() -> Form {
+        Form::Either(vec![Form::Words(vec!["sender-mailbox"]), Mailbox::form()])
+    }
 
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         match text(value)? {

@@ -14,8 +14,11 @@ pub struct KeyInfo {
     pub kind: Kind,
     /// The requirement that it serves.
     pub rule: &'static str,
-    /// What it does.
+    /// What it does: paragraphs with a blank line between them.
     pub doc: String,
+    /// An example as TOML text of one line, key and value. `None`: a table that is written under a
+    /// head of its own.
+    pub example: Option<&'static str>,
 }
 
 /// Whether a key must be there.
@@ -44,11 +47,15 @@ pub enum Kind {
         example: &'static str,
         /// The words to choose from, if it is a choice.
         words: Vec<&'static str>,
+        /// What it looks like, for a schema.
+        form: Form,
     },
     /// A table.
     Table {
         /// What it is.
         doc: String,
+        /// A whole example as TOML text with its heads; empty where there is none.
+        example: String,
         /// Its keys.
         keys: Vec<KeyInfo>,
     },
@@ -64,9 +71,62 @@ impl Kind {
     }
 }
 
-/// The text of doc attributes: lines joined, blanks at the ends gone.
+/// What a value looks like: at least what is read, perhaps more, so that a schema refuses nothing
+/// that is right.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Form {
+    /// A text.
+    Text,
+    /// A text that this regular expression matches; the common part of its dialects.
+    Matching(&'static str),
+    /// `true` or `false`.
+    Flag,
+    /// A whole number between these, inclusive.
+    Whole(u64, u64),
+    /// A number.
+    Number,
+    /// One of these texts.
+    Words(Vec<&'static str>),
+    /// One of these numbers.
+    Numbers(&'static [u64]),
+    /// A list of such values, at least one.
+    List(&'static Form),
+    /// One of several forms.
+    Either(Vec<Form>),
+}
+
+const EXAMPLE: &str = " Example: `";
+
+/// The text of doc attributes: lines joined, blanks at the ends gone; without examples.
 pub(crate) fn doc(lines: &[&str]) -> String {
-    lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join("\n").trim().to_owned()
+    let mut fenced = false;
+    let told = lines.iter().filter(|line| {
+        let fence = line.trim().starts_with("```");
+        fenced ^= fence;
+        !fence && !fenced && !line.starts_with(EXAMPLE)
+    });
+    told.map(|line| line.trim()).collect::<Vec<_>>().join("\n").trim().to_owned()
+}
+
+/// The example in doc attributes of a key: the code of the line that begins so.
+pub(crate) fn example(lines: &[&'static str]) -> Option<&'static str> {
+    lines.iter().find_map(|line| line.strip_prefix(EXAMPLE)?.strip_suffix('`'))
+}
+
+/// The example in doc attributes of a table: what stands between fences.
+pub(crate) fn fenced(lines: &[&str]) -> String {
+    let mut fenced = false;
+    let mut text = String::new();
+    for line in lines {
+        let fence = line.trim().starts_with("```");
+        fenced ^= fence;
+        if fenced && !fence {
+            text.push_str(line.strip_prefix(' ').unwrap_or(line));
+            text.push('\n');
+        }
+    }
+    text
 }
 
 /// Defines a raw table: its type, how it is read, and its keys as data, all from one list.
@@ -101,6 +161,7 @@ macro_rules! table {
                     kind: <$type as crate::raw::reader::Read>::kind(),
                     rule: $rule,
                     doc: crate::raw::keys::doc(&[$($doc),+]),
+                    example: crate::raw::keys::example(&[$($doc),+]),
                 } ),*]
             }
         }
@@ -109,6 +170,7 @@ macro_rules! table {
             fn kind() -> crate::raw::Kind {
                 crate::raw::Kind::Table {
                     doc: crate::raw::keys::doc(&[$($table_doc),+]),
+                    example: crate::raw::keys::fenced(&[$($table_doc),+]),
                     keys: Self::keys(),
                 }
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 use waypost_types::{Domain, Host, HostPort, Mailbox, OrgUnit, ReversePath, RouteName};
 
+use super::keys::Form;
 use super::reader::{listed, nearest};
 use crate::{duration, size::Size};
 
@@ -42,6 +43,11 @@ pub(crate) trait Leaf: Sized {
         Vec::new()
     }
 
+    /// What it looks like, for the schema: at least what is read.
+    fn form() -> Form {
+        Form::Text
+    }
+
     /// Reads it.
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault>;
 
@@ -70,6 +76,10 @@ impl<T: Words> Leaf for T {
 
     fn words() -> Vec<&'static str> {
         T::WORDS.iter().map(|(word, _)| *word).collect()
+    }
+
+    fn form() -> Form {
+        Form::Words(Self::words())
     }
 
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
@@ -141,6 +151,10 @@ impl Leaf for bool {
     const EXPECTED: &'static str = "`true` or `false`";
     const EXAMPLE: &'static str = "true";
 
+    fn form() -> Form {
+        Form::Flag
+    }
+
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         value.as_bool().ok_or(Fault::Type)
     }
@@ -154,6 +168,10 @@ impl Leaf for u64 {
     const EXPECTED: &'static str = "a whole number";
     const EXAMPLE: &'static str = "100";
 
+    fn form() -> Form {
+        Form::Whole(0, i64::MAX.unsigned_abs())
+    }
+
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         whole(value, i64::MAX.unsigned_abs())
     }
@@ -166,6 +184,10 @@ impl Leaf for u64 {
 impl Leaf for f64 {
     const EXPECTED: &'static str = "a number";
     const EXAMPLE: &'static str = "0.5";
+
+    fn form() -> Form {
+        Form::Number
+    }
 
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         if value.is_integer() {
@@ -186,6 +208,10 @@ impl Leaf for u32 {
     const EXPECTED: &'static str = "a whole number";
     const EXAMPLE: &'static str = "100";
 
+    fn form() -> Form {
+        Form::Whole(0, u32::MAX.into())
+    }
+
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         u32::try_from(whole(value, u32::MAX.into())?).map_err(|_| Fault::Type)
     }
@@ -200,8 +226,12 @@ impl Leaf for u32 {
 pub struct Port(pub u16);
 
 impl Leaf for Port {
-    const EXPECTED: &'static str = "a port";
+    const EXPECTED: &'static str = "a port, 1 to 65535";
     const EXAMPLE: &'static str = "25";
+
+    fn form() -> Form {
+        Form::Whole(1, 65_535)
+    }
 
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         let found = integer(value)?;
@@ -220,6 +250,10 @@ impl Leaf for Port {
 impl Leaf for Duration {
     const EXPECTED: &'static str = "a span of time";
     const EXAMPLE: &'static str = "\"5m\"";
+
+    fn form() -> Form {
+        Form::Matching("^[0-9]+ ?(ms|s|m|h|d)$")
+    }
 
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         let cure = "write one whole number and a unit, such as \"30s\", \"5m\", \"4h\" or \"5d\"";
@@ -244,6 +278,11 @@ impl Leaf for Duration {
 impl Leaf for Size {
     const EXPECTED: &'static str = "a size";
     const EXAMPLE: &'static str = "\"50MiB\"";
+
+    fn form() -> Form {
+        let text = Form::Matching("^[0-9]+ ?([Kk][Ii]?|[Mm][Ii]?|[Gg][Ii]?)?[Bb]$");
+        Form::Either(vec![Form::Whole(0, i64::MAX.unsigned_abs()), text])
+    }
 
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         if value.is_integer() {
@@ -274,10 +313,14 @@ fn not_parsed(text: &str, expected: &str, error: &dyn std::fmt::Display) -> Faul
 
 /// Defines leaves that are parsed from text by `FromStr`, whose errors name input and rule.
 macro_rules! parsed_from_text {
-    ($($type:ty, $expected:literal, $example:literal;)+) => { $(
+    ($($type:ty, $expected:literal, $example:literal, $form:literal;)+) => { $(
         impl Leaf for $type {
             const EXPECTED: &'static str = $expected;
             const EXAMPLE: &'static str = $example;
+
+            fn form() -> Form {
+                Form::Matching($form)
+            }
 
             fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
                 let text = text(value)?;
@@ -292,18 +335,22 @@ macro_rules! parsed_from_text {
 }
 
 parsed_from_text! {
-    Domain, "a domain", "\"example.com\"";
-    Host, "a host name or IP address", "\"mail.example.com\"";
-    IpAddr, "an IP address", "\"192.0.2.1\"";
-    Mailbox, "a mailbox", "\"marie@example.com\"";
-    OrgUnit, "the path of an organizational unit", "\"/sales\"";
-    RouteName, "the name of a route", "\"exchange\"";
-    SocketAddr, "an IP address with a port", "\"127.0.0.1:25\"";
+    Domain, "a domain", "\"example.com\"", r"^[^\s@/:]+$";
+    Host, "a host name or IP address", "\"mail.example.com\"", r"^[^\s@/]+$";
+    IpAddr, "an IP address", "\"192.0.2.1\"", "^[0-9A-Fa-f.:]+$";
+    Mailbox, "a mailbox", "\"marie@example.com\"", "^.+@.+$";
+    OrgUnit, "the path of an organizational unit", "\"/sales\"", "^/";
+    RouteName, "the name of a route", "\"exchange\"", r"\S";
+    SocketAddr, "an IP address with a port", "\"127.0.0.1:25\"", r"^(\[[^\]]+\]|[0-9.]+):[0-9]+$";
 }
 
 impl Leaf for HostPort {
     const EXPECTED: &'static str = "a host, with or without a port";
     const EXAMPLE: &'static str = "\"smarthost.example.com:587\"";
+
+    fn form() -> Form {
+        Form::Matching(r"^\S+$")
+    }
 
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         HostPort::parse_or(text(value)?, 25).map_err(Fault::value)
@@ -317,6 +364,10 @@ impl Leaf for HostPort {
 impl Leaf for ReversePath {
     const EXPECTED: &'static str = "an envelope sender";
     const EXAMPLE: &'static str = "\"someone@example.com\"";
+
+    fn form() -> Form {
+        Form::Matching("^$|^<>$|@")
+    }
 
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         match text(value)? {
@@ -335,8 +386,12 @@ impl Leaf for ReversePath {
 pub struct Load(pub u8);
 
 impl Leaf for Load {
-    const EXPECTED: &'static str = "a whole percentage";
+    const EXPECTED: &'static str = "a whole percentage, 0 to 100";
     const EXAMPLE: &'static str = "100";
+
+    fn form() -> Form {
+        Form::Whole(0, 100)
+    }
 
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         let found = integer(value)?;

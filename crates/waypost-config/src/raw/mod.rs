@@ -33,8 +33,9 @@ pub use checked::{CopyTo, DnsServers, Pattern, Range, TlsCheck};
 pub use csv_directory::read_directory_csv;
 pub use expect::RawExpect;
 pub use inbound::{RawInboundGateway, RawSpamTag};
-pub use keys::{KeyInfo, Kind, Need};
+pub use keys::{Form, KeyInfo, Kind, Need};
 pub use leaf::{Load, Port};
+pub(crate) use not_yet::is_not_yet;
 pub use organization::{RawDirectory, RawGroup, RawLimits, RawOrgUnit, RawOrganization, RawUser};
 pub use reader::List;
 pub(crate) use reader::{listed, nearest};
@@ -53,15 +54,17 @@ pub use words::{
 };
 
 table! {
-    /// The main file.
+    /// The main file: one `[server]`, its listeners, its organizations, and tests of all that.
     RawConfig {
-        /// What holds for the whole server.
+        /// What holds for the whole server. It must be there, since `hostname` has no default.
         section server: RawServer, "format";
-        /// Ports that SMTP clients connect to.
+        /// A port that SMTP clients connect to; one table for each. Without one `serve` receives
+        /// nothing.
         list listener: RawListener, "D5";
-        /// Customers.
+        /// A customer; one table for each. Without one, mail is accepted for nobody.
         list organization: RawOrganization, "A1";
-        /// Tests of the configuration.
+        /// Tests of the configuration, played by `waypost check` and before each reload; one that
+        /// fails refuses the configuration.
         list expect: RawExpect, "O7";
     }
 }
@@ -69,9 +72,9 @@ table! {
 table! {
     /// A file that the main one includes.
     RawInclude {
-        /// Customers.
+        /// Customers, as in the main file.
         list organization: RawOrganization, "A1";
-        /// Tests of the configuration.
+        /// Tests of the configuration, as in the main file.
         list expect: RawExpect, "O7";
     }
 }

@@ -72,3 +72,8 @@ pub(crate) fn entry(name: &str, table: &Key<'_>) -> Option<&'static NotYet> {
         })
     })
 }
+
+/// Whether a key is one that the running version does not act on, by path.
+pub(crate) fn is_not_yet(path: &str) -> bool {
+    NOT_YET.iter().any(|entry| entry.path == path)
+}

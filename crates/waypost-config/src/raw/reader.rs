@@ -301,7 +301,12 @@ impl<'a, T> IntoIterator for &'a List<T> {
 
 impl<T: Leaf> Read for T {
     fn kind() -> Kind {
-        Kind::Leaf { expected: T::EXPECTED, example: T::EXAMPLE, words: T::words() }
+        Kind::Leaf {
+            expected: T::EXPECTED,
+            example: T::EXAMPLE,
+            words: T::words(),
+            form: T::form(),
+        }
     }
 
     fn read(node: &Node<'_>, at: &Key<'_>, reader: &mut Reader<'_>) -> Option<Self> {

@@ -15,134 +15,323 @@ use crate::size::Size;
 
 table! {
     /// What holds for the whole server.
+    ///
+    /// ```toml
+    /// [server]
+    /// hostname = "mx.solarmora.com"
+    /// spool = "/var/lib/waypost"
+    /// admin = "127.0.0.1:8025"
+    /// public_addresses = ["192.0.2.10"]
+    /// ```
     RawServer {
-        /// The server's own name: in its greeting, EHLO and trace lines.
+        /// The server's own name: in its greeting, in EHLO to next hops and in its trace lines. It
+        /// should have an address record, and the address should lead back to it: many receivers
+        /// ask for both. A client that gives this name as its own in HELO is held to be a generic
+        /// one.
+        ///
+        /// Example: `hostname = "mx.solarmora.com"`
         required hostname: Domain, "D15";
-        /// The directory of the spool, created if missing.
+        /// The directory that holds accepted mail, the quota's counts, the audit log, the
+        /// quarantines and the socket for commands; created, with mode 0700, if it is missing. It
+        /// must be on a disk that keeps what was synced. A change takes a restart.
+        ///
+        /// Example: `spool = "/var/lib/waypost"`
         default spool: FilePath = FilePath::new("/var/lib/waypost"), "O1";
-        /// Where metrics and health are served over HTTP, read-only; absent: nowhere.
+        /// Where metrics, health and readiness are served over HTTP, read-only and without a
+        /// password: let it be a loopback address. Absent: nowhere. Commands do not come in here;
+        /// they go over a socket in the spool.
+        ///
+        /// Example: `admin = "127.0.0.1:8025"`
         optional admin: SocketAddr, "O4";
-        /// The addresses that others see mail from this server come from; absent: those of the hostname.
+        /// The addresses that others see mail from this server come from, where these differ from
+        /// those of `hostname`, as behind address translation. `check --dns` looks for them in SPF
+        /// records; no connection is bound to them. Private addresses are refused. Absent: the
+        /// addresses of `hostname`.
+        ///
+        /// Example: `public_addresses = ["192.0.2.10"]`
         list public_addresses: IpAddr, "B4";
-        /// Who answers DNS questions: the system's servers, or those listed.
+        /// Who answers DNS questions: `"system"` for the servers that the system uses, or a list of
+        /// IP addresses, with a port where it is not 53.
+        ///
+        /// Example: `dns = ["192.0.2.53", "[2001:db8::53]:5353"]`
         default dns: DnsServers = DnsServers::System, "A4";
-        /// The port for delivery by MX; another one is for tests.
+        /// The port for delivery by MX, where no route or gateway holds. Another port than 25 is
+        /// for tests, and `check` warns of it.
+        ///
+        /// Example: `mx_port = 25`
         default mx_port: Port = Port(25), "A4";
-        /// How often the TLS of the routes' hosts is tested, or "off".
+        /// How often `serve` tests the TLS of every host of every route by itself, as `waypost
+        /// test-tls` does, and says so in log and metrics; `"off"` for never. A change of the
+        /// configuration is tested at once. Less than ten minutes is a warning. It delivers nothing
+        /// and stops nothing.
+        ///
+        /// Example: `tls_check = "12h"`
         default tls_check: TlsCheck = TlsCheck::Every(Duration::from_secs(86_400)), "A8";
-        /// A Redis server that quotas are shared over.
+        /// A Redis or Valkey server over which several nodes share quotas. Absent: each node counts
+        /// for itself, in its spool.
+        ///
+        /// Example: `redis = "redis://127.0.0.1:6379"`
         optional redis: String, "O5";
-        /// What holds while Redis does not answer.
+        /// What holds while Redis does not answer: `"defer"` refuses relayed mail for now,
+        /// `"local"` lets each node count for itself.
+        ///
+        /// Example: `redis_fallback = "defer"`
         default redis_fallback: RedisFallback = RedisFallback::Defer, "O5";
-        /// A filter that sees each message before it is accepted.
+        /// A filter that sees relayed and inbound mail before it is accepted. Absent: none.
+        ///
+        /// Example: `filter = "milter:127.0.0.1:11332"`
         optional filter: String, "D17";
-        /// Addresses of proxies whose connections begin with a PROXY header, version 1 or 2.
+        /// Addresses and ranges of proxies whose connections begin with a PROXY header, version 1
+        /// or 2. From these a header is demanded, from others none is taken. What it announces is
+        /// the client for every rule, limit and log line. Wide ranges are warned of.
+        ///
+        /// Example: `proxy_protocol_from = ["192.0.2.80"]`
         list proxy_protocol_from: Range, "D15";
-        /// Addresses of proxies that may name another client by XCLIENT.
+        /// Addresses and ranges of proxies that may name another client by the command XCLIENT.
+        /// Others are not offered it.
+        ///
+        /// Example: `xclient_from = ["192.0.2.81"]`
         list xclient_from: Range, "D15";
-        /// A file to which envelopes are written, for `waypost diff`: its path, or a table.
+        /// A file to which each transaction's envelope is written, a JSON line each, for `waypost
+        /// diff`: its path, or a table. Absent: none.
+        ///
+        /// Example: `record = "envelopes.jsonl"`
         optional record: Record, "C9";
-        /// Files with more `[[organization]]` and `[[expect]]` tables; `*` and `?` match in a name.
+        /// Files with more `[[organization]]` and `[[expect]]` tables, read in the order of their
+        /// names; `*` and `?` match in a file's name. Relative paths start at the directory of the
+        /// main file. An included file holds no `[server]` and no `[[listener]]`, and includes
+        /// nothing itself.
+        ///
+        /// Example: `include = ["organizations/*.toml"]`
         list include: FilePath, "A11";
-        /// Limits of sessions and messages.
+        /// Limits of sessions and messages. Absent: the defaults of each.
         section limits: RawServerLimits, "D14";
-        /// How long a peer may take.
+        /// How long a peer may take. Absent: the defaults of each.
         section timeouts: RawTimeouts, "D15";
-        /// When a delivery is tried again.
+        /// When a delivery is tried again. Absent: after 5 minutes, doubling to 4 hours, for 5
+        /// days.
         section retry: RawRetry, "O2";
     }
 }
 
 table! {
-    /// Limits of sessions and messages.
+    /// Limits of sessions and messages, the same for all organizations. Quotas of organizations are
+    /// in `[organization.limits]`.
+    ///
+    /// ```toml
+    /// [server.limits]
+    /// message_size = "25MiB"
+    /// recipients = 500
+    /// connections_per_client = 20
+    /// ```
     RawServerLimits {
-        /// The largest message.
+        /// The largest message as it is received, told in EHLO (`SIZE`); a larger one gets `552
+        /// 5.3.4`. It bounds what a session may hold on disk, not in memory.
+        ///
+        /// Example: `message_size = "50MiB"`
         default message_size: Size = Size(50 << 20), "D14";
-        /// Recipients in one transaction; RFC 5321 section 4.5.3.1.8 asks for 100 or more.
+        /// Recipients in one transaction; beyond it RCPT gets `452 4.5.3`, and the client sends the
+        /// rest in another transaction. Less than 100 is a warning (RFC 5321 section 4.5.3.1.8).
+        ///
+        /// Example: `recipients = 1000`
         default recipients: u64 = 1000, "D14";
-        /// `Received:` lines above which a message is a loop.
+        /// `Received:` lines that a message may have; one with more is a loop, and refused with
+        /// `554 5.4.6`.
+        ///
+        /// Example: `hops = 50`
         default hops: u64 = 50, "O3";
-        /// Connections at a time.
+        /// Connections of all clients at a time, over all listeners; beyond it a client gets `421`
+        /// and may come back.
+        ///
+        /// Example: `connections = 10000`
         default connections: u64 = 10_000, "D15";
-        /// Connections of one client at a time.
+        /// Connections of one client address at a time; beyond it `421`.
+        ///
+        /// Example: `connections_per_client = 100`
         default connections_per_client: u64 = 100, "D15";
-        /// New connections of one client in a minute.
+        /// New connections of one client address in a minute; beyond it `421`. Many messages over
+        /// one connection are never limited by this.
+        ///
+        /// Example: `connections_per_client_per_minute = 600`
         default connections_per_client_per_minute: u64 = 600, "D15";
-        /// The same for clients whose HELO says nothing: `localhost`, our own name, one label.
+        /// The same for clients whose HELO says nothing about them: `localhost`, our own name, a
+        /// name of one label. They are accepted, within this.
+        ///
+        /// Example: `generic_helo_connections_per_minute = 10`
         default generic_helo_connections_per_minute: u64 = 10, "D15";
-        /// The largest header block.
+        /// The largest header block of a message; a larger one is refused, never cut.
+        ///
+        /// Example: `header_size = "1MiB"`
         default header_size: Size = Size(1 << 20), "E12";
-        /// Connections to one host of the next hops at a time, for each way in which TLS is used there.
+        /// Connections to one host of the next hops at a time, for each way in which TLS is used
+        /// there; at least 1.
+        ///
+        /// Example: `connections_per_host = 20`
         default connections_per_host: u64 = 20, "A9";
-        /// Messages over one connection to a next hop; then it is closed.
+        /// Messages over one connection to a next hop, which is then closed; at least 1.
+        ///
+        /// Example: `messages_per_connection = 100`
         default messages_per_connection: u64 = 100, "A9";
     }
 }
 
 table! {
-    /// How long a peer may take (RFC 5321 section 4.5.3.2).
+    /// How long a peer may take (RFC 5321 section 4.5.3.2). The first two are for clients, the
+    /// others for next hops.
+    ///
+    /// ```toml
+    /// [server.timeouts]
+    /// command = "2m"
+    /// next_hop_connect = "10s"
+    /// ```
     RawTimeouts {
-        /// For a client's next command.
+        /// For a client's next whole command, however slowly its octets come; then `421`.
+        ///
+        /// Example: `command = "5m"`
         default command: Duration = Duration::from_secs(300), "D15";
-        /// For a client's next block of data.
+        /// For a client's next block of data; then `421`, and nothing of the message is kept.
+        ///
+        /// Example: `data = "3m"`
         default data: Duration = Duration::from_secs(180), "D15";
-        /// For a connection to the next hop.
+        /// For a connection to the next hop, each address for itself.
+        ///
+        /// Example: `next_hop_connect = "30s"`
         default next_hop_connect: Duration = Duration::from_secs(30), "A9";
-        /// For the next hop's greeting; absent: as `next_hop_command`.
+        /// For the next hop's greeting. Absent: as `next_hop_command`.
+        ///
+        /// Example: `next_hop_greeting = "5m"`
         optional next_hop_greeting: Duration, "A9";
-        /// For the next hop's reply to a command.
+        /// For the next hop's reply to a command that has no time of its own here.
+        ///
+        /// Example: `next_hop_command = "5m"`
         default next_hop_command: Duration = Duration::from_secs(300), "A9";
-        /// For the next hop's reply to MAIL; absent: as `next_hop_command`.
+        /// For the next hop's reply to MAIL. Absent: as `next_hop_command`.
+        ///
+        /// Example: `next_hop_mail = "5m"`
         optional next_hop_mail: Duration, "A9";
-        /// For the next hop's reply to RCPT; absent: as `next_hop_command`.
+        /// For the next hop's reply to RCPT. Absent: as `next_hop_command`.
+        ///
+        /// Example: `next_hop_rcpt = "5m"`
         optional next_hop_rcpt: Duration, "A9";
-        /// For the next hop's reply to DATA; absent: 2m, or `next_hop_command` where that is shorter.
+        /// For the next hop's reply to DATA. Absent: 2m, or `next_hop_command` where that is
+        /// shorter.
+        ///
+        /// Example: `next_hop_data = "2m"`
         optional next_hop_data: Duration, "A9";
-        /// For the next hop to take 16 KiB of a message; absent: as `data`.
+        /// For the next hop to take 16 KiB of a message. Absent: as `data`.
+        ///
+        /// Example: `next_hop_data_block = "3m"`
         optional next_hop_data_block: Duration, "A9";
-        /// For the next hop's reply to the final dot.
+        /// For the next hop's reply to the final dot. A short one sends messages twice: a host that
+        /// has taken a message and answers late is asked again.
+        ///
+        /// Example: `next_hop_data_end = "10m"`
         default next_hop_data_end: Duration = Duration::from_secs(600), "A9";
         /// How long a connection to a next hop is kept open for another message.
+        ///
+        /// Example: `next_hop_idle = "30s"`
         default next_hop_idle: Duration = Duration::from_secs(30), "A9";
     }
 }
 
 table! {
-    /// When a delivery is tried again: pauses that double from `first` to `longest`, or `delays`.
+    /// When a delivery is tried again: pauses that double from `first` to `longest`, or the list
+    /// `delays`, until `lifetime` is over and the message bounces. In a route, what is left out is
+    /// the server's.
+    ///
+    /// ```toml
+    /// [server.retry]
+    /// delays = ["1m", "1m", "3m", "5m", "30m", "4h"]
+    /// lifetime = "2d"
+    /// ```
     RawRetry {
-        /// The first pause; absent: 5m.
+        /// The first pause; more than nothing. Absent: 5m, or `longest` where that is shorter. Not
+        /// beside `delays`.
+        ///
+        /// Example: `first = "5m"`
         optional first: Duration, "O2";
-        /// The longest pause; absent: 4h.
+        /// The longest pause; not shorter than `first`. Absent: 4h, or `first` where that is
+        /// longer. Not beside `delays`.
+        ///
+        /// Example: `longest = "4h"`
         optional longest: Duration, "O2";
-        /// How long after its acceptance a message is given up; absent: 5d.
+        /// How long after its acceptance a message is given up and its sender told. Absent: 5d.
+        ///
+        /// Example: `lifetime = "5d"`
         optional lifetime: Duration, "O2";
-        /// The pauses one by one, the last one repeats; instead of `first` and `longest`.
+        /// The pauses one by one; the last one repeats. Instead of `first` and `longest`. At least
+        /// one, each more than nothing. Absent: pauses that double.
+        ///
+        /// Example: `delays = ["1m", "3m", "30m"]`
         list delays: Duration, "O2";
     }
 }
 
 table! {
     /// A port that SMTP clients connect to.
+    ///
+    /// ```toml
+    /// [[listener]]
+    /// name = "mx"
+    /// role = "mx"
+    /// bind = "0.0.0.0:25"
+    /// tls = { certificate = "mx.pem", key = "mx.key" }
+    ///
+    /// [[listener]]
+    /// name = "submissions"
+    /// role = "relay"
+    /// bind = "0.0.0.0:465"
+    /// tls = { certificate = "mx.pem", key = "mx.key", implicit = true }
+    /// ```
     RawListener {
-        /// The name, unique.
+        /// The name, for logs, metrics and `explain --listener`; unique without case.
+        ///
+        /// Example: `name = "mx"`
         required name: Name, "D5";
-        /// What it is for: mail from the world, relayed mail, or both.
+        /// What it is for. `"mx"` takes mail for the organizations' own domains and never relays.
+        /// `"relay"` takes what a relay entry admits, and nothing else. `"both"` relays where a
+        /// relay entry admits client and sender, and is an MX for everybody else.
+        ///
+        /// Example: `role = "both"`
         required role: Role, "D3";
-        /// Address and port.
+        /// Address and port to listen on; `0.0.0.0` and `[::]` are all addresses. The same address
+        /// and port twice is an error.
+        ///
+        /// Example: `bind = "[::]:25"`
         required bind: SocketAddr, "D5";
-        /// The certificate; absent: no TLS is offered.
+        /// The certificate. Absent: no TLS is offered, and so no AUTH; on a listener that relays
+        /// `check` warns of it.
+        ///
+        /// Example: `tls = { certificate = "mx.pem", key = "mx.key" }`
         optional tls: RawTls, "D5";
     }
 }
 
 table! {
-    /// The certificate of a listener.
+    /// The certificate of a listener. Each reload reads the files anew.
+    ///
+    /// ```toml
+    /// [[listener]]
+    /// name = "submission"
+    /// role = "relay"
+    /// bind = "0.0.0.0:587"
+    /// [listener.tls]
+    /// certificate = "mx.pem"
+    /// key = "mx.key"
+    /// ```
     RawTls {
         /// A PEM file with the chain, the server's own certificate first.
+        ///
+        /// Example: `certificate = "mx.pem"`
         required certificate: FilePath, "D5";
-        /// A PEM file with the private key.
+        /// A PEM file with the private key of that certificate; only the server's user should be
+        /// able to read it.
+        ///
+        /// Example: `key = "mx.key"`
         required key: FilePath, "D5";
         /// TLS begins at once, as on port 465, instead of by STARTTLS.
+        ///
+        /// Example: `implicit = true`
         default implicit: bool = false, "D5";
     }
 }

@@ -2,6 +2,7 @@
 
 use toml::de::DeValue;
 
+use super::keys::Form;
 use super::leaf::{Fault, Leaf, quoted, text};
 
 /// A name or description: one line, not blank; without blanks at its ends.
@@ -19,6 +20,10 @@ impl Name {
 impl Leaf for Name {
     const EXPECTED: &'static str = "a name";
     const EXAMPLE: &'static str = "\"a name\"";
+
+    fn form() -> Form {
+        Form::Matching(r"^[^\x00-\x1f\x7f-\x9f]*\S[^\x00-\x1f\x7f-\x9f]*$")
+    }
 
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         let name = OneLine::from_value(value)?;
@@ -48,6 +53,10 @@ impl OneLine {
 impl Leaf for OneLine {
     const EXPECTED: &'static str = "a text of one line";
     const EXAMPLE: &'static str = "\"text\"";
+
+    fn form() -> Form {
+        Form::Matching(r"^[^\x00-\x1f\x7f-\x9f]*$")
+    }
 
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         let text = text(value)?;
@@ -84,6 +93,10 @@ impl FilePath {
 impl Leaf for FilePath {
     const EXPECTED: &'static str = "the path of a file";
     const EXAMPLE: &'static str = "\"file\"";
+
+    fn form() -> Form {
+        Form::Matching(r"^[^\x00]+$")
+    }
 
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         let text = text(value)?;

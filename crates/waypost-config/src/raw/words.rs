@@ -2,6 +2,7 @@
 
 use toml::de::DeValue;
 
+use super::keys::Form;
 use super::leaf::{Fault, Leaf, Words, short};
 
 /// What a listener is for.
@@ -289,6 +290,10 @@ impl Leaf for Switch {
     const EXPECTED: &'static str = "`true`, `false` or \"observe\"";
     const EXAMPLE: &'static str = "true";
 
+    fn form() -> Form {
+        Form::Either(vec![Form::Flag, Form::Words(vec!["observe"])])
+    }
+
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         match (value.as_bool(), value.as_str()) {
             (Some(true), _) => Ok(Switch::On),
@@ -324,6 +329,10 @@ pub enum RejectCode {
 impl Leaf for RejectCode {
     const EXPECTED: &'static str = "550 or 421";
     const EXAMPLE: &'static str = "550";
+
+    fn form() -> Form {
+        Form::Numbers(&[550, 421])
+    }
 
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
         match u64::from_value(value)? {

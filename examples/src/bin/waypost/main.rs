@@ -8,6 +8,7 @@ mod ask;
 mod audit;
 mod batch;
 mod check;
+mod config_reference;
 mod configuration;
 mod dates;
 mod demo;
@@ -63,6 +64,7 @@ enum Command {
     Queue(queue::Arguments),
     Reload(reload::Arguments),
     Audit(audit::Arguments),
+    ConfigReference(config_reference::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -81,6 +83,7 @@ fn main() -> ExitCode {
         Command::Queue(arguments) => queue::run(arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
+        Command::ConfigReference(arguments) => config_reference::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     };
     answer::exit(ended)

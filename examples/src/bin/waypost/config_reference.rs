@@ -1,0 +1,33 @@
+//! `waypost config-reference`: every key of the configuration, for people and for editors.
+
+use std::io::{self, Write as _};
+
+use waypost_config::reference;
+
+use crate::answer::{Answer, Failure};
+
+/// Print every key of the configuration: type, default, requirement, what it does, an example
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// This table and those below it alone, such as `organization.rule`
+    #[arg(long, value_name = "NAME", conflicts_with = "schema")]
+    table: Option<String>,
+    /// A JSON Schema for editors instead (draft 2020-12)
+    #[arg(long, visible_alias = "json")]
+    schema: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
+    let text = match arguments.schema {
+        true => reference::schema(),
+        false => reference::markdown(arguments.table.as_deref())
+            .ok_or_else(|| no_table(arguments.table.as_deref().unwrap_or_default()))?,
+    };
+    io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(Answer::Done)
+}
+
+fn no_table(name: &str) -> Failure {
+    let tables: Vec<String> = reference::sections().into_iter().map(|one| one.path).collect();
+    Failure::Input(format!("there is no table `{name}`; the tables are {}", tables.join(", ")))
+}
