@@ -121,43 +121,52 @@ class Mode:
             self.same(mark, one)
         return f"{BURST}/{self.waypost.connections() - before}"
 
+    def bounced(self, mark, sender, reply):
+        """Whether the sender was told in a notice that quotes the reply."""
+        for one in self.arrived(mark):
+            if one[:2] == ("", [sender]):
+                code, status, text = reply.split(" ", 2)
+                if text[:40].encode() not in re.sub(rb"\s+", b" ", one[2]):
+                    raise Wrong(f"the notice does not quote the reply: {one[2][:1500]!r}")
+                return True
+        return False
+
     def foreign_sender(self):
+        """Refused for good: the sender is told."""
         mark = self.mark("foreign")
         told = self.client.refused(FOREIGN, FRIEND, message(mark), NOT_IN_DOMAINS)
-        if self.arrived(mark) and not told.startswith("bounce"):
+        if told == "queue":
+            wait_until("the notice at the gateway", lambda: self.bounced(mark, FOREIGN, NOT_IN_DOMAINS))
+            told = "notice"
+        if any(sender for sender, _, _ in self.arrived(mark)):
             raise Wrong("it came all the same")
-        if told.startswith("bounce"):
-            def bounced():
-                self.client.nudge()
-                return [one for one in self.arrived(mark) if one[:2] == ("", [FOREIGN])]
-            (came, *_) = wait_until("the bounce at the gateway", bounced)
-            text = re.sub(rb"\s+", b" ", came[2])
-            if NOT_IN_DOMAINS.split(" ", 2)[2][:40].encode() not in text:
-                raise Wrong(f"the bounce does not quote the reply: {came[2][:1500]!r}")
         return told
 
     def not_admitted(self):
         """A wrong password, or an address that is not listed; then it is put right, and nothing is lost."""
         mark = self.mark("refused")
         sent = message(mark)
+        reply = NOT_LISTED if self.name == "address" else WRONG
         if self.name == "address":
             lab.come_from(lab.UNLISTED)
             self.client.configure(self.name)
-            reply = NOT_LISTED
         else:
             self.client.configure(self.name, PASSWORD, WRONG_PASSWORD)
-            reply = WRONG
         try:
             told = self.client.refused(SENDER, FRIEND, sent, reply)
         finally:
             if self.name == "address":
                 lab.come_from(lab.CLIENT)
             self.client.configure(self.name)
-        if told == "kept":
-            self.client.again()
-            self.wait(mark, [FRIEND])
-            self.same(mark, sent)
-        return told
+        if told != "queue":
+            return told
+        self.client.again()
+        wait_until("the message or a notice", lambda: self.arrived(mark))
+        if self.bounced(mark, SENDER, reply):
+            return "notice"
+        self.wait(mark, [FRIEND])
+        self.same(mark, sent)
+        return "kept"
 
     def page(self):
         """The commands of the page's section on trying it."""

@@ -8,6 +8,7 @@ It must run as the first process of namespaces of its own (`unshare`, see script
 import contextlib
 import os
 import re
+import signal
 import socket
 import socketserver
 import struct
@@ -44,8 +45,14 @@ def wait_until(what, done, seconds=PATIENCE):
 
 def network():
     run("ip", "link", "set", "lo", "up")
-    for address in (RELAY, CLIENT, UNLISTED, GATEWAY):
-        run("ip", "address", "add", address + "/32", "dev", "lo")
+    # Some programs do not try a network that is loopback alone. Both ends of this one are here.
+    run("ip", "link", "add", "net0", "type", "veth", "peer", "name", "net1")
+    for end in ("net0", "net1"):
+        run("ip", "link", "set", end, "up")
+    run("ip", "address", "add", CLIENT + "/32", "dev", "net0")
+    # Reached, but no address of this machine for those that ask it for its addresses.
+    for address in (RELAY, UNLISTED, GATEWAY):
+        run("ip", "route", "add", "local", address, "dev", "lo", "table", "local")
     run("hostname", CLIENT_NAME.split(".")[0])
     threading.Thread(target=answer_dns, daemon=True).start()
 
@@ -199,12 +206,12 @@ class Root:
 
     def run(self, *command, **more):
         if isinstance(more.get("input"), bytes):
-            done = subprocess.run(["chroot", self.root, *command], capture_output=True, timeout=120,
+            done = subprocess.run(["chroot", self.root, *command], capture_output=True, timeout=60,
                                   env=ENVIRONMENT, **more)
             done.stdout, done.stderr = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
             return done
         return subprocess.run(["chroot", self.root, *command], capture_output=True, text=True,
-                              errors="replace", timeout=120, env=ENVIRONMENT, **more)
+                              errors="replace", timeout=60, env=ENVIRONMENT, **more)
 
     def must(self, *command, **more):
         done = self.run(*command, **more)
@@ -221,7 +228,12 @@ class Root:
 
     def stop(self):
         for one in self.daemons:
-            one.kill()
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                with open(f"/proc/{one.pid}/task/{one.pid}/children") as file:
+                    inside = file.read().split()
+                # The first process of its namespace takes all others along.
+                for pid in inside:
+                    os.kill(int(pid), signal.SIGKILL)
             one.wait()
         self.daemons.clear()
 
