@@ -22,6 +22,14 @@ impl Directory for All {
     fn members(&self, _: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> {
         Ok(Vec::new())
     }
+
+    fn for_each_group(
+        &self,
+        _: &Mailbox,
+        _: &mut dyn FnMut(&Mailbox),
+    ) -> Result<(), Unavailable> {
+        Ok(())
+    }
 }
 
 fn names(rules: &[Rule]) -> Vec<String> {

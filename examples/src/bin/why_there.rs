@@ -30,11 +30,7 @@ impl Directory for Users {
         Ok(false)
     }
 
-    fn for_each_group(
-        &self,
-        _: &Mailbox,
-        _: &mut dyn FnMut(&Mailbox),
-    ) -> Result<(), Unavailable> {
+    fn for_each_group(&self, _: &Mailbox, _: &mut dyn FnMut(&Mailbox)) -> Result<(), Unavailable> {
         Ok(())
     }
 

@@ -83,7 +83,7 @@ pub(super) struct Side<'p> {
     pub(super) organization: &'p Organization,
     pub(super) direction: Direction,
     subject: Subject,
-    walk: Walk<'p>,
+    pub(super) walk: Walk<'p>,
     reports: Reports,
 }
 

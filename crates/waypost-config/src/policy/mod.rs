@@ -37,8 +37,8 @@ pub use dry_run::{DryRun, DryRunError};
 use evaluate::{Evaluation, Facts, Fate, FateOutcome, ObservedRules, Told};
 pub use explanation::{
     Drawing, ExplainedAdmission, ExplainedAttachment, ExplainedAuthentication, ExplainedDelivery,
-    ExplainedGateway, ExplainedHost, ExplainedHosts, ExplainedRecipient, ExplainedSide, ExplainedTls,
-    Explanation, Layout, RulesShown,
+    ExplainedGateway, ExplainedHost, ExplainedHosts, ExplainedRecipient, ExplainedSide,
+    ExplainedTls, Explanation, Layout, RulesShown,
 };
 pub use mark::{MAX_MARKS, Mark, Marked};
 pub use observed::{Observation, ObservedKind, observed_at_mail};

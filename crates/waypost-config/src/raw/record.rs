@@ -2,6 +2,8 @@
 
 use toml::de::{DeTable, DeValue};
 
+use crate::difference::Tree;
+
 use super::keys::{Kind, table};
 use super::leaf::Words;
 use super::reader::{Key, Node, Read, Reader};
@@ -61,5 +63,9 @@ impl Read for Record {
         );
         let table = toml::Spanned::new(node.span(), DeValue::Table(table));
         RawRecord::read(&table, at, reader).map(Self)
+    }
+
+    fn tree(&self) -> Tree {
+        self.0.tree()
     }
 }

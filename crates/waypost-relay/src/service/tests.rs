@@ -26,11 +26,7 @@ impl Directory for People {
         Ok(false)
     }
 
-    fn for_each_group(
-        &self,
-        _: &Mailbox,
-        _: &mut dyn FnMut(&Mailbox),
-    ) -> Result<(), Unavailable> {
+    fn for_each_group(&self, _: &Mailbox, _: &mut dyn FnMut(&Mailbox)) -> Result<(), Unavailable> {
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 mod catch_all;
 mod deliveries;
 mod expects;
+mod matcher;
 mod outbound;
 mod patterns;
 mod reach;
@@ -24,6 +25,7 @@ use crate::diagnostics::{Report, Spanned};
 use crate::directory::StaticDirectory;
 use crate::policy::Organization;
 use crate::raw::{RawConfig, RawOrganization, RawRule};
+use matcher::Matcher;
 
 pub(super) use expects::expects;
 
@@ -35,6 +37,7 @@ struct Linted<'a> {
     directory: &'a StaticDirectory,
     /// The rules that are not off, in file order.
     rules: Vec<WrittenRule<'a>>,
+    matcher: Matcher,
 }
 
 /// A rule as written and as compiled.
@@ -79,6 +82,7 @@ pub(super) fn organizations(
             compiled: organization,
             directory: &compiled.directory,
             rules: written(raw, organization.rules.rules()),
+            matcher: Matcher::default(),
         };
         outbound::gateway_and_rule(&at, report);
         outbound::no_licences(&at, report);

@@ -2,6 +2,7 @@
 
 use waypost_rules::{AddressMatch, Direction, Pattern};
 
+use super::matcher::may_match_nothing;
 use super::{Linted, WrittenRule};
 use crate::diagnostics::{Diagnostic, Place, Report, Spanned};
 use crate::raw::{self, List, RawMatcher};
@@ -15,7 +16,7 @@ pub(super) fn lint(at: &Linted<'_>, report: &mut Report) {
             if envelope.senders.items.len() == senders.len()
                 && let (Some(written), AddressMatch::Pattern(compiled)) = (&written.pattern, entry)
             {
-                of_nothing(one, written.place, compiled, report);
+                of_nothing(at, one, (written.place, compiled), report);
             }
         }
         // Other recipients than those of our domains have only what goes out.
@@ -76,14 +77,20 @@ fn of_domain(one: &WrittenRule<'_>, pattern: &Spanned<raw::Pattern>, report: &mu
 }
 
 /// A pattern that matches the empty text, as the null sender is (C5).
-fn of_nothing(one: &WrittenRule<'_>, place: Place, compiled: &Pattern, report: &mut Report) {
-    let source = compiled.as_str();
+fn of_nothing(
+    at: &Linted<'_>,
+    one: &WrittenRule<'_>,
+    (place, pattern): (Place, &Pattern),
+    report: &mut Report,
+) {
+    let source = pattern.as_str();
     // `^$` is how the null sender is written.
-    if !compiled.is_match("") || source.contains("^$") {
+    let is_meant = source.contains("^$");
+    if is_meant || !may_match_nothing(pattern) || !at.matcher.is_match(pattern, "") {
         return;
     }
     let (rule, any) = (&one.rule.description, ["a@b.example", "z9-q@x7.test", "_@[192.0.2.1]"]);
-    let (what, cure) = match any.iter().all(|address| compiled.is_match(address)) {
+    let (what, cure) = match any.iter().all(|address| at.matcher.is_match(pattern, address)) {
         true => ("every sender", "leave the entry out: without one, every sender matches"),
         false => (
             "the empty sender of bounces",

@@ -7,7 +7,6 @@ use waypost_types::{Directory as _, OrgUnit};
 
 use super::{Linted, WrittenRule};
 use crate::diagnostics::{Diagnostic, Place, Report};
-use crate::directory::StaticDirectory;
 
 /// How many rules of a kind are looked at for one that may be shadowed: with more, what is said is
 /// true, and something may be left unsaid.
@@ -54,7 +53,7 @@ pub(super) fn lint(at: &Linted<'_>, report: &mut Report) {
             .filter_map(|unit| rejecting.get(&unit))
             .flat_map(|index| index.candidates(one.rule));
         let mut candidates = candidates.filter(|_| acts);
-        if let Some(by) = candidates.find(|by| covers(at.directory, by.rule, one.rule)) {
+        if let Some(by) = candidates.find(|by| covers(at, by.rule, one.rule)) {
             shadowed(&one, by, report);
         }
     }
@@ -68,7 +67,7 @@ fn by_earlier(
     report: &mut Report,
 ) -> bool {
     let covering: Vec<_> =
-        before.candidates(one.rule).filter(|by| covers(at.directory, by.rule, one.rule)).collect();
+        before.candidates(one.rule).filter(|by| covers(at, by.rule, one.rule)).collect();
     let ends = |by: &&&WrittenRule<'_>| {
         by.rule.stop || (is_reject(by.rule) && one.rule.mode == Mode::Enforce)
     };
@@ -136,9 +135,9 @@ fn is_reject(rule: &Rule) -> bool {
 }
 
 /// Whether a rule matches whenever another one of its unit or below does.
-fn covers(directory: &StaticDirectory, wide: &Rule, narrow: &Rule) -> bool {
+fn covers(at: &Linted<'_>, wide: &Rule, narrow: &Rule) -> bool {
     let list = |wide: &[AddressMatch], narrow: &[AddressMatch]| {
-        let covered = |entry| wide.iter().any(|other| covers_entry(directory, other, entry));
+        let covered = |entry| wide.iter().any(|other| covers_entry(at, other, entry));
         wide.is_empty() || (!narrow.is_empty() && narrow.iter().all(covered))
     };
     narrow.affects.iter().all(|direction| wide.affects.contains(direction))
@@ -149,7 +148,7 @@ fn covers(directory: &StaticDirectory, wide: &Rule, narrow: &Rule) -> bool {
         && list(&wide.envelope.recipients, &narrow.envelope.recipients)
 }
 
-fn covers_entry(directory: &StaticDirectory, wide: &AddressMatch, narrow: &AddressMatch) -> bool {
+fn covers_entry(at: &Linted<'_>, wide: &AddressMatch, narrow: &AddressMatch) -> bool {
     match (wide, narrow) {
         (AddressMatch::Address(wide), AddressMatch::Address(narrow)) => wide == narrow,
         (AddressMatch::Group(wide), AddressMatch::Group(narrow)) => wide == narrow,
@@ -157,10 +156,10 @@ fn covers_entry(directory: &StaticDirectory, wide: &AddressMatch, narrow: &Addre
             wide.as_str() == narrow.as_str()
         }
         (AddressMatch::Pattern(wide), AddressMatch::Address(narrow)) => {
-            wide.is_match(&narrow.to_string())
+            at.matcher.is_match(wide, &narrow.to_string())
         }
         (AddressMatch::Group(wide), AddressMatch::Address(narrow)) => {
-            directory.is_member(narrow, wide).unwrap_or(false)
+            at.directory.is_member(narrow, wide).unwrap_or(false)
         }
         _ => false,
     }

@@ -3,8 +3,8 @@
 use super::super::observed::{Observation, ObservedKind};
 use super::page::{Layout, Page, Tone, printable};
 use super::{
-    ExplainedAttachment, ExplainedAuthentication, ExplainedDelivery, ExplainedGateway, ExplainedHosts, ExplainedRule,
-    ExplainedSide, Explanation,
+    ExplainedAttachment, ExplainedAuthentication, ExplainedDelivery, ExplainedGateway,
+    ExplainedHosts, ExplainedRule, ExplainedSide, Explanation,
 };
 
 /// Of the rules that did not match, so many are told of each recipient, nearest first.
