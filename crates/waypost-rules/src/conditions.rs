@@ -426,8 +426,8 @@ impl<'r> Draft<'r> {
         }
         for (condition, general) in general() {
             let set = needed.get(&condition).and_then(|set| general.required.get(*set));
-            let many = |text: &Box<[u8]>| pointing.get(&**text).is_some_and(|n| *n > MOST_USERS);
-            if set.is_some_and(|set| set.iter().any(many)) {
+            let many = |text: &[u8]| pointing.get(text).is_some_and(|users| *users > MOST_USERS);
+            if set.is_some_and(|set| set.iter().any(|text| many(text))) {
                 needed.remove(&condition);
             }
         }
