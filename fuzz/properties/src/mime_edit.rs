@@ -15,8 +15,9 @@ const NOTICE: usize = 3 << 10;
 /// A prefix, a field's value and a message, all from the bytes.
 ///
 /// What comes out is the message with ranges replaced, in whole lines that can be sent on; no attachment is
-/// left, and what is left has none of the lines that were to go; doing it again changes nothing; it grows
-/// by no more than a notice for each attachment; a prefix and a value stay inside of their field.
+/// left, neither by doing it again nor by a reader that takes exact delimiters alone and the outermost
+/// first; it grows by no more than a notice for each attachment; a prefix and a value stay inside of their
+/// field.
 pub fn mime_edit(bytes: &[u8]) {
     let mut steer = Steer::new(bytes);
     let flags = steer.byte();
@@ -43,6 +44,8 @@ pub fn mime_edit(bytes: &[u8]) {
         assert!(name.chars().count() <= 121 && !name.chars().any(char::is_control), "{name:?}");
         assert!(attachment.size <= message.len() as u64);
     }
+    let rest: Vec<&[u8]> = edited.split_inclusive(|octet| *octet == b'\n').collect();
+    naive(&rest, 0, &edited);
     if !removal.is_whole {
         // Nothing of the header, and no line of what stays.
         let header = HeaderBlock::of(&message).body_offset();
@@ -113,4 +116,62 @@ fn sendable(edits: &Edits, message: &[u8]) {
     });
     let sent = Message::new(pieces.map(SharedBytes::new));
     assert!(sent.is_ok(), "{:?} for {}", sent.err(), message.escape_ascii());
+}
+
+/// A reader of mail without finesse: what it finds in an edited message is no attachment.
+fn naive(part: &[&[u8]], depth: usize, whole: &[u8]) {
+    let end = part.iter().position(|line| line.trim_ascii().is_empty() && line.len() <= 2);
+    let (header, body) = part.split_at(end.unwrap_or(part.len()));
+    let field = |name: &[u8]| {
+        let is = |line: &&[u8]| {
+            line.get(..name.len()).is_some_and(|head| head.eq_ignore_ascii_case(name))
+                && line.get(name.len()) == Some(&b':')
+        };
+        let at = header.iter().position(is)?;
+        let folds = header[at + 1..]
+            .iter()
+            .take_while(|line| line.starts_with(b" ") || line.starts_with(b"\t"));
+        let folds = folds.count();
+        let value = header[at..=at + folds].concat().split_off(name.len() + 1);
+        Some(String::from_utf8_lossy(&value).trim().to_owned())
+    };
+    let Some(kind) = field(b"Content-Type") else { return };
+    let lower = kind.to_ascii_lowercase();
+    if lower.starts_with("multipart/") && depth < 40 {
+        let Some(at) = lower.find("boundary=") else { return };
+        let value = &kind[at + "boundary=".len()..];
+        let boundary = match value.strip_prefix('"') {
+            Some(quoted) => quoted.split('"').next(),
+            None => value.split([';', ' ', '\r', '\t']).next(),
+        };
+        let boundary = boundary.unwrap_or_default().as_bytes();
+        let open = [b"--", boundary].concat();
+        let close = [&open[..], b"--"].concat();
+        let marks: Vec<usize> = (0..body.len())
+            .filter(|at| [&open, &close].iter().any(|mark| body[*at].trim_ascii_end() == **mark))
+            .collect();
+        for (place, at) in marks.iter().enumerate() {
+            if body[*at].trim_ascii_end() == close {
+                break;
+            }
+            let end = marks.get(place + 1).map_or(body.len(), |end| *end);
+            naive(&body[at + 1..end], depth + 1, whole);
+        }
+        return;
+    }
+    let harmless = [
+        "text",
+        "image/",
+        "application/pgp-signature",
+        "application/pkcs7-signature",
+        "application/x-pkcs7-signature",
+        "message/",
+        "multipart/",
+    ];
+    assert!(
+        harmless.iter().any(|known| lower.starts_with(known)),
+        "{kind} is left in {}",
+        whole.escape_ascii()
+    );
+    assert!(!lower.starts_with("message/rfc822"), "a message is left in {}", whole.escape_ascii());
 }
