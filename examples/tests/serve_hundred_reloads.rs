@@ -317,7 +317,7 @@ fn a12_the_audit_log_says_who_changed_what_from_what_to_what() {
     assert_eq!((count(&["--since", "1h"]), count(&["--since", "2999-01-01"])), (all, 0));
     assert_eq!(ask(&folder, &["audit", "--since", "yesterday"]).status, 2);
     // What was refused and taken back left what was in force.
-    serve.log.wait_text("reloaded nothing");
+    serve.log.wait_text("reload: nothing changed");
     serve.terminate();
     assert_eq!(changes(&folder), log, "the same without a server");
 }

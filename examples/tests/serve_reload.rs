@@ -67,7 +67,7 @@ fn a12_a_changed_file_or_sighup_takes_effect_and_no_session_is_lost() {
 
     // SIGHUP reads it anew, changed or not.
     serve.signal("HUP");
-    serve.log.wait_text("reloaded nothing");
+    serve.log.wait_text("reload: nothing changed");
     queue_id(&client.message("a@elsewhere.example", &["new@solarmora.com"], MESSAGE));
     second.wait(2);
     serve.terminate();

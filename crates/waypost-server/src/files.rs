@@ -84,7 +84,8 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
     let first = Stamps::of(&base, Vec::new(), named.clone());
     let main = source(path, &path.display().to_string())?;
     let (mut included, mut patterns, mut found) = (Vec::new(), Vec::new(), Vec::new());
-    for pattern in raw::read(main.clone(), Vec::new())?.0.includes() {
+    let alone = raw::read(main.clone(), Vec::new())?;
+    for pattern in alone.0.includes() {
         found.extend(disk.matches(pattern)?);
         match pattern::is_pattern(pattern) {
             true => patterns.push(pattern.to_owned()),
@@ -95,7 +96,10 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
     for found in found {
         included.push(source(&found, &found.display().to_string())?);
     }
-    let (raw, mut report) = raw::read(main, included)?;
+    let (raw, mut report) = match included.is_empty() {
+        true => alone,
+        false => raw::read(main, included)?,
+    };
     named.extend(raw.needed_files().iter().map(|file| base.join(file.path.as_str())));
     let stamps = Stamps::of(&base, patterns, named).with_earlier(&second).with_earlier(&first);
     let compiled = compile(&raw, &disk, &mut report);

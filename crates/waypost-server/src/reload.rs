@@ -37,6 +37,26 @@ pub enum Asked<'a> {
     By(&'a str),
 }
 
+impl<'a> Asked<'a> {
+    fn user(self) -> Option<&'a str> {
+        match self {
+            Self::By(user) => Some(user),
+            Self::ByFiles | Self::BySignal => None,
+        }
+    }
+
+    /// Who it is for the audit log, by the owners of the files that changed.
+    fn who(self, changed: &str) -> String {
+        match (self, changed) {
+            (Self::By(user), _) => user.to_owned(),
+            (Self::BySignal, "") => "SIGHUP".to_owned(),
+            (Self::BySignal, owners) => format!("SIGHUP; {owners}"),
+            (Self::ByFiles, "") => "the files".to_owned(),
+            (Self::ByFiles, owners) => owners.to_owned(),
+        }
+    }
+}
+
 /// What came of a reload.
 #[non_exhaustive]
 pub enum Reloaded {
@@ -149,12 +169,6 @@ impl Reload {
         let began = Instant::now();
         let (config, before, in_force) =
             (self.config.clone(), self.stamps.clone(), Arc::clone(&self.in_force));
-        let asked = match asked {
-            Asked::ByFiles => None,
-            Asked::BySignal => Some("SIGHUP".to_owned()),
-            Asked::By(user) => Some(user.to_owned()),
-        };
-        let by_user = matches!(asked.as_deref(), Some(who) if who != "SIGHUP");
         let prepared = tokio::task::spawn_blocking(move || {
             let mut now = before.now();
             let prepared = match load(&config) {
@@ -165,20 +179,14 @@ impl Reload {
                 Err(error) => Err(Reloaded::Unusable(error)),
             };
             let changed = before.changed_by(&now);
-            let who = match asked {
-                Some(who) if by_user || changed.is_empty() => who,
-                Some(signal) => format!("{signal}; {changed}"),
-                None if changed.is_empty() => owners(std::iter::once(config.as_path())),
-                None => changed,
-            };
-            (now, who, prepared)
+            (now, changed, prepared)
         });
-        let (now, who, prepared) = match prepared.await {
+        let (now, changed, prepared) = match prepared.await {
             Ok(done) => done,
             Err(error) => {
                 let refusal = Refusal {
                     version: String::new(),
-                    who: asked_by(by_user),
+                    who: asked.who(""),
                     because: RefusedBecause::Unreadable,
                     lines: vec![error.to_string()],
                 };
@@ -186,6 +194,7 @@ impl Reload {
                 return Reloaded::Failed(error.to_string());
             }
         };
+        let who = asked.who(&changed);
         self.stamps = now;
         let Prepared { policy, snapshot, lines } = match prepared {
             Ok(prepared) => prepared,
@@ -198,7 +207,7 @@ impl Reload {
         };
         let version = policy.version().to_owned();
         if lines.is_empty() && server.version() == version {
-            server.unchanged(by_user.then_some(&*who)).await;
+            server.unchanged(asked.user()).await;
             return Reloaded::Unchanged { version };
         }
         if let Err(error) = server.reload(policy, &who, lines).await {
@@ -222,10 +231,6 @@ impl Reload {
             tracing::warn!(%error, file, "not written; a change made while stopped will not be told");
         }
     }
-}
-
-fn asked_by(by_user: bool) -> String {
-    if by_user { "a user".to_owned() } else { "the files or SIGHUP".to_owned() }
 }
 
 /// All that takes time. Blocking.

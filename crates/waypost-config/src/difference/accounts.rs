@@ -37,12 +37,8 @@ impl Accounts {
         users: impl Iterator<Item = &'r Spanned<RawUser>>,
         groups: impl Iterator<Item = &'r Spanned<RawGroup>>,
     ) -> Self {
-        let users = users.filter_map(|raw| {
-            Some(Account::new(raw.address.as_ref()?.to_string(), &raw::tree(&raw.value)))
-        });
-        let groups = groups.filter_map(|raw| {
-            Some(Account::new(raw.address.as_ref()?.to_string(), &raw::tree(&raw.value)))
-        });
+        let users = users.filter_map(|raw| Account::new(&raw::tree(&raw.value)));
+        let groups = groups.filter_map(|raw| Account::new(&raw::tree(&raw.value)));
         Self { users: sorted(users.collect()), groups: sorted(groups.collect()) }
     }
 }
@@ -53,10 +49,16 @@ fn sorted(mut accounts: Vec<Account>) -> Vec<Account> {
 }
 
 impl Account {
-    fn new(address: String, tree: &Tree) -> Self {
+    /// `None`: it has no address, which is an error that was told.
+    fn new(tree: &Tree) -> Option<Self> {
+        let address = tree.text("address")?.trim_matches('"');
+        let folded = match address.is_ascii() {
+            true => address.to_ascii_lowercase(),
+            false => address.to_lowercase(),
+        };
         // Text, numbers, lists: nothing that JSON cannot say.
         let packed = serde_json::to_string(tree).unwrap_or_default();
-        Self(address.to_lowercase().into(), packed.into())
+        Some(Self(folded.into(), packed.into()))
     }
 
     fn tree(&self) -> Tree {

@@ -67,7 +67,9 @@ impl StaticDirectory {
         groups: impl Iterator<Item = &'r Spanned<RawGroup>>,
         report: &mut Report,
     ) -> Self {
-        let mut builder = Builder { directory: Self::default(), domains, places: HashMap::new() };
+        let mut builder = Builder::new(domains);
+        // Growing means to hash all addresses anew.
+        builder.directory.entries.reserve(users.size_hint().0 + groups.size_hint().0);
         for raw in users {
             builder.add_user(raw, report);
         }
@@ -209,15 +211,32 @@ impl Directory for StaticDirectory {
     }
 }
 
-struct Builder<'d> {
+struct Builder<'d, 'r> {
     directory: StaticDirectory,
     domains: &'d [Domain],
-    /// Where each address was given, for the message about the second time.
-    places: HashMap<Mailbox, Place>,
+    /// The addresses of users and groups, in the order in which they got them.
+    claimed: Vec<&'r Spanned<Mailbox>>,
+    /// Where each of the first so many was given; looked for when one is given a second time.
+    places: HashMap<&'r Mailbox, Place>,
+    placed: usize,
 }
 
-impl Builder<'_> {
-    fn add_user(&mut self, raw: &Spanned<RawUser>, report: &mut Report) {
+impl<'d, 'r> Builder<'d, 'r> {
+    fn new(domains: &'d [Domain]) -> Self {
+        let directory = StaticDirectory::default();
+        Self { directory, domains, claimed: Vec::new(), places: HashMap::new(), placed: 0 }
+    }
+
+    /// Where an address was given first.
+    fn first_place(&mut self, address: &Mailbox) -> Option<Place> {
+        for claimed in self.claimed.iter().skip(self.placed) {
+            self.places.entry(&claimed.value).or_insert(claimed.place);
+        }
+        self.placed = self.claimed.len();
+        self.places.get(address).copied()
+    }
+
+    fn add_user(&mut self, raw: &'r Spanned<RawUser>, report: &mut Report) {
         let Some(address) = &raw.address else { return };
         let entry = Entry::User(short(self.directory.users.len()));
         if !self.claim(address, entry, "C4", report) {
@@ -234,7 +253,7 @@ impl Builder<'_> {
         });
     }
 
-    fn add_group<'r>(
+    fn add_group(
         &mut self,
         raw: &'r Spanned<RawGroup>,
         report: &mut Report,
@@ -277,7 +296,7 @@ impl Builder<'_> {
     /// Gives an address to an entry; `false` when it cannot have it, and the report says why.
     fn claim(
         &mut self,
-        address: &Spanned<Mailbox>,
+        address: &'r Spanned<Mailbox>,
         entry: Entry,
         rule: &'static str,
         report: &mut Report,
@@ -299,20 +318,21 @@ impl Builder<'_> {
             ));
             return false;
         }
-        if let Some(first) = self.places.get(&address.value) {
-            let first = report.locate(*first);
-            report.push(Diagnostic::error(
-                "duplicate-address",
-                address.place,
-                rule,
-                format!("the address `{}` was given at {first} already", **address),
-                "an address belongs to one user or one group: take it away here or there",
-            ));
-            return false;
+        if let Slot::Vacant(free) = self.directory.entries.entry(address.value.clone()) {
+            free.insert(entry);
+            self.claimed.push(address);
+            return true;
         }
-        self.places.insert(address.value.clone(), address.place);
-        self.directory.entries.insert(address.value.clone(), entry);
-        true
+        let first = self.first_place(&address.value);
+        let first = first.map_or_else(|| "another place".into(), |first| report.locate(first));
+        report.push(Diagnostic::error(
+            "duplicate-address",
+            address.place,
+            rule,
+            format!("the address `{}` was given at {first} already", **address),
+            "an address belongs to one user or one group: take it away here or there",
+        ));
+        false
     }
 }
 

@@ -124,7 +124,7 @@ fn told(config: &Path, came: Reloaded) -> ReloadAnswer {
         // The log has it, with how long it took.
         Reloaded::InForce { version, .. } => ReloadAnswer::InForce { version },
         Reloaded::Unchanged { version } => {
-            tracing::info!(version, "reloaded nothing: no file says anything else");
+            tracing::info!(version, "reload: nothing changed");
             ReloadAnswer::InForce { version }
         }
         Reloaded::Unusable(error) => {
