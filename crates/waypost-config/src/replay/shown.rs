@@ -130,19 +130,17 @@ impl Telling<'_> {
     /// The rules that led to it.
     pub(super) fn rules(&self, fate: &RecipientFate) -> Vec<Box<str>> {
         let mut out: Vec<Box<str>> = Vec::new();
-        let mut add = |rule: &Box<str>| {
-            if !out.contains(rule) {
-                out.push(rule.clone());
+        let mut add = |rule: &str| {
+            if !out.iter().any(|known| **known == *rule) {
+                out.push(rule.into());
             }
         };
         match &fate.outcome {
-            Outcome::Refused(refusal) => refusal.rule.iter().for_each(&mut add),
+            Outcome::Refused(refusal) => refusal.rule.iter().for_each(|rule| add(rule)),
             Outcome::Taken { kept, sent } => {
-                kept.iter()
-                    .map(|kept| &kept.1)
-                    .filter(|name| self.is_rule(name))
-                    .for_each(&mut add);
-                sent.iter().flat_map(|one| &one.because).for_each(&mut add);
+                let keeper = kept.iter().map(|kept| &kept.1).filter(|name| self.is_rule(name));
+                keeper.for_each(|rule| add(rule));
+                sent.iter().flat_map(|one| &one.because).for_each(|rule| add(rule));
             }
         }
         out
