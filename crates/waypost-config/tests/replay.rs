@@ -558,6 +558,9 @@ fn what_spf_and_dmarc_said_then_decides_again_and_what_was_not_recorded_is_told_
         assert_eq!(compared.unauthenticated, unauthenticated);
         if let Some(change) = compared.change {
             assert_eq!(change.turn, Turn::Refused);
+            // Of all messages of all authors, one group.
+            let words = format!("{:?}", change.changes[0].after_in_words());
+            assert!(!words.contains("y.example") && !words.contains("198.51"), "{words}");
         }
     }
 }
