@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use support::serving::{Folder, Serve, queue_id};
 use support::smtp_client::SmtpClient;
+use support::tmpfs::Tmpfs;
 use support::{Ran, waypost};
 
 const RECORD: &str = "record = \"envelopes.jsonl\"\n";
@@ -434,6 +435,42 @@ fn a_full_or_missing_record_never_stops_mail_and_says_what_it_lacks() {
     one_message(&mut client, "");
     serve.terminate();
     assert_eq!(lines(&path).len(), 1);
+}
+
+#[test]
+fn a_disk_that_fills_leaves_whole_lines_alone_and_is_written_again() {
+    let record = "admin = \"127.0.0.1:0\"\nrecord = \"disk/r.jsonl\"\n";
+    let folder = Folder::new(&format!("{record}{ORGANIZATION}"));
+    let Some(disk) = Tmpfs::mount(&folder.path("disk"), 1) else { return };
+    let serve = folder.serve();
+    let mut client = serve.session("mx");
+    one_message(&mut client, "");
+    let path = folder.path("disk/r.jsonl");
+    wait_lines(&path, 1);
+    disk.fill();
+    // What is left of the last page of the file may take some lines yet.
+    let until = Instant::now() + Duration::from_secs(60);
+    let mut sent = 1;
+    while serve.metric("waypost_record_lost_total") < 3 {
+        assert!(Instant::now() < until);
+        one_message(&mut client, "");
+        sent += 1;
+    }
+    disk.empty();
+    one_message(&mut client, "");
+    let written = |serve: &Serve| {
+        serve.metric("waypost_record_lines_total") + serve.metric("waypost_record_lost_total")
+    };
+    while written(&serve) < sent + 1 {
+        assert!(Instant::now() < until);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let lost = serve.metric("waypost_record_lost_total");
+    serve.terminate();
+    let recorded = lines(&path);
+    assert_eq!(recorded.len() + lost, sent + 1);
+    let said: u64 = recorded.iter().filter_map(|line| line["lost"].as_u64()).sum();
+    assert_eq!(usize::try_from(said).unwrap(), lost);
 }
 
 #[test]

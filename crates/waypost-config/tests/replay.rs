@@ -222,7 +222,7 @@ fn essence(policy: &Policy, recorded: &Recorded) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     /// The naive check: two explanations, compared as JSON. What a release from quarantine delivers is
     /// in no explanation, so there more may be found.
@@ -520,4 +520,47 @@ fn a_long_header_is_kept_short_and_still_counts_its_hops_o3() {
     let header = line.repeat(5000);
     let kept = kept_header(&HeaderBlock::of(header.as_bytes()), &policy, None);
     assert!(kept.text.len() <= MAX_HEADER && kept.cut);
+}
+
+#[test]
+fn what_spf_and_dmarc_said_then_decides_again_and_what_was_not_recorded_is_told_e2() {
+    use waypost_auth::{Authentication, Dmarc, DmarcPolicy, DmarcResult, Identity, Spf, SpfResult};
+
+    let with = |mode: &str| {
+        policy(
+            &BASE.replace("name = \"Sun\"", &format!("name = \"Sun\"\nauthenticate = \"{mode}\"")),
+        )
+    };
+    let (off, report, enforce) = (with("off"), with("report"), with("enforce"));
+    let failed = Authentication {
+        checked: Some([198, 51, 100, 3].into()),
+        spf: Spf::new(SpfResult::Fail, Identity::MailFrom, Some("y.example")),
+        dkim: Vec::new(),
+        dmarc: Dmarc {
+            policy: Some(DmarcPolicy::Reject),
+            ..Dmarc::new(DmarcResult::Fail, "y.example".parse().ok())
+        },
+    };
+    let plain = inbound("ann@s.example.com");
+    let answered = Recorded { authentication: vec![failed], ..plain.clone() };
+    let answered = Recorded::read(answered.to_line().as_bytes()).unwrap();
+    assert_eq!(answered.authentication.len(), 1);
+    for (old, new, message, changes, unauthenticated) in [
+        (&report, &enforce, &answered, true, false),
+        (&off, &enforce, &answered, true, false),
+        (&off, &report, &answered, false, false),
+        (&enforce, &enforce, &answered, false, false),
+        (&report, &enforce, &plain, false, true),
+        (&off, &off, &plain, false, false),
+    ] {
+        let compared = Comparison::new(old, new).compare(message).unwrap();
+        assert_eq!(compared.change.is_some(), changes, "{compared:?}");
+        assert_eq!(compared.unauthenticated, unauthenticated);
+        if let Some(change) = compared.change {
+            assert_eq!(change.turn, Turn::Refused);
+            // Of all messages of all authors, one group.
+            let words = format!("{:?}", change.changes[0].after_in_words());
+            assert!(!words.contains("y.example") && !words.contains("198.51"), "{words}");
+        }
+    }
 }

@@ -57,7 +57,7 @@ impl MessageChange {
         let mut changes = Vec::new();
         for (was, is) in before.recipients.iter().zip(&after.recipients) {
             if !comparison.is_same_for(was, is) {
-                changes.push(recipient(comparison, sender, was, is));
+                changes.push(recipient(comparison, (recorded, sender), was, is));
             }
         }
         if before.recipients.is_empty() {
@@ -76,12 +76,17 @@ impl MessageChange {
 
 fn recipient(
     comparison: &Comparison<'_>,
-    sender: &ReversePath,
+    (recorded, sender): (&Recorded, &ReversePath),
     was: &RecipientFate,
     is: &RecipientFate,
 ) -> RecipientChange {
-    let telling =
-        |policy| Telling { policy, ways: &comparison.ways, sender, recipient: &was.recipient };
+    let telling = |policy| Telling {
+        policy,
+        ways: &comparison.ways,
+        sender,
+        recipient: &was.recipient,
+        recorded,
+    };
     let (old, new) = (telling(comparison.old), telling(comparison.new));
     let (before, after) = (old.shown(was), new.shown(is));
     let (rules_before, rules_after) = (old.rules(was), new.rules(is));

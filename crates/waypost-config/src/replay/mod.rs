@@ -22,7 +22,7 @@
 //! let line = br#"{"id":"1","client_ip":"192.0.2.1","mail_from":"a@b.example",
 //!     "rcpt_to":["c@d.example"],"message":"From: a@b.example\r\n\r\n"}"#;
 //! let recorded = Recorded::read(line)?;
-//! assert_eq!(recorded.rcpt_to, ["c@d.example"]);
+//! assert_eq!(recorded.rcpt_to, ["c@d.example".into()]);
 //! assert!(Recorded::read(b"[]").is_err());
 //! # Ok::<(), waypost_config::replay::RecordedError>(())
 //! ```

@@ -4,6 +4,7 @@ use serde::Serialize;
 use waypost_types::{Destination, Mailbox, ReversePath, TlsDemand};
 
 use super::fate::{Outcome, RecipientFate, Refusal, Sent};
+use super::recorded::Recorded;
 use super::ways;
 use crate::policy::Policy;
 
@@ -65,6 +66,7 @@ pub(super) struct Telling<'a> {
     pub(super) ways: &'a ways::Ways,
     pub(super) sender: &'a ReversePath,
     pub(super) recipient: &'a Mailbox,
+    pub(super) recorded: &'a Recorded,
 }
 
 impl Telling<'_> {
@@ -130,19 +132,17 @@ impl Telling<'_> {
     /// The rules that led to it.
     pub(super) fn rules(&self, fate: &RecipientFate) -> Vec<Box<str>> {
         let mut out: Vec<Box<str>> = Vec::new();
-        let mut add = |rule: &Box<str>| {
-            if !out.contains(rule) {
-                out.push(rule.clone());
+        let mut add = |rule: &str| {
+            if !out.iter().any(|known| **known == *rule) {
+                out.push(rule.into());
             }
         };
         match &fate.outcome {
-            Outcome::Refused(refusal) => refusal.rule.iter().for_each(&mut add),
+            Outcome::Refused(refusal) => refusal.rule.iter().for_each(|rule| add(rule)),
             Outcome::Taken { kept, sent } => {
-                kept.iter()
-                    .map(|kept| &kept.1)
-                    .filter(|name| self.is_rule(name))
-                    .for_each(&mut add);
-                sent.iter().flat_map(|one| &one.because).for_each(&mut add);
+                let keeper = kept.iter().map(|kept| &kept.1).filter(|name| self.is_rule(name));
+                keeper.for_each(|rule| add(rule));
+                sent.iter().flat_map(|one| &one.because).for_each(|rule| add(rule));
             }
         }
         out
@@ -253,8 +253,24 @@ impl Telling<'_> {
         }
     }
 
-    /// A text without the recipient's address.
+    /// A text without the addresses and the domain of its message.
     pub(super) fn general(&self, text: &str) -> String {
-        text.replace(&self.recipient.to_string(), "(the recipient)")
+        let mut text = text.replace(&self.recipient.to_string(), "(the recipient)");
+        if let Some(sender) = self.sender.mailbox() {
+            text = text.replace(&sender.to_string(), "(the sender)");
+        }
+        for found in &self.recorded.authentication {
+            // What is refused for SPF or DMARC is so in the name of whoever it claims to be from.
+            if let Some(domain) = &found.spf.domain {
+                text = text.replace(&**domain, "(the sender's domain)");
+            }
+            if let Some(author) = &found.dmarc.author {
+                text = text.replace(author.as_str(), "(the author's domain)");
+            }
+            if let Some(source) = found.checked {
+                text = text.replace(&source.to_string(), "(the source IP)");
+            }
+        }
+        text
     }
 }

@@ -38,7 +38,8 @@ pub(super) fn settings(old: &Policy, new: &Policy) -> Vec<String> {
         ),
     ]
     .into_iter()
-    .filter_map(|(differs, what)| differs.then(|| format!("[server] {what}")))
+    .filter(|(differs, _)| *differs)
+    .map(|(_, what)| format!("[server] {what}"))
     .collect();
     for listener in &was.listeners {
         let other = is.listeners.iter().find(|other| other.name == listener.name);
