@@ -35,7 +35,8 @@ pub const MAX_MARKS: usize = 16_384;
 /// What the comment in a trace line begins with.
 const WORD: &str = "waypost-mark";
 
-/// A mark. See the [module](self) for what it is made of.
+/// Our own mark in a trace line: a hash of organization, rule with its unit, recipient as RCPT gave it, and
+/// the way (O3, O8). Written as 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mark(u64);
 
