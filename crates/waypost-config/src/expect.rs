@@ -79,7 +79,9 @@ fn explain(policy: &Policy, test: &Spanned<RawExpect>) -> Option<Result<Explanat
         rcpt_to: vec![&to],
         message: message.as_bytes(),
     };
-    Some(policy.explain(&run).map_err(|error| format!("the test cannot be played: {error}")))
+    Some(
+        policy.explain_briefly(&run).map_err(|error| format!("the test cannot be played: {error}")),
+    )
 }
 
 /// The header of the message that a test sends.

@@ -89,6 +89,14 @@ impl Directory for PartlyDown {
         self.up(address).and_then(|()| self.inner.is_member(address, group))
     }
 
+    fn for_each_group(
+        &self,
+        address: &Mailbox,
+        each: &mut dyn FnMut(&Mailbox),
+    ) -> Result<(), Unavailable> {
+        self.up(address).and_then(|()| self.inner.for_each_group(address, each))
+    }
+
     fn members(&self, group: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> {
         self.up(group).and_then(|()| self.inner.members(group))
     }

@@ -34,6 +34,7 @@
 //! # impl Directory for Nobody {
 //! #     fn account(&self, _: &Mailbox) -> Result<Account, Unavailable> { Ok(Account::Unrecognized) }
 //! #     fn is_member(&self, _: &Mailbox, _: &Mailbox) -> Result<bool, Unavailable> { Ok(false) }
+//! #     fn for_each_group(&self, _: &Mailbox, _: &mut dyn FnMut(&Mailbox)) -> Result<(), Unavailable> { Ok(()) }
 //! #     fn members(&self, _: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> { Ok(Vec::new()) }
 //! # }
 //! # let directory = Nobody;

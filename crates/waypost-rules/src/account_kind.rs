@@ -31,10 +31,15 @@ impl AccountKind {
     }
 
     fn bit(self) -> u8 {
+        1 << self.place()
+    }
+
+    /// Its place in [`AccountKind::ALL`].
+    pub(crate) fn place(self) -> u8 {
         match self {
-            AccountKind::User => 1,
-            AccountKind::Group => 2,
-            AccountKind::Unrecognized => 4,
+            AccountKind::User => 0,
+            AccountKind::Group => 1,
+            AccountKind::Unrecognized => 2,
         }
     }
 }

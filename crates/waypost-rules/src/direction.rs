@@ -42,11 +42,16 @@ impl Direction {
     }
 
     fn bit(self) -> u8 {
+        1 << self.place()
+    }
+
+    /// Its place in [`Direction::ALL`].
+    pub(crate) fn place(self) -> u8 {
         match self {
-            Direction::Inbound => 1,
-            Direction::Outbound => 2,
-            Direction::InternalSending => 4,
-            Direction::InternalReceiving => 8,
+            Direction::Inbound => 0,
+            Direction::Outbound => 1,
+            Direction::InternalSending => 2,
+            Direction::InternalReceiving => 3,
         }
     }
 }

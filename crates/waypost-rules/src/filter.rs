@@ -1,15 +1,17 @@
 //! The envelope filter of a rule.
 
-use regex::{Regex, RegexBuilder};
 use waypost_types::Mailbox;
+
+use crate::automata;
+use crate::shape::{Parsed, Shape};
 
 /// A regular expression over a whole address, unanchored unless it says `^` or `$`, without case (C5).
 ///
-/// Matching time is linear in the address; the compiled form has at most 1 MiB.
-#[derive(Clone, Debug)]
+/// Only its text is kept: a [`RuleSet`](crate::RuleSet) compiles all patterns together. Matching time is
+/// linear in the address; the automaton of one pattern has at most 1 MiB.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     source: Box<str>,
-    regex: Regex,
 }
 
 /// The text of a pattern is no regular expression, or too large a one.
@@ -22,41 +24,30 @@ pub struct PatternError {
     pub because: String,
 }
 
-pub(crate) const PATTERN_SIZE: usize = 1 << 20;
-
 impl Pattern {
-    /// Compiles a pattern.
+    /// Reads a pattern and sees whether it can be compiled.
     ///
     /// # Errors
     /// [`PatternError`] with the place of the fault, or when the compiled form would be too large.
     pub fn new(source: &str) -> Result<Self, PatternError> {
-        let regex = RegexBuilder::new(source)
-            .case_insensitive(true)
-            .size_limit(PATTERN_SIZE)
-            .dfa_size_limit(PATTERN_SIZE)
-            .build()
-            .map_err(|error| PatternError {
-                pattern: source.to_owned(),
-                because: match error {
-                    regex::Error::CompiledTooBig(_) => {
-                        "its compiled form has more than 1 MiB; make its repetitions smaller".into()
-                    }
-                    other => other.to_string(),
-                },
-            })?;
-        Ok(Self { source: source.into(), regex })
+        let wrong = |because| PatternError { pattern: source.to_owned(), because };
+        let parsed = Parsed::new(source).map_err(wrong)?;
+        if let Shape::General(general) = parsed.shape() {
+            let fits = automata::fits(&general.folded)
+                && (!general.confirm.is_ever() || automata::fits(&parsed.hir));
+            if !fits {
+                return Err(wrong(
+                    "its compiled form has more than 1 MiB; make its repetitions smaller".into(),
+                ));
+            }
+        }
+        Ok(Self { source: source.into() })
     }
 
     /// The text as written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.source
-    }
-
-    /// Whether the pattern matches an address.
-    #[must_use]
-    pub fn is_match(&self, address: &str) -> bool {
-        self.regex.is_match(address)
     }
 }
 

@@ -3,13 +3,13 @@
 //!
 //! **In:** an organization's [`Rule`]s, compiled once into a [`RuleSet`]; for each recipient a
 //! [`Question`] (direction, unit, account, envelope) and a [`Directory`](waypost_types::Directory).
-//! **Out:** every rule looked at with the first condition that failed ([`RuleReport`]), the rules
-//! that match, and what they ask for together: a [`Verdict`] with the [`Plan`] of the delivery, its
-//! copies, what was overridden and by what.
+//! **Out:** the rules that match ([`RuleSet::walk`]), and what they ask for together: a [`Verdict`] with
+//! the [`Plan`] of the delivery, its copies, what was overridden and by what; on request every rule looked
+//! at with the first condition that failed ([`RuleSet::reports`]).
 //!
-//! **Units:** none. **Bounds:** evaluation is linear in the rules of the unit and its ancestors, the
-//! patterns of all of them are tried in one pass over an address; patterns are compiled under a size
-//! limit, so time stays linear in the address. **Errors:** a directory that fails is
+//! **Units:** none. **Bounds:** a walk costs by the conditions that the two addresses fulfil and the rules
+//! that wait for them, whatever the number of rules; reports cost by the rules that are told of. Patterns
+//! are compiled under a size limit, and matching is linear in the address. **Errors:** a directory that fails is
 //! [`Unavailable`](waypost_types::Unavailable), never "unrecognized"; a pattern that does not compile
 //! is a [`PatternError`]. **Source:** requirements C1 to C9, A11, B2, O6, O8.
 //!
@@ -35,6 +35,7 @@
 //! #     fn account(&self, _: &Mailbox) -> Result<Account, Unavailable> { Ok(Account::Unrecognized) }
 //! #     fn is_member(&self, _: &Mailbox, _: &Mailbox) -> Result<bool, Unavailable> { Ok(false) }
 //! #     fn members(&self, _: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> { Ok(vec![]) }
+//! #     fn for_each_group(&self, _: &Mailbox, _: &mut dyn FnMut(&Mailbox)) -> Result<(), Unavailable> { Ok(()) }
 //! # }
 //! # let directory = Nobody;
 //! let recipient: Mailbox = "not-a-user@solarmora.com".parse()?;
@@ -52,15 +53,22 @@
 //! ```
 
 mod account_kind;
+mod automata;
+mod conditions;
 mod direction;
 mod filter;
 mod from_field;
 mod internal_domains;
+mod lists;
 mod modification;
 mod observe;
 mod plan;
+mod report;
 mod rule;
 mod rule_set;
+mod shape;
+mod texts;
+mod units;
 
 pub use account_kind::{AccountKind, AccountKinds, Subject};
 pub use direction::{Direction, Directions};
@@ -72,5 +80,6 @@ pub use plan::{
     Changed, Overridden, Plan, PlannedCopy, RuleChanges, SideRoute, Spam, Verdict, combine,
     rule_changes,
 };
+pub use report::{Reports, RuleReport};
 pub use rule::{Action, Mode, Rule, SwitchedOff};
-pub use rule_set::{Question, RuleReport, RuleSet, Walk};
+pub use rule_set::{Question, RuleSet, Walk};

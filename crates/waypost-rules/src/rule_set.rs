@@ -1,12 +1,17 @@
 //! An organization's rules, compiled, and the walk over them.
 
-use std::collections::{HashMap, HashSet};
+use smallvec::SmallVec;
+use waypost_types::{Directory, Mailbox, ReversePath, Unavailable};
 
-use regex::{RegexSet, RegexSetBuilder, SetMatches};
-use waypost_types::{Directory, Mailbox, OrgUnit, ReversePath, Unavailable};
-
-use crate::filter::PATTERN_SIZE;
-use crate::{AddressMatch, Direction, Mode, Pattern, Rule, Subject, SwitchedOff};
+use crate::conditions::{Conditions, Draft, Held, List};
+use crate::lists::{Lists, ListsBuilder};
+use crate::report::stops;
+use crate::texts::short;
+use crate::units::Units;
+use crate::{
+    AccountKind, AccountKinds, AddressMatch, Direction, Directions, Mode, Rule, Subject,
+    SwitchedOff,
+};
 
 /// What a walk asks: one direction, one account, one envelope.
 #[derive(Clone, Debug)]
@@ -21,49 +26,157 @@ pub struct Question<'a> {
     pub recipient: &'a Mailbox,
 }
 
-/// A rule that was looked at (C9).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuleReport {
-    /// The rule's description.
-    pub rule: Box<str>,
-    /// The first condition that failed, with the value seen; `None` when the rule matched.
-    pub failed: Option<String>,
-}
-
 /// What a walk found.
 #[derive(Clone, Debug, Default)]
 pub struct Walk<'r> {
-    /// Every rule looked at, in order.
-    pub reports: Vec<RuleReport>,
     /// The rules that match and act, in order: the subject's unit first, then those above it.
     pub matched: Vec<&'r Rule>,
     /// The rules that match and are only observed (O6).
     pub observed: Vec<&'r Rule>,
 }
 
-/// The rules of an organization, compiled: by unit, all patterns in one set (C8).
+/// The rules of an organization, compiled (C8).
+///
+/// A rule with an envelope filter is found by one of its lists, the one that fewer addresses match: from
+/// the address to the conditions that it fulfils, and from each condition to the rules that wait for
+/// it. A rule without a filter is found by its unit, the direction and the kind of account. So a walk
+/// costs by the rules that match, not by those there are.
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
-    rules: Vec<Rule>,
-    by_unit: HashMap<OrgUnit, Vec<usize>>,
-    switched_off: HashMap<OrgUnit, HashSet<Box<str>>>,
-    patterns: PatternSet,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) units: Units,
+    /// For each rule number the rule's place in the file.
+    order: Box<[u32]>,
+    /// For each rule number what is still to be asked when the rule is found.
+    checks: Box<[Check]>,
+    /// For each unit what its rules ask.
+    asks: Box<[Asks]>,
+    /// Rules without a filter, by unit and [`cell`].
+    unfiltered: Lists,
+    senders: Filtered,
+    recipients: Filtered,
 }
+
+/// The rules with one of the two lists.
+#[derive(Clone, Debug, Default)]
+struct Filtered {
+    conditions: Conditions,
+    /// For each condition the rules that are found by it, in ascending order.
+    waiting: Lists,
+    /// The lists of rules that are found by their other one.
+    rest: Lists,
+}
+
+/// What is still to be asked of a rule that was found.
+#[derive(Clone, Copy, Debug)]
+struct Check {
+    affects: Directions,
+    accounts: AccountKinds,
+    rest: Rest,
+}
+
+/// The list that a rule was not found by, by its place in [`Filtered::rest`].
+#[derive(Clone, Copy, Debug)]
+enum Rest {
+    None,
+    Senders(u32),
+    Recipients(u32),
+}
+
+/// For which [`cell`]s a unit's rules ask: a bit each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asks {
+    senders: u16,
+    recipients: u16,
+    groups_of_sender: u16,
+    groups_of_recipient: u16,
+}
+
+/// Directions and kinds of account, crossed.
+const CELLS: u32 = 12;
+
+fn cell(direction: Direction, kind: AccountKind) -> u32 {
+    u32::from(direction.place()) * 3 + u32::from(kind.place())
+}
+
+fn cells(rule: &Rule) -> impl Iterator<Item = u32> + '_ {
+    let kinds = |direction| {
+        let kinds = AccountKind::ALL.into_iter().filter(|kind| rule.accounts.contains(*kind));
+        kinds.map(move |kind| cell(direction, kind))
+    };
+    rule.affects.iter().flat_map(kinds)
+}
+
+/// Numbers of rules that match: few, most of the time.
+type Found = SmallVec<[u32; 16]>;
 
 impl RuleSet {
     /// Compiles rules, given in file order. Time and memory are linear in their size.
     #[must_use]
-    pub fn compile(rules: Vec<Rule>, switched_off: Vec<SwitchedOff>) -> Self {
-        let mut by_unit: HashMap<OrgUnit, Vec<usize>> = HashMap::new();
-        for (place, rule) in rules.iter().enumerate() {
-            by_unit.entry(rule.org_unit.clone()).or_default().push(place);
+    pub fn compile(mut rules: Vec<Rule>, switched_off: Vec<SwitchedOff>) -> Self {
+        rules.shrink_to_fit();
+        for rule in &mut rules {
+            rule.envelope.senders.shrink_to_fit();
+            rule.envelope.recipients.shrink_to_fit();
         }
-        let mut off: HashMap<OrgUnit, HashSet<Box<str>>> = HashMap::new();
-        for switch in switched_off {
-            off.entry(switch.org_unit).or_default().insert(switch.rule);
+        let (units, order) = Units::new(&rules, &switched_off);
+        let mut by_senders = ByList::new(&rules, List::Senders);
+        let mut by_recipients = ByList::new(&rules, List::Recipients);
+        let acting = || {
+            let numbered = (0..).zip(&order);
+            let rules = numbered
+                .filter_map(|(number, place)| Some((number, *place, rules.get(*place as usize)?)));
+            rules.filter(|(_, _, rule)| rule.mode != Mode::Off)
+        };
+        let mut asks = vec![Asks::default(); units.count()];
+        let mut unfiltered = Vec::new();
+        for (number, place, rule) in acting() {
+            by_senders.add(number, place);
+            by_recipients.add(number, place);
+            let unit = units.unit_of(number);
+            let bits = cells(rule).fold(0_u16, |bits, cell| bits | 1 << cell);
+            if let Some(asks) = asks.get_mut(unit as usize) {
+                asks.add(rule, bits);
+            }
+            if rule.envelope.senders.is_empty() && rule.envelope.recipients.is_empty() {
+                unfiltered.extend(cells(rule).map(|cell| (unit * CELLS + cell, number)));
+            }
         }
-        let patterns = PatternSet::compile(&rules);
-        Self { rules, by_unit, switched_off: off, patterns }
+        let cells = units.count() * CELLS as usize;
+        let unfiltered = Lists::by_place(cells, unfiltered.iter().copied());
+        let mut checks: Vec<Check> = order
+            .iter()
+            .filter_map(|place| rules.get(*place as usize))
+            .map(|rule| Check { affects: rule.affects, accounts: rule.accounts, rest: Rest::None })
+            .collect();
+        for (number, _, _) in acting() {
+            let rest = match (by_senders.cost(number), by_recipients.cost(number)) {
+                (None, None) => continue,
+                (Some(_), None) => {
+                    by_senders.wait(number);
+                    Rest::None
+                }
+                (None, Some(_)) => {
+                    by_recipients.wait(number);
+                    Rest::None
+                }
+                // Recipients are more alike than senders.
+                (Some(senders), Some(recipients)) if senders <= recipients => {
+                    by_senders.wait(number);
+                    Rest::Recipients(by_recipients.leave(number))
+                }
+                (Some(_), Some(_)) => {
+                    by_recipients.wait(number);
+                    Rest::Senders(by_senders.leave(number))
+                }
+            };
+            if let Some(check) = checks.get_mut(number as usize) {
+                check.rest = rest;
+            }
+        }
+        let (senders, recipients) = (by_senders.finish(), by_recipients.finish());
+        let (checks, asks) = (checks.into(), asks.into());
+        Self { rules, units, order, checks, asks, unfiltered, senders, recipients }
     }
 
     /// The rules, in file order.
@@ -72,8 +185,11 @@ impl RuleSet {
         &self.rules
     }
 
-    /// Walks the subject's unit and those above it, in that order, and stops behind a matching rule
+    /// Finds the rules that match, of the subject's unit and those above it, in that order, up to the first
     /// that says `stop`.
+    ///
+    /// Cost is that of the conditions that sender and recipient fulfil and of the rules that wait for
+    /// them. Where nothing matches, nothing is allocated.
     ///
     /// # Errors
     /// [`Unavailable`] when a group look-up cannot be answered; the message is then to be deferred.
@@ -83,93 +199,167 @@ impl RuleSet {
         directory: &dyn Directory,
     ) -> Result<Walk<'r>, Unavailable> {
         let mut walk = Walk::default();
-        if self.rules.is_empty() {
-            return Ok(walk);
-        }
-        let asked = Asked {
-            sender: Address::of(question.sender.mailbox(), &self.patterns),
-            recipient: Address::of(Some(question.recipient), &self.patterns),
-            question,
-            directory,
-        };
-        let mut off: Vec<(&OrgUnit, &HashSet<Box<str>>)> = Vec::new();
-        for unit in question.subject.org_unit.lineage() {
-            for place in self.by_unit.get(&unit).map(Vec::as_slice).unwrap_or_default() {
-                let Some(rule) = self.rules.get(*place) else { continue };
-                let switched = off.iter().find(|(_, names)| names.contains(&rule.description));
-                let failed = match switched {
-                    Some((by, _)) => Some(format!("it is switched off in {by}")),
-                    None => self.first_failure(rule, &asked)?,
-                };
-                let matched = failed.is_none();
-                walk.reports.push(RuleReport { rule: rule.description.clone(), failed });
-                match (matched, rule.mode) {
-                    (false, _) | (true, Mode::Off) => {}
-                    (true, Mode::Observe) => walk.observed.push(rule),
-                    (true, Mode::Enforce) => {
-                        walk.matched.push(rule);
-                        if rule.stop {
-                            return Ok(walk);
-                        }
-                    }
-                }
-            }
-            if let Some((unit, names)) = self.switched_off.get_key_value(&unit) {
-                off.push((unit, names));
+        for number in self.matching(question, directory)? {
+            match self.rule(number) {
+                Some(rule) if rule.mode == Mode::Observe => walk.observed.push(rule),
+                Some(rule) => walk.matched.push(rule),
+                None => {}
             }
         }
         Ok(walk)
     }
 
-    /// The first condition of a rule that fails, in the order mode, direction, account, senders,
-    /// recipients.
-    fn first_failure(&self, rule: &Rule, asked: &Asked<'_>) -> Result<Option<String>, Unavailable> {
-        let Question { direction, subject, .. } = asked.question;
-        if rule.mode == Mode::Off {
-            return Ok(Some("its mode is off".to_owned()));
-        }
-        if !rule.affects.contains(*direction) {
-            let affects = rule.affects;
-            return Ok(Some(format!("it affects {affects}; this message is {direction}")));
-        }
-        if !rule.accounts.contains(subject.kind) {
-            let whose = if direction.is_outgoing() { "sender" } else { "recipient" };
-            return Ok(Some(format!(
-                "it affects accounts of kind {}; the {whose} {} is of kind {}",
-                rule.accounts,
-                asked.shown(direction.is_outgoing()),
-                subject.kind.as_str(),
-            )));
-        }
-        if !self.any_match(&rule.envelope.senders, &asked.sender, asked.directory)? {
-            return Ok(Some(format!("no sender entry matches {}", asked.shown(true))));
-        }
-        if !self.any_match(&rule.envelope.recipients, &asked.recipient, asked.directory)? {
-            return Ok(Some(format!("no recipient entry matches {}", asked.shown(false))));
-        }
-        Ok(None)
+    pub(crate) fn rule(&self, number: u32) -> Option<&Rule> {
+        self.rules.get(*self.order.get(number as usize)? as usize)
     }
 
-    /// Whether one of the entries matches; an empty list asks for nothing (C5).
-    fn any_match(
+    /// The numbers of the rules that match, acting or observed, in order.
+    pub(crate) fn matching(
         &self,
-        entries: &[AddressMatch],
-        address: &Address<'_>,
+        question: &Question<'_>,
         directory: &dyn Directory,
+    ) -> Result<Found, Unavailable> {
+        let units = self.units.holding_for(&question.subject.org_unit);
+        match self.asked(question, units, directory, Groups::Listed) {
+            Ok(asked) => Ok(self.found(&asked)),
+            // Whether a group is really asked for is known only by looking at rule after rule.
+            Err(_) => self.looked_at(&self.asked(question, units, directory, Groups::Late)?),
+        }
+    }
+
+    /// What sender and recipient fulfil, as far as the rules of these units ask.
+    pub(crate) fn asked<'a>(
+        &'a self,
+        question: &'a Question<'a>,
+        units: &'a [u32],
+        directory: &'a dyn Directory,
+        groups: Groups,
+    ) -> Result<Asked<'a>, Unavailable> {
+        let Question { direction, subject, .. } = question;
+        let cell = cell(*direction, subject.kind);
+        let asks = units
+            .iter()
+            .filter_map(|unit| self.asks.get(*unit as usize))
+            .fold(Asks::default(), |all, one| all.with(*one));
+        let has = |bits: u16| bits & 1 << cell != 0;
+        let wanted = |bits: u16| (groups == Groups::Listed && has(bits)).then_some(directory);
+        let held = |filtered: &Filtered, address: Option<&'a Mailbox>, asks: u16, groups: u16| {
+            let held = || filtered.conditions.held(&self.rules, address, wanted(groups));
+            has(asks).then(held).transpose()
+        };
+        let sender = question.sender.mailbox();
+        Ok(Asked {
+            question,
+            units,
+            directory,
+            groups,
+            cell,
+            sender: held(&self.senders, sender, asks.senders, asks.groups_of_sender)?,
+            recipient: held(
+                &self.recipients,
+                Some(question.recipient),
+                asks.recipients,
+                asks.groups_of_recipient,
+            )?,
+        })
+    }
+
+    /// The rules that match, found by what is fulfilled.
+    fn found(&self, asked: &Asked<'_>) -> Found {
+        let mut found = Found::new();
+        for unit in asked.units {
+            found.extend_from_slice(self.unfiltered.of(unit * CELLS + asked.cell));
+        }
+        for (filtered, held) in
+            [(&self.senders, &asked.sender), (&self.recipients, &asked.recipient)]
+        {
+            for condition in held.iter().flat_map(|held| &held.conditions) {
+                self.wake(filtered.waiting.of(*condition), asked, &mut found);
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found.retain(|number| self.units.who_switches_off(*number, asked.units).is_none());
+        let stops = |number: &u32| self.rule(*number).is_some_and(stops);
+        if let Some(last) = found.iter().position(stops) {
+            found.truncate(last + 1);
+        }
+        found
+    }
+
+    /// Of the rules that wait for a condition, those of the units that hold and that match.
+    fn wake(&self, waiting: &[u32], asked: &Asked<'_>, found: &mut Found) {
+        const FEW: usize = 16;
+        let matches = |number: &u32| self.is_match(*number, asked);
+        if waiting.len() <= FEW {
+            let holds = |number: &u32| {
+                asked.units.iter().any(|unit| self.units.rules_of(*unit).contains(number))
+            };
+            found.extend(waiting.iter().copied().filter(|number| holds(number) && matches(number)));
+            return;
+        }
+        for unit in asked.units {
+            let rules = self.units.rules_of(*unit);
+            let from = waiting.partition_point(|number| *number < rules.start);
+            let of_unit = waiting.iter().skip(from).take_while(|number| rules.contains(number));
+            found.extend(of_unit.copied().filter(matches));
+        }
+    }
+
+    /// Whether a rule that was found by one of its lists matches.
+    fn is_match(&self, number: u32, asked: &Asked<'_>) -> bool {
+        let Question { direction, subject, .. } = asked.question;
+        let Some(check) = self.checks.get(number as usize) else { return false };
+        let rest = |filtered: &Filtered, rest: u32, held: &Option<Held<'_>>| {
+            let list = filtered.rest.of(rest);
+            held.as_ref().is_some_and(|held| filtered.conditions.any_held(&self.rules, list, held))
+        };
+        check.affects.contains(*direction)
+            && check.accounts.contains(subject.kind)
+            && match check.rest {
+                Rest::None => true,
+                Rest::Senders(list) => rest(&self.senders, list, &asked.sender),
+                Rest::Recipients(list) => rest(&self.recipients, list, &asked.recipient),
+            }
+    }
+
+    /// Whether one of a list's entries is fulfilled; groups are asked for now where they were not listed.
+    pub(crate) fn is_listed(
+        &self,
+        number: u32,
+        list: List,
+        asked: &Asked<'_>,
     ) -> Result<bool, Unavailable> {
+        let (Some(rule), Some(check)) = (self.rule(number), self.checks.get(number as usize))
+        else {
+            return Ok(false);
+        };
+        let entries = list.of(rule);
         if entries.is_empty() {
             return Ok(true);
         }
+        let (filtered, held) = match list {
+            List::Senders => (&self.senders, &asked.sender),
+            List::Recipients => (&self.recipients, &asked.recipient),
+        };
+        let Some(held) = held else { return Ok(false) };
+        let is_held = match (list, check.rest) {
+            (List::Senders, Rest::Senders(rest)) | (List::Recipients, Rest::Recipients(rest)) => {
+                filtered.conditions.any_held(&self.rules, filtered.rest.of(rest), held)
+            }
+            _ => {
+                let waits = |one: &u32| filtered.waiting.of(*one).binary_search(&number).is_ok();
+                held.conditions.iter().any(waits)
+            }
+        };
+        if is_held || asked.groups == Groups::Listed {
+            return Ok(is_held);
+        }
+        let Some(address) = held.address else { return Ok(false) };
         for entry in entries {
-            let matches = match (entry, address.mailbox) {
-                (AddressMatch::Pattern(pattern), _) => self.patterns.is_match(pattern, address),
-                (_, None) => false,
-                (AddressMatch::Address(wanted), Some(mailbox)) => wanted == mailbox,
-                (AddressMatch::Group(group), Some(mailbox)) => {
-                    directory.is_member(mailbox, group)?
-                }
-            };
-            if matches {
+            if let AddressMatch::Group(group) = entry
+                && asked.directory.is_member(address, group)?
+            {
                 return Ok(true);
             }
         }
@@ -177,78 +367,114 @@ impl RuleSet {
     }
 }
 
-struct Asked<'a> {
-    question: &'a Question<'a>,
-    sender: Address<'a>,
-    recipient: Address<'a>,
-    directory: &'a dyn Directory,
+/// How groups are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Groups {
+    /// Those of an address are listed at once.
+    Listed,
+    /// Each is asked for when a rule needs it.
+    Late,
 }
 
-impl Asked<'_> {
-    fn shown(&self, sender: bool) -> &str {
-        match (sender, self.sender.text.as_str()) {
-            (true, "") => "<>",
-            (true, text) => text,
-            (false, _) => &self.recipient.text,
+/// A question, with what is fulfilled.
+pub(crate) struct Asked<'a> {
+    pub(crate) question: &'a Question<'a>,
+    /// The units that hold, nearest first.
+    pub(crate) units: &'a [u32],
+    directory: &'a dyn Directory,
+    groups: Groups,
+    cell: u32,
+    /// What the sender fulfils; `None`: no rule asks.
+    sender: Option<Held<'a>>,
+    recipient: Option<Held<'a>>,
+}
+
+impl Asks {
+    fn add(&mut self, rule: &Rule, cells: u16) {
+        let has_groups = |entries: &[AddressMatch]| {
+            entries.iter().any(|entry| matches!(entry, AddressMatch::Group(_)))
+        };
+        let bits = |set: bool| if set { cells } else { 0 };
+        let (senders, recipients) = (&rule.envelope.senders, &rule.envelope.recipients);
+        self.senders |= bits(!senders.is_empty());
+        self.recipients |= bits(!recipients.is_empty());
+        self.groups_of_sender |= bits(has_groups(senders));
+        self.groups_of_recipient |= bits(has_groups(recipients));
+    }
+
+    fn with(self, other: Self) -> Self {
+        Self {
+            senders: self.senders | other.senders,
+            recipients: self.recipients | other.recipients,
+            groups_of_sender: self.groups_of_sender | other.groups_of_sender,
+            groups_of_recipient: self.groups_of_recipient | other.groups_of_recipient,
         }
     }
 }
 
-/// An address with its text and the patterns that match it.
-struct Address<'a> {
-    mailbox: Option<&'a Mailbox>,
-    text: String,
-    matches: Option<SetMatches>,
+/// One of the two lists of all rules, while it is decided which rules are found by it.
+struct ByList<'r> {
+    draft: Draft<'r>,
+    /// For each rule number the conditions of its list.
+    lists: Vec<SmallVec<[u32; 4]>>,
+    /// The rules that are found by it.
+    waiting: Vec<u32>,
+    /// The rules that are found by their other list.
+    rest: Vec<u32>,
 }
 
-impl<'a> Address<'a> {
-    fn of(mailbox: Option<&'a Mailbox>, patterns: &PatternSet) -> Self {
-        let text = mailbox.map(Mailbox::to_string).unwrap_or_default();
-        let matches = patterns.set.as_ref().map(|set| set.matches(&text));
-        Self { mailbox, text, matches }
+impl<'r> ByList<'r> {
+    fn new(rules: &'r [Rule], list: List) -> Self {
+        let lists = vec![SmallVec::new(); rules.len()];
+        Self { draft: Draft::new(rules, list), lists, waiting: Vec::new(), rest: Vec::new() }
     }
-}
 
-/// All patterns of all rules in one set, so that an address is scanned once.
-///
-/// Too large a set (64 MiB compiled) is not built, and the patterns are then tried one by one.
-#[derive(Clone, Debug, Default)]
-struct PatternSet {
-    set: Option<RegexSet>,
-    places: HashMap<Box<str>, usize>,
-}
+    fn add(&mut self, number: u32, place: u32) {
+        if let Some(list) = self.lists.get_mut(number as usize) {
+            *list = self.draft.add(place);
+        }
+    }
 
-impl PatternSet {
-    fn compile(rules: &[Rule]) -> Self {
-        let mut places = HashMap::new();
-        let mut sources: Vec<&str> = Vec::new();
-        let entries = rules
-            .iter()
-            .flat_map(|rule| rule.envelope.senders.iter().chain(&rule.envelope.recipients));
-        for entry in entries {
-            if let AddressMatch::Pattern(pattern) = entry
-                && !places.contains_key(pattern.as_str())
-            {
-                places.insert(pattern.as_str().into(), sources.len());
-                sources.push(pattern.as_str());
+    fn list(&self, number: u32) -> &[u32] {
+        self.lists.get(number as usize).map(SmallVec::as_slice).unwrap_or_default()
+    }
+
+    /// What it costs to find a rule by its list; `None` without a list.
+    fn cost(&self, number: u32) -> Option<u64> {
+        let list = self.list(number);
+        (!list.is_empty()).then(|| self.draft.cost(list))
+    }
+
+    fn wait(&mut self, number: u32) {
+        self.waiting.push(number);
+    }
+
+    fn leave(&mut self, number: u32) -> u32 {
+        self.rest.push(number);
+        short(self.rest.len() - 1)
+    }
+
+    fn finish(self) -> Filtered {
+        let Self { draft, lists, waiting, rest } = self;
+        let of = |number: &u32| lists.get(*number as usize).into_iter().flatten().copied();
+        let mut finds = vec![false; draft.count()];
+        for condition in waiting.iter().flat_map(of) {
+            if let Some(finds) = finds.get_mut(condition as usize) {
+                *finds = true;
             }
         }
-        if sources.is_empty() {
-            return Self::default();
+        let (conditions, numbers) = draft.finish(&finds);
+        let renumbered = |condition: u32| numbers.get(condition as usize).copied().unwrap_or(0);
+        let pairs = waiting
+            .iter()
+            .flat_map(|number| of(number).map(|condition| (renumbered(condition), *number)));
+        let waiting = Lists::by_place(numbers.len(), pairs);
+        let mut left = ListsBuilder::default();
+        for number in &rest {
+            let mut list: SmallVec<[u32; 4]> = of(number).map(renumbered).collect();
+            list.sort_unstable();
+            left.push(list.into_iter());
         }
-        let set = RegexSetBuilder::new(&sources)
-            .case_insensitive(true)
-            .size_limit(64 * PATTERN_SIZE)
-            .dfa_size_limit(8 * PATTERN_SIZE)
-            .build()
-            .ok();
-        Self { set, places }
-    }
-
-    fn is_match(&self, pattern: &Pattern, address: &Address<'_>) -> bool {
-        match (&address.matches, self.places.get(pattern.as_str())) {
-            (Some(matches), Some(place)) => matches.matched(*place),
-            _ => pattern.is_match(&address.text),
-        }
+        Filtered { conditions, waiting, rest: left.finish() }
     }
 }

@@ -51,6 +51,17 @@ pub trait Directory: Send + Sync {
     /// [`Unavailable`] when the answer is not known now.
     fn is_member(&self, address: &Mailbox, group: &Mailbox) -> Result<bool, Unavailable>;
 
+    /// Tells each group that `address` belongs to, each once, in any order: those, and only those, for which
+    /// [`Directory::is_member`] says yes.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the answer is not known now.
+    fn for_each_group(
+        &self,
+        address: &Mailbox,
+        each: &mut dyn FnMut(&Mailbox),
+    ) -> Result<(), Unavailable>;
+
     /// Who gets a group's mail: its members with nested groups expanded, each address once, without
     /// inactive users; empty for a non-group.
     ///

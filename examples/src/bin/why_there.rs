@@ -30,6 +30,10 @@ impl Directory for Users {
         Ok(false)
     }
 
+    fn for_each_group(&self, _: &Mailbox, _: &mut dyn FnMut(&Mailbox)) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
     fn members(&self, _: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> {
         Ok(Vec::new())
     }
@@ -59,7 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         other => println!("{recipient}: {other:?}"),
     }
-    for report in &walk.reports {
+    for report in &rules.reports(&question, &directory, usize::MAX)?.listed {
         let why = report.failed.as_deref().unwrap_or("it matches");
         println!("    {}: {why}", report.rule);
     }

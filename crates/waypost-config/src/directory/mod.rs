@@ -8,6 +8,7 @@
 //! are kept, not checked.
 
 mod groups;
+mod memberships;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
@@ -15,6 +16,7 @@ use std::collections::hash_map::Entry as Slot;
 use waypost_relay::{PasswordHash, UserLimitOverrides};
 use waypost_types::{Account, Directory, Domain, Mailbox, Unavailable, User};
 
+use self::memberships::Memberships;
 use crate::diagnostics::{Diagnostic, Place, Report, Spanned};
 use crate::raw::{RawGroup, RawLimits, RawUser};
 
@@ -49,6 +51,7 @@ pub struct StaticDirectory {
     users: Vec<UserEntry>,
     groups: Vec<GroupEntry>,
     elsewhere: Vec<Mailbox>,
+    memberships: Memberships,
 }
 
 impl StaticDirectory {
@@ -90,6 +93,8 @@ impl StaticDirectory {
         for (group, members) in directory.groups.iter_mut().zip(expanded) {
             group.members = members.into();
         }
+        let members = directory.groups.iter().map(|group| &*group.members);
+        directory.memberships = Memberships::new(directory.users.len(), members);
         directory
     }
 
@@ -170,6 +175,17 @@ impl Directory for StaticDirectory {
             return Ok(false);
         };
         Ok(group.members.binary_search(entry).is_ok())
+    }
+
+    fn for_each_group(
+        &self,
+        address: &Mailbox,
+        each: &mut dyn FnMut(&Mailbox),
+    ) -> Result<(), Unavailable> {
+        let Some(entry) = self.entries.get(address) else { return Ok(()) };
+        let groups = self.memberships.of(*entry).filter_map(|group| self.groups.get(group));
+        groups.for_each(|group| each(&group.address));
+        Ok(())
     }
 
     fn members(&self, group: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> {

@@ -13,21 +13,26 @@ use super::decision::{
     DataReply, DecidedDelivery, Decision, GatewayView, OrganizationView, Quarantined,
     RecipientView, RefusalCause, Refused, RuleLookedAt,
 };
-use super::evaluate::{Evaluation, Facts, FateOutcome};
+use super::evaluate::{Evaluation, Facts, FateOutcome, Told};
 use super::organization::Organization;
 use super::{Policy, Transaction, authentication, signatures};
+
+/// Of so many rules that were looked at a live decision tells; of more where more match.
+pub const RULES_TOLD: usize = 256;
 
 impl Policy {
     /// DATA: decides for every recipient that RCPT accepted, from the message's header.
     ///
     /// The header is that of a live session: our own `Received` line is not in it yet (E5). Cost is
-    /// linear in the header and in the rules of the units concerned. Nothing is stored or sent.
+    /// linear in the header, and for each recipient in the rules that match. Nothing is stored or sent.
     ///
     /// A message that looped (O3) is refused as a whole with `554 5.4.6`; one with a recipient whose
     /// directory cannot answer is deferred as a whole with `451 4.3.0`, so that nobody gets it twice;
     /// one whose recipients are all refused gets the first one's refusal. Where the message is
     /// refused as a whole, nothing is delivered or kept. A recipient that is given twice is decided
     /// once.
+    ///
+    /// Of the rules looked at it tells those that match and others, [`RULES_TOLD`] in all.
     ///
     /// SPF and DMARC count as not checked: [`Policy::at_data_authenticated`] takes their results.
     #[must_use]
@@ -37,7 +42,7 @@ impl Policy {
         recipients: &[Recipient],
         header: &HeaderBlock<'_>,
     ) -> Decision {
-        self.decide(transaction, recipients, header, None)
+        self.decide(transaction, recipients, header, None, Told::Most(RULES_TOLD))
     }
 
     /// The same with what SPF, DKIM and DMARC say: the answers to the questions of
@@ -55,20 +60,22 @@ impl Policy {
         header: &HeaderBlock<'_>,
         answers: &[Authentication],
     ) -> Decision {
-        self.decide(transaction, recipients, header, Some(answers))
+        self.decide(transaction, recipients, header, Some(answers), Told::Most(RULES_TOLD))
     }
 
-    fn decide(
+    pub(super) fn decide(
         &self,
         transaction: &Transaction,
         recipients: &[Recipient],
         header: &HeaderBlock<'_>,
         answers: Option<&[Authentication]>,
+        told: Told,
     ) -> Decision {
         let message = Message::read(header);
         let mut decision = Decision {
             organizations: Vec::new(),
             rules: Vec::new(),
+            rules_left_out: 0,
             observed: Vec::new(),
             observations: Vec::new(),
             recipients: Vec::new(),
@@ -94,8 +101,10 @@ impl Policy {
                 views.of(organization);
             }
             let facts = |organization: &Organization| views.facts(organization);
-            let fate = Evaluation { policy: self, transaction }.recipient(recipient, &facts);
-            decision.rules.extend(fate.reports.into_iter().map(|report| RuleLookedAt {
+            let told = told.after(decision.rules.len());
+            let fate = Evaluation { policy: self, transaction, told }.recipient(recipient, &facts);
+            decision.rules_left_out += fate.reports.left_out;
+            decision.rules.extend(fate.reports.listed.into_iter().map(|report| RuleLookedAt {
                 recipient: recipient.address.clone(),
                 rule: report.rule,
                 failed: report.failed,

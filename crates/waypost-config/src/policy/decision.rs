@@ -16,8 +16,11 @@ use super::observed::Observation;
 pub struct Decision {
     /// What each organization concerned saw; first the one that decided for the first recipient.
     pub organizations: Vec<OrganizationView>,
-    /// Every rule looked at, for each recipient (C9).
+    /// The rules looked at, for each recipient (C9): all that match, and others up to
+    /// [`RULES_TOLD`](super::RULES_TOLD) in all.
     pub rules: Vec<RuleLookedAt>,
+    /// How many rules that were looked at are left out of `rules`; none of them matches.
+    pub rules_left_out: usize,
     /// What would have been changed or refused by rules and switches that are only observed (O6).
     pub observed: Vec<Box<str>>,
     /// The same with what each would have done, to whom.

@@ -6,6 +6,7 @@ use waypost_types::{
     HeaderBlock, ListenerRole, Mailbox, Recipient, ReversePath, Session, TlsState,
 };
 
+use super::evaluate::Told;
 use super::explanation::{ExplainedRefusal, explained_gateway};
 use super::{Explanation, ObservedKind, Policy, RcptVerdict, observed_at_mail, rcpt_accepted};
 
@@ -57,6 +58,15 @@ impl Policy {
     /// # Errors
     /// [`DryRunError`] when listener or addresses are unusable.
     pub fn explain(&self, run: &DryRun<'_>) -> Result<Explanation, DryRunError> {
+        self.tried(run, Told::EVERYTHING)
+    }
+
+    /// The same without the rules looked at, for whoever does not read them.
+    pub(crate) fn explain_briefly(&self, run: &DryRun<'_>) -> Result<Explanation, DryRunError> {
+        self.tried(run, Told::Nothing)
+    }
+
+    fn tried(&self, run: &DryRun<'_>, told: Told) -> Result<Explanation, DryRunError> {
         let session = self.session(run)?;
         let sender: ReversePath = run
             .mail_from
@@ -72,7 +82,7 @@ impl Policy {
         if recipients.is_empty() {
             return Err(DryRunError::NoRecipient);
         }
-        Ok(self.try_transaction(&session, &sender, &recipients, run.message))
+        Ok(self.try_transaction(&session, &sender, &recipients, run.message, told))
     }
 
     fn session(&self, run: &DryRun<'_>) -> Result<Session, DryRunError> {
@@ -120,6 +130,7 @@ impl Policy {
         sender: &ReversePath,
         recipients: &[Recipient],
         message: &[u8],
+        told: Told,
     ) -> Explanation {
         let header = HeaderBlock::of(message);
         let transaction = match self.at_mail(session, sender) {
@@ -148,11 +159,11 @@ impl Policy {
                 }
             }
         }
-        let decision = self.at_data(&transaction, &standing, &header);
+        let decision = self.decide(&transaction, &standing, &header, None, told);
         let looked_at = if standing.len() == recipients.len() {
             None
         } else {
-            Some(self.at_data(&transaction, recipients, &header))
+            Some(self.decide(&transaction, recipients, &header, None, told))
         };
         let mut explanation = Explanation::of(self, &decision);
         if let Some(all) = looked_at {

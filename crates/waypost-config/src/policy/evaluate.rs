@@ -4,15 +4,15 @@
 //! [`Evaluation::recipient`]; nothing else in the project decides where mail goes.
 
 use waypost_rules::{
-    Direction, Plan, PlannedCopy, Question, RuleChanges, SideRoute, Spam, Subject, Verdict, Walk,
-    combine, rule_changes,
+    Direction, Plan, Question, Reports, RuleChanges, Spam, Subject, Verdict, Walk, combine,
+    rule_changes,
 };
 use waypost_types::{
-    Account, Delivery, Destination, HeaderLine, Mailbox, Recipient, Reply, ReversePath, TlsDemand,
-    Unavailable,
+    Account, Delivery, Destination, Mailbox, Recipient, Reply, TlsDemand, Unavailable,
 };
 
 use super::decision::{DecidedDelivery, Quarantined, RefusalCause, Refused, SideView};
+use super::making::Making;
 use super::observed::{self, Observation, Watched};
 use super::organization::{Organization, SpamAction};
 use super::{Policy, Transaction};
@@ -33,13 +33,14 @@ pub(super) struct Facts {
 /// One recipient's fate, and the rules looked at on the way.
 pub(super) struct Fate {
     pub(super) outcome: FateOutcome,
-    pub(super) reports: Vec<waypost_rules::RuleReport>,
+    /// As far as it was asked for, see [`Evaluation::told`].
+    pub(super) reports: Reports,
     pub(super) observed: Vec<Box<str>>,
     /// The organization whose policy decided.
     pub(super) organization: Option<Box<str>>,
     /// From which sides it was looked at.
     pub(super) sides: Vec<SideView>,
-    /// What each matching rule changed.
+    /// What each matching rule changed, if that was asked for.
     pub(super) changed: Vec<RuleChanges>,
     /// The observed rules that match.
     pub(super) watched: Vec<Watched>,
@@ -66,16 +67,40 @@ pub(super) enum FateOutcome {
 }
 
 /// Which side of the message a walk is for.
-struct Side<'p> {
-    organization: &'p Organization,
-    direction: Direction,
+pub(super) struct Side<'p> {
+    pub(super) organization: &'p Organization,
+    pub(super) direction: Direction,
     subject: Subject,
     walk: Walk<'p>,
+    reports: Reports,
 }
 
 pub(super) struct Evaluation<'p, 't> {
     pub(super) policy: &'p Policy,
     pub(super) transaction: &'t Transaction,
+    pub(super) told: Told,
+}
+
+/// How many of the rules looked at are told of (C9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// None: nobody reads it.
+    Nothing,
+    /// All that match, and others up to so many in all.
+    Most(usize),
+}
+
+impl Told {
+    /// Every rule.
+    pub(super) const EVERYTHING: Told = Told::Most(usize::MAX);
+
+    /// What is left when some have been told.
+    pub(super) fn after(self, told: usize) -> Self {
+        match self {
+            Told::Nothing => Told::Nothing,
+            Told::Most(most) => Told::Most(most.saturating_sub(told)),
+        }
+    }
 }
 
 impl<'p> Evaluation<'p, '_> {
@@ -88,8 +113,10 @@ impl<'p> Evaluation<'p, '_> {
     ) -> Fate {
         let mut fate = self.decide(recipient, facts, ObservedRules::Told);
         if !fate.watched.is_empty() {
-            let would = self.decide(recipient, facts, ObservedRules::Acting);
-            fate.observations = observed::of_rules(self.policy, &recipient.address, &fate, &would);
+            let (policy, transaction) = (self.policy, self.transaction);
+            let would = Evaluation { policy, transaction, told: Told::Nothing };
+            let would = would.decide(recipient, facts, ObservedRules::Acting);
+            fate.observations = observed::of_rules(policy, &recipient.address, &fate, &would);
         }
         fate
     }
@@ -102,7 +129,7 @@ impl<'p> Evaluation<'p, '_> {
         observed: ObservedRules,
     ) -> Fate {
         match self.sides(&recipient.address, facts, observed) {
-            Ok(Ok(sides)) => self.fate(recipient, &sides, facts),
+            Ok(Ok(sides)) => self.fate(recipient, sides, facts, observed),
             Ok(Err(refused)) => Fate::refused(refused),
             Err(unavailable) => Fate::refused(directory_failed(&recipient.address, &unavailable)),
         }
@@ -122,10 +149,13 @@ impl<'p> Evaluation<'p, '_> {
             .as_ref()
             .and_then(|admission| self.policy.organization(&admission.quota.organization));
         let mut sides = Vec::with_capacity(2);
+        let side = |organization, direction, before: &[Side<'p>]| {
+            self.side(organization, direction, recipient, before, observed)
+        };
         if let Some(relaying) = relaying
             && !receiving.is_some_and(|receiving| std::ptr::eq(receiving, relaying))
         {
-            let side = self.side(relaying, Direction::Outbound, recipient, observed)?;
+            let side = side(relaying, Direction::Outbound, &sides)?;
             let rerouted = side.walk.matched.iter().any(|rule| {
                 matches!(&rule.action, waypost_rules::Action::Modify(changes) if changes.route.is_some())
             });
@@ -138,10 +168,10 @@ impl<'p> Evaluation<'p, '_> {
             return Ok(Err(self.relaying_denied(recipient)));
         };
         if facts(receiving).internal_sender {
-            sides.push(self.side(receiving, Direction::InternalSending, recipient, observed)?);
-            sides.push(self.side(receiving, Direction::InternalReceiving, recipient, observed)?);
+            sides.push(side(receiving, Direction::InternalSending, &sides)?);
+            sides.push(side(receiving, Direction::InternalReceiving, &sides)?);
         } else {
-            sides.push(self.side(receiving, Direction::Inbound, recipient, observed)?);
+            sides.push(side(receiving, Direction::Inbound, &sides)?);
         }
         Ok(Ok(sides))
     }
@@ -151,6 +181,7 @@ impl<'p> Evaluation<'p, '_> {
         organization: &'p Organization,
         direction: Direction,
         recipient: &Mailbox,
+        before: &[Side<'p>],
         observed: ObservedRules,
     ) -> Result<Side<'p>, Unavailable> {
         let directory = &*organization.directory;
@@ -166,16 +197,26 @@ impl<'p> Evaluation<'p, '_> {
             ObservedRules::Told => walk,
             ObservedRules::Acting => walk.as_if_enforced(),
         };
-        Ok(Side { organization, direction, subject: question.subject, walk })
+        let before = before.iter().map(|side| side.reports.listed.len()).sum();
+        let reports = match self.told.after(before) {
+            Told::Nothing => Reports::default(),
+            Told::Most(most) => organization.rules.reports(&question, directory, most)?,
+        };
+        Ok(Side { organization, direction, subject: question.subject, walk, reports })
     }
 
     fn fate(
         &self,
         recipient: &Recipient,
-        sides: &[Side<'p>],
+        mut sides: Vec<Side<'p>>,
         facts: &dyn Fn(&Organization) -> Facts,
+        rules: ObservedRules,
     ) -> Fate {
-        let reports = sides.iter().flat_map(|side| side.walk.reports.iter().cloned()).collect();
+        let mut reports = Reports::default();
+        for side in &mut sides {
+            reports.listed.append(&mut side.reports.listed);
+            reports.left_out += side.reports.left_out;
+        }
         let observed = sides
             .iter()
             .flat_map(|side| side.walk.observed.iter().map(|rule| rule.description.clone()))
@@ -186,12 +227,14 @@ impl<'p> Evaluation<'p, '_> {
                 rule: rule.description.clone(),
             })
         });
-        let mut changed = Vec::new();
+        let watched = watched.collect();
+        let mut changed =
+            (self.told != Told::Nothing || rules == ObservedRules::Acting).then(Vec::new);
         let outcome = match sides.last() {
             None => FateOutcome::Refused(self.relaying_denied(&recipient.address)),
             Some(last) => {
                 let facts = facts(last.organization);
-                let outcome = self.outcome(recipient, sides, last, facts, &mut changed);
+                let outcome = self.outcome(recipient, &sides, last, facts, changed.as_mut());
                 outcome.unwrap_or_else(|unavailable| {
                     FateOutcome::Refused(directory_failed(&recipient.address, &unavailable))
                 })
@@ -203,9 +246,12 @@ impl<'p> Evaluation<'p, '_> {
             reports,
             observed,
             organization,
-            sides: sides.iter().map(Side::view).collect(),
-            changed,
-            watched: watched.collect(),
+            sides: match self.told {
+                Told::Nothing => Vec::new(),
+                Told::Most(_) => sides.iter().map(Side::view).collect(),
+            },
+            changed: changed.unwrap_or_default(),
+            watched,
             observations: Vec::new(),
         }
     }
@@ -216,17 +262,19 @@ impl<'p> Evaluation<'p, '_> {
         sides: &[Side<'p>],
         last: &Side<'p>,
         facts: Facts,
-        changed: &mut Vec<RuleChanges>,
+        changed: Option<&mut Vec<RuleChanges>>,
     ) -> Result<FateOutcome, Unavailable> {
         let walks: Vec<&Walk<'_>> = sides.iter().map(|side| &side.walk).collect();
         let verdict = combine(&recipient.address, &walks, facts.spam);
-        *changed = rule_changes(
-            &walks,
-            match &verdict {
-                Verdict::Reject { .. } => None,
-                Verdict::Quarantine { plan, .. } | Verdict::Deliver(plan) => Some(plan),
-            },
-        );
+        if let Some(changed) = changed {
+            *changed = rule_changes(
+                &walks,
+                match &verdict {
+                    Verdict::Reject { .. } => None,
+                    Verdict::Quarantine { plan, .. } | Verdict::Deliver(plan) => Some(plan),
+                },
+            );
+        }
         let (plan, kept) = match verdict {
             Verdict::Reject { rule, text } => {
                 return Ok(FateOutcome::Refused(Refused {
@@ -344,7 +392,7 @@ impl Fate {
     fn refused(refused: Refused) -> Self {
         Self {
             outcome: FateOutcome::Refused(refused),
-            reports: Vec::new(),
+            reports: Reports::default(),
             observed: Vec::new(),
             organization: None,
             sides: Vec::new(),
@@ -383,221 +431,6 @@ fn directory_failed(recipient: &Mailbox, unavailable: &Unavailable) -> Refused {
         reply: Reply::new(451, (4, 3, 0), "The directory cannot answer now; try again later"),
         cause: RefusalCause::DirectoryUnavailable,
         because: unavailable.to_string(),
-    }
-}
-
-/// Turns a plan into deliveries.
-struct Making<'m, 'p, 't> {
-    evaluation: &'m Evaluation<'p, 't>,
-    recipient: &'m Recipient,
-    sides: &'m [Side<'p>],
-    last: &'m Side<'p>,
-    facts: Facts,
-    /// It is spam, and the mailbox system is to be told.
-    marked: bool,
-}
-
-impl Making<'_, '_, '_> {
-    fn own(&self, plan: &Plan) -> Result<Vec<DecidedDelivery>, Unavailable> {
-        let mut out = Vec::new();
-        let (destination, reason) = self.destination(plan);
-        self.add(&mut out, plan, plan.recipient.clone(), destination, reason)?;
-        Ok(out)
-    }
-
-    fn copies(&self, plan: &Plan) -> Result<Vec<DecidedDelivery>, Unavailable> {
-        let mut out = Vec::new();
-        for copy in &plan.copies {
-            self.add_copy(&mut out, copy)?;
-        }
-        Ok(out)
-    }
-
-    /// Where the original goes, and why in words.
-    fn destination(&self, plan: &Plan) -> (Destination, String) {
-        let organization = self.last.organization;
-        if let Some(route) = &plan.route {
-            let rule = plan.routed_by.as_deref().unwrap_or_default();
-            return (self.route(route), format!("rule \"{rule}\" changes the route"));
-        }
-        if let Some(rule) = &plan.spam_kept_by {
-            let organization = organization.name.clone();
-            let reason =
-                format!("rule \"{rule}\" does not reroute spam; the mailbox system keeps it");
-            return (Destination::Mailbox { organization }, reason);
-        }
-        let destination = match self.evaluation.policy.receiving(&plan.recipient) {
-            Some(other) => Destination::Mailbox { organization: other.name.clone() },
-            None => self.renaming(plan).default_destination(&plan.recipient),
-        };
-        let reason = match (&destination, &plan.renamed_by) {
-            (Destination::Mailbox { organization }, None) => {
-                format!("{} has a mailbox in {organization}", plan.recipient)
-            }
-            (Destination::Mailbox { organization }, Some(rule)) => {
-                format!("rule \"{rule}\" renames the recipient into {organization}")
-            }
-            (Destination::Gateway(_), _) => "the setting outbound_gateway".to_owned(),
-            _ => "the recipient is outside and no rule or gateway says otherwise".to_owned(),
-        };
-        (destination, reason)
-    }
-
-    /// The organization whose rule renamed the recipient: mail to the outside takes its way.
-    fn renaming(&self, plan: &Plan) -> &Organization {
-        let side = plan.renamed_side.and_then(|side| self.sides.get(side));
-        side.unwrap_or(self.last).organization
-    }
-
-    fn route(&self, route: &SideRoute) -> Destination {
-        let side = self.sides.get(route.side).unwrap_or(self.last);
-        Destination::Route {
-            organization: side.organization.name.clone(),
-            route: route.route.clone(),
-        }
-    }
-
-    fn add(
-        &self,
-        out: &mut Vec<DecidedDelivery>,
-        plan: &Plan,
-        recipient: Mailbox,
-        destination: Destination,
-        reason: String,
-    ) -> Result<(), Unavailable> {
-        let base = DecidedDelivery {
-            delivery: Delivery {
-                recipient,
-                original_recipient: self.recipient.address.clone(),
-                sender: self.sender(),
-                destination,
-                tls: plan.tls,
-                changes: plan.changes.clone(),
-                suppress_bounces: plan.suppress_bounces,
-                spam: false,
-                notify: self.recipient.notify,
-                orcpt: self.recipient.orcpt.clone(),
-            },
-            organization: self.last.organization.name.clone(),
-            direction: self.last.direction,
-            source_ip: self.facts.source_ip,
-            spam: self.facts.spam,
-            because: plan.because.clone(),
-            chosen_by: [&plan.routed_by, &plan.spam_kept_by, &plan.renamed_by]
-                .into_iter()
-                .find_map(Clone::clone),
-            tls_by: plan.tls_by.clone(),
-            is_copy: false,
-            reason,
-            overridden: plan.overridden.clone(),
-            warnings: Vec::new(),
-        };
-        self.push(out, base)
-    }
-
-    fn add_copy(
-        &self,
-        out: &mut Vec<DecidedDelivery>,
-        copy: &PlannedCopy,
-    ) -> Result<(), Unavailable> {
-        let asking = self.sides.get(copy.side).unwrap_or(self.last).organization;
-        let destination = match &copy.route {
-            Some(route) => self.route(route),
-            None => match self.evaluation.policy.receiving(&copy.recipient) {
-                Some(other) => Destination::Mailbox { organization: other.name.clone() },
-                None => asking.default_destination(&copy.recipient),
-            },
-        };
-        let base = DecidedDelivery {
-            delivery: Delivery {
-                recipient: copy.recipient.clone(),
-                original_recipient: self.recipient.address.clone(),
-                sender: self.sender(),
-                destination,
-                tls: copy.tls,
-                changes: copy.changes.clone(),
-                suppress_bounces: copy.suppress_bounces,
-                spam: false,
-                notify: self.recipient.notify,
-                orcpt: self.recipient.orcpt.clone(),
-            },
-            organization: asking.name.clone(),
-            direction: self.last.direction,
-            source_ip: self.facts.source_ip,
-            spam: self.facts.spam,
-            because: vec![copy.because.clone()],
-            chosen_by: Some(copy.because.clone()),
-            tls_by: (copy.tls == TlsDemand::Required).then(|| copy.because.clone()),
-            is_copy: true,
-            reason: format!("rule \"{}\" adds this recipient", copy.because),
-            overridden: Vec::new(),
-            warnings: Vec::new(),
-        };
-        self.push(out, base)
-    }
-
-    /// Adds a delivery, or one for each member where the built-in Maildir would get a group's mail.
-    fn push(
-        &self,
-        out: &mut Vec<DecidedDelivery>,
-        mut decided: DecidedDelivery,
-    ) -> Result<(), Unavailable> {
-        if self.facts.signed && !decided.delivery.changes.keep_signatures() {
-            decided.warnings.push(
-                "the message is DKIM-signed, and this change breaks the signature (B3)".to_owned(),
-            );
-        }
-        if let Destination::Mailbox { organization } = &decided.delivery.destination
-            && let Some(owner) = self.evaluation.policy.organization(organization)
-            && owner.has_maildir()
-            && let Account::Group { address } =
-                owner.directory.account(&decided.delivery.recipient)?
-        {
-            for member in owner.directory.members(&address)? {
-                let mut one = decided.clone();
-                one.delivery.destination = match self.evaluation.policy.receiving(&member) {
-                    Some(other) => Destination::Mailbox { organization: other.name.clone() },
-                    None => owner.default_destination(&member),
-                };
-                one.reason = format!("{member} is a member of the group {address}");
-                one.delivery.recipient = member;
-                out.push(self.marked(one));
-            }
-            return Ok(());
-        }
-        out.push(self.marked(decided));
-        Ok(())
-    }
-
-    /// Spam that a mailbox system gets is marked (`spam_action = "mark"`).
-    fn marked(&self, mut one: DecidedDelivery) -> DecidedDelivery {
-        let delivery = &mut one.delivery;
-        if self.marked && matches!(delivery.destination, Destination::Mailbox { .. }) {
-            delivery.changes.added_headers.extend(HeaderLine::new("X-Spam-Flag", "YES").ok());
-            delivery.spam = true;
-        }
-        self.with_source(delivery);
-        one
-    }
-
-    /// Whoever is told about spam is told the source IP too, where a gateway hides it (E2).
-    fn with_source(&self, delivery: &mut Delivery) {
-        let client_ip = self.evaluation.transaction.session.client_ip;
-        let headers = &mut delivery.changes.added_headers;
-        let told = ["X-Gm-Spam", "X-Spam-Flag"];
-        let is_told = headers.iter().any(|line| told.contains(&line.name()));
-        if is_told && self.facts.source_ip != Some(client_ip) {
-            let source = self.facts.source_ip.map_or("internal".to_owned(), |ip| ip.to_string());
-            headers.extend(HeaderLine::new("X-Gm-Source-IP", &source).ok());
-        }
-    }
-
-    fn sender(&self) -> ReversePath {
-        let transaction = self.evaluation.transaction;
-        match &transaction.admission {
-            Some(admission) => admission.sender.clone(),
-            None => transaction.sender.clone(),
-        }
     }
 }
 

@@ -10,6 +10,7 @@ mod decision;
 mod dry_run;
 mod evaluate;
 mod explanation;
+mod making;
 mod observed;
 mod organization;
 mod signatures;
@@ -24,12 +25,13 @@ use waypost_types::{
     TlsDemand, Unavailable,
 };
 
+pub use at_data::RULES_TOLD;
 pub use decision::{
     AuthenticationView, DataReply, DecidedDelivery, Decision, GatewayView, OrganizationView,
     Quarantined, RecipientView, RefusalCause, Refused, RuleLookedAt, SideView,
 };
 pub use dry_run::{DryRun, DryRunError};
-use evaluate::{Evaluation, Facts, Fate, FateOutcome, ObservedRules};
+use evaluate::{Evaluation, Facts, Fate, FateOutcome, ObservedRules, Told};
 pub use explanation::{
     Drawing, ExplainedAdmission, ExplainedAuthentication, ExplainedDelivery, ExplainedGateway,
     ExplainedHost, ExplainedHosts, ExplainedRecipient, ExplainedSide, ExplainedTls, Explanation,
@@ -253,7 +255,9 @@ impl Policy {
         let Some(refused) = refused else { return RcptVerdict::Accept { observed } };
         let observed = |internal_sender| {
             let facts = |one: &Organization| self.facts_at_rcpt(transaction, one, internal_sender);
-            Evaluation { policy: self, transaction }.recipient(recipient, &facts).observations
+            Evaluation { policy: self, transaction, told: Told::Nothing }
+                .recipient(recipient, &facts)
+                .observations
         };
         observations.extend(observed::either(observed(false), observed(true)));
         RcptVerdict::Refuse(refused)
@@ -303,7 +307,7 @@ impl Policy {
         internal_sender: bool,
     ) -> Fate {
         let facts = |one: &Organization| self.facts_at_rcpt(transaction, one, internal_sender);
-        let evaluation = Evaluation { policy: self, transaction };
+        let evaluation = Evaluation { policy: self, transaction, told: Told::Nothing };
         evaluation.decide(recipient, &facts, ObservedRules::Told)
     }
 
@@ -343,6 +347,26 @@ impl Directory for Policy {
             Some(organization) => organization.directory.is_member(address, group),
             None => Ok(false),
         }
+    }
+
+    fn for_each_group(
+        &self,
+        address: &Mailbox,
+        each: &mut dyn FnMut(&Mailbox),
+    ) -> Result<(), Unavailable> {
+        for organization in &self.organizations {
+            let ours = |group: &Mailbox| {
+                let owner = self.receiving(group);
+                owner.is_some_and(|owner| std::ptr::eq(owner, organization))
+            };
+            let mut each_of_ours = |group: &Mailbox| {
+                if ours(group) {
+                    each(group);
+                }
+            };
+            organization.directory.for_each_group(address, &mut each_of_ours)?;
+        }
+        Ok(())
     }
 
     fn members(&self, group: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> {

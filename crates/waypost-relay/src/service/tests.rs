@@ -26,6 +26,10 @@ impl Directory for People {
         Ok(false)
     }
 
+    fn for_each_group(&self, _: &Mailbox, _: &mut dyn FnMut(&Mailbox)) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
     fn members(&self, _: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> {
         Ok(Vec::new())
     }

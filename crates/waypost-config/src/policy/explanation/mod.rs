@@ -65,8 +65,11 @@ pub struct Explanation {
     /// How each recipient was looked at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recipients: Vec<ExplainedRecipient>,
-    /// Every rule looked at.
+    /// The rules looked at: all of a dry run; of a live message those that match, and a few hundred others.
     pub rules: Vec<ExplainedRule>,
+    /// How many rules that did not match are left out of `rules`; absent when none is.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rules_left_out: usize,
     /// The replies.
     pub replies: Replies,
     /// The deliveries.
@@ -338,6 +341,7 @@ impl Explanation {
                 .map(|one| ExplainedRecipient::of(decision, one))
                 .collect(),
             rules: seen::rules(decision),
+            rules_left_out: decision.rules_left_out,
             replies: Replies {
                 mail: mail_accepted().to_string(),
                 rcpt: Vec::new(),
@@ -414,6 +418,10 @@ impl Explanation {
     pub fn accepts(&self) -> bool {
         !self.deliveries.is_empty() || !self.quarantined.is_empty()
     }
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// The observed relay entries that would have refused, by description (O6).
