@@ -308,7 +308,7 @@ reject_other_clients = "observe"
 fn c9_of_many_rules_the_nearest_are_told() {
     let rule = |n: usize| {
         let account = ["users", "groups", "unrecognized"][n % 3];
-        let affects = ["inbound", "outbound"][usize::from(n % 5 == 0)];
+        let affects = ["inbound", "outbound"][usize::from(n.is_multiple_of(5))];
         format!(
             "[[organization.rule]]\ndescription = \"Rule {n}\"\naffects = [\"{affects}\"]\n\
              accounts = [\"{account}\"]\n\

@@ -19,6 +19,10 @@ impl Directory for All {
         Ok(false)
     }
 
+    fn for_each_group(&self, _: &Mailbox, _: &mut dyn FnMut(&Mailbox)) -> Result<(), Unavailable> {
+        Ok(())
+    }
+
     fn members(&self, _: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> {
         Ok(Vec::new())
     }

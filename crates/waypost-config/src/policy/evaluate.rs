@@ -40,7 +40,7 @@ pub(super) struct Fate {
     pub(super) organization: Option<Box<str>>,
     /// From which sides it was looked at.
     pub(super) sides: Vec<SideView>,
-    /// What each matching rule changed, where anything is told.
+    /// What each matching rule changed, if that was asked for.
     pub(super) changed: Vec<RuleChanges>,
     /// The observed rules that match.
     pub(super) watched: Vec<Watched>,
@@ -87,7 +87,6 @@ pub(super) struct Side<'p> {
     reports: Reports,
 }
 
-#[derive(Clone, Copy)]
 pub(super) struct Evaluation<'p, 't> {
     pub(super) policy: &'p Policy,
     pub(super) transaction: &'t Transaction,
@@ -126,9 +125,10 @@ impl<'p> Evaluation<'p, '_> {
     ) -> Fate {
         let mut fate = self.decide(recipient, facts, ObservedRules::Told);
         if !fate.watched.is_empty() {
-            let trial = Evaluation { told: Told::Most(0), ..*self };
-            let would = trial.decide(recipient, facts, ObservedRules::Acting);
-            fate.observations = observed::of_rules(self.policy, &recipient.address, &fate, &would);
+            let (policy, transaction) = (self.policy, self.transaction);
+            let would = Evaluation { policy, transaction, told: Told::Nothing };
+            let would = would.decide(recipient, facts, ObservedRules::Acting);
+            fate.observations = observed::of_rules(policy, &recipient.address, &fate, &would);
         }
         fate
     }
@@ -141,7 +141,7 @@ impl<'p> Evaluation<'p, '_> {
         observed: ObservedRules,
     ) -> Fate {
         match self.sides(&recipient.address, facts, observed) {
-            Ok(Ok(sides)) => self.fate(recipient, sides, facts),
+            Ok(Ok(sides)) => self.fate(recipient, sides, facts, observed),
             Ok(Err(refused)) => Fate::refused(refused),
             Err(unavailable) => Fate::refused(directory_failed(&recipient.address, &unavailable)),
         }
@@ -162,8 +162,7 @@ impl<'p> Evaluation<'p, '_> {
             .and_then(|admission| self.policy.organization(&admission.quota.organization));
         let mut sides = Vec::with_capacity(2);
         let side = |organization, direction, before: &[Side<'p>]| {
-            let told = self.told.after(before.iter().map(|side| side.reports.listed.len()).sum());
-            self.side(organization, direction, recipient, told, observed)
+            self.side(organization, direction, recipient, before, observed)
         };
         if let Some(relaying) = relaying
             && !receiving.is_some_and(|receiving| std::ptr::eq(receiving, relaying))
@@ -194,7 +193,7 @@ impl<'p> Evaluation<'p, '_> {
         organization: &'p Organization,
         direction: Direction,
         recipient: &Mailbox,
-        told: Told,
+        before: &[Side<'p>],
         observed: ObservedRules,
     ) -> Result<Side<'p>, Unavailable> {
         let directory = &*organization.directory;
@@ -210,7 +209,8 @@ impl<'p> Evaluation<'p, '_> {
             ObservedRules::Told => walk,
             ObservedRules::Acting => walk.as_if_enforced(),
         };
-        let reports = match told {
+        let before = before.iter().map(|side| side.reports.listed.len()).sum();
+        let reports = match self.told.after(before) {
             Told::Nothing => Reports::default(),
             Told::Most(most) => organization.rules.reports(&question, directory, most)?,
         };
@@ -222,6 +222,7 @@ impl<'p> Evaluation<'p, '_> {
         recipient: &Recipient,
         mut sides: Vec<Side<'p>>,
         facts: &dyn Fn(&Organization) -> Facts,
+        rules: ObservedRules,
     ) -> Fate {
         let mut reports = Reports::default();
         for side in &mut sides {
@@ -238,12 +239,14 @@ impl<'p> Evaluation<'p, '_> {
                 rule: rule.description.clone(),
             })
         });
-        let mut changed = Vec::new();
+        let watched = watched.collect();
+        let mut changed =
+            (self.told != Told::Nothing || rules == ObservedRules::Acting).then(Vec::new);
         let outcome = match sides.last() {
             None => FateOutcome::Refused(self.relaying_denied(&recipient.address)),
             Some(last) => {
                 let facts = facts(last.organization);
-                let outcome = self.outcome(recipient, &sides, last, facts, &mut changed);
+                let outcome = self.outcome(recipient, &sides, last, facts, changed.as_mut());
                 outcome.unwrap_or_else(|unavailable| {
                     FateOutcome::Refused(directory_failed(&recipient.address, &unavailable))
                 })
@@ -255,9 +258,12 @@ impl<'p> Evaluation<'p, '_> {
             reports,
             observed,
             organization,
-            sides: sides.iter().map(Side::view).collect(),
-            changed,
-            watched: watched.collect(),
+            sides: match self.told {
+                Told::Nothing => Vec::new(),
+                Told::Most(_) => sides.iter().map(Side::view).collect(),
+            },
+            changed: changed.unwrap_or_default(),
+            watched,
             observations: Vec::new(),
         }
     }
@@ -268,16 +274,18 @@ impl<'p> Evaluation<'p, '_> {
         sides: &[Side<'p>],
         last: &Side<'p>,
         facts: Facts,
-        changed: &mut Vec<RuleChanges>,
+        changed: Option<&mut Vec<RuleChanges>>,
     ) -> Result<FateOutcome, Unavailable> {
         let walks: Vec<&Walk<'_>> = sides.iter().map(|side| &side.walk).collect();
         let verdict = combine(&recipient.address, &walks, facts.spam);
-        if self.told != Told::Nothing {
-            let plan = match &verdict {
-                Verdict::Reject { .. } => None,
-                Verdict::Quarantine { plan, .. } | Verdict::Deliver(plan) => Some(&**plan),
-            };
-            *changed = rule_changes(&walks, plan);
+        if let Some(changed) = changed {
+            *changed = rule_changes(
+                &walks,
+                match &verdict {
+                    Verdict::Reject { .. } => None,
+                    Verdict::Quarantine { plan, .. } | Verdict::Deliver(plan) => Some(plan),
+                },
+            );
         }
         let (plan, kept) = match verdict {
             Verdict::Reject { rule, text } => {

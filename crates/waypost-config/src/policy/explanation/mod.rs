@@ -1,7 +1,9 @@
 //! The explanation of a decision, as a value that is printed and stored (C9).
 
 mod cure;
+mod delivery_text;
 mod page;
+mod seen;
 mod text;
 mod way;
 
@@ -11,14 +13,13 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use waypost_auth::{Action, Authentication};
 use waypost_inbound::{SpamEvaluation, TagNote};
-use waypost_relay::{Admission, ObservedRefusal, Refusal};
+use waypost_relay::{ObservedRefusal, Refusal};
 use waypost_route::Draw;
-use waypost_rules::{Changed, RuleChanges, Spam};
-use waypost_types::{Destination, Mailbox, Recipient, Reply, RouteName, Session, TlsDemand};
+use waypost_rules::Spam;
+use waypost_types::{Destination, Recipient, Reply, RouteName, Session, TlsDemand};
 
 use super::decision::{
-    AuthenticationView, DataReply, DecidedDelivery, Decision, OrganizationView, RecipientView,
-    Refused,
+    AuthenticationView, DataReply, DecidedDelivery, Decision, OrganizationView, Refused,
 };
 use super::observed::Observation;
 use super::{Policy, mail_accepted};
@@ -356,7 +357,7 @@ impl Explanation {
                 .iter()
                 .map(|one| ExplainedRecipient::of(decision, one))
                 .collect(),
-            rules: explained_rules(decision),
+            rules: seen::rules(decision),
             rules_left_out: decision.rules_left_out,
             replies: Replies {
                 mail: mail_accepted().to_string(),
@@ -461,76 +462,6 @@ pub(super) fn explained_gateway(view: &OrganizationView) -> Option<ExplainedGate
             _ => None,
         }),
     })
-}
-
-/// Every rule looked at, with what it changed: of rules of one name, each gets its own.
-fn explained_rules(decision: &Decision) -> Vec<ExplainedRule> {
-    let mut changed: Vec<&(Mailbox, RuleChanges)> = decision.changed.iter().collect();
-    let looked_at = decision.rules.iter().map(|looked| {
-        let is_its = |(recipient, by): &&(Mailbox, RuleChanges)| {
-            *recipient == looked.recipient && by.rule == looked.rule
-        };
-        // Those of a recipient stand together and in order, so the place is near the front.
-        let place = match looked.failed {
-            None => changed.iter().position(is_its),
-            Some(_) => None,
-        };
-        let own = place.map(|place| &changed.remove(place).1);
-        ExplainedRule {
-            rule: looked.rule.clone(),
-            recipient: looked.recipient.to_string(),
-            matched: looked.failed.is_none(),
-            failed: looked.failed.clone(),
-            org_unit: own.map(|own| own.org_unit.as_str().into()),
-            changed: own.iter().flat_map(|own| &own.changed).map(Changed::to_string).collect(),
-        }
-    });
-    looked_at.collect()
-}
-
-impl ExplainedAdmission {
-    fn of(admission: &Admission) -> Self {
-        let is_rewritten = admission.sender != admission.original_sender;
-        Self {
-            organization: (*admission.quota.organization).into(),
-            entry: (*admission.entry).into(),
-            because: admission.because.to_string(),
-            user: admission.quota.user.as_ref().map(ToString::to_string),
-            rewritten: is_rewritten.then(|| admission.original_sender.to_string()),
-        }
-    }
-}
-
-impl ExplainedRecipient {
-    fn of(decision: &Decision, seen: &RecipientView) -> Self {
-        let mut before: Option<String> = None;
-        let sides = seen.sides.iter().map(|side| {
-            let view =
-                decision.organizations.iter().find(|one| one.organization == side.organization);
-            let because = match (&decision.admission, side.direction, view) {
-                (Some(admission), waypost_rules::Direction::Outbound, _) => format!(
-                    "relay entry \"{}\" admits the client for {}, whose own the recipient is not",
-                    admission.entry, side.organization
-                ),
-                (_, _, Some(view)) if view.spoofed_internal => format!(
-                    "{}, but nothing proves it (internal_senders = \"authenticated\")",
-                    view.sender_because
-                ),
-                (_, _, Some(view)) => view.sender_because.clone(),
-                (_, _, None) => String::new(),
-            };
-            let is_new = !because.is_empty() && before.as_ref() != Some(&because);
-            before = Some(because.clone());
-            ExplainedSide {
-                organization: side.organization.clone(),
-                direction: side.direction.as_str().into(),
-                because: is_new.then_some(because),
-                account: side.account.as_str().into(),
-                org_unit: side.org_unit.as_str().into(),
-            }
-        });
-        Self { recipient: seen.recipient.to_string(), sides: sides.collect() }
-    }
 }
 
 impl ExplainedRefusal {

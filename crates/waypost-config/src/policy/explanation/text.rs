@@ -3,15 +3,15 @@
 use super::super::observed::{Observation, ObservedKind};
 use super::page::{Layout, Page, Tone, printable};
 use super::{
-    ExplainedAttachment, ExplainedAuthentication, ExplainedDelivery, ExplainedGateway,
-    ExplainedHosts, ExplainedRule, ExplainedSide, Explanation,
+    ExplainedAuthentication, ExplainedDelivery, ExplainedGateway, ExplainedRule, ExplainedSide,
+    Explanation,
 };
 
 /// Of the rules that did not match, so many are told of each recipient, nearest first.
 const NEAREST: usize = 8;
 /// Columns of the labels of the message, and of a recipient.
 const WIDE: usize = 14;
-const NARROW: usize = 12;
+pub(super) const NARROW: usize = 12;
 
 impl Explanation {
     /// The answer for people, plain and unwrapped.
@@ -36,6 +36,14 @@ impl Explanation {
         self.message(&mut page);
         for recipient in &recipients {
             self.details(&mut page, recipient);
+        }
+        if self.rules_left_out > 0 {
+            let text = format!(
+                "and {} more that did not match; waypost explain of the message tells all",
+                self.rules_left_out
+            );
+            page.blank();
+            page.sentence(0, &[(Tone::Faint, &text)]);
         }
         if !self.observed.is_empty() {
             self.observed_only(&mut page);
@@ -448,106 +456,5 @@ impl ExplainedAuthentication {
         let policy = found.dmarc.policy.map(|policy| format!(", p={policy}")).unwrap_or_default();
         field("DMARC", &format!("{} for {author}{policy}", found.dmarc.result));
         field("  verdict", &format!("{} ({}): {}", self.verdict, self.mode, self.because));
-    }
-}
-
-impl ExplainedHosts {
-    /// The hosts in one line: in the order of the draw, or with their shares.
-    #[must_use]
-    pub fn in_words(&self) -> String {
-        let skipped = |one: &super::ExplainedHost| {
-            one.skipped.as_ref().map(|why| format!(" ({why})")).unwrap_or_default()
-        };
-        let shares = self.order.iter().filter(|one| one.percent.is_some()).count();
-        let mut out = String::new();
-        for (place, one) in self.order.iter().enumerate() {
-            let is_secondary = one.tier.is_some();
-            let joint = match (place, shares) {
-                (0, _) => "",
-                (_, 2..) if !is_secondary => ", ",
-                _ if is_secondary => ", else ",
-                _ => ", then ",
-            };
-            let percent = match one.percent {
-                Some(percent) if shares > 1 => format!(" first for {percent}%"),
-                _ => String::new(),
-            };
-            out += &format!("{joint}{}{percent}{}", one.at, skipped(one));
-        }
-        out
-    }
-}
-
-impl ExplainedDelivery {
-    /// Where it goes, with the hosts.
-    fn whereto(&self) -> String {
-        let hosts = self.hosts.as_ref().map(|hosts| format!(" ({})", hosts.in_words()));
-        let hosts = hosts.unwrap_or_default();
-        match (&*self.via, &self.route) {
-            ("route", Some(route)) => format!("route \"{route}\"{hosts}"),
-            ("gateway", _) => format!("the smart host{hosts}"),
-            ("mx", _) => "its MX hosts".to_owned(),
-            ("mailbox", _) => {
-                let by = self.hosts.as_ref().and_then(|hosts| hosts.route.as_deref());
-                let by = by.map(|route| format!(" by route \"{route}\"{hosts}"));
-                let by = by.unwrap_or_default();
-                format!("the mailbox system{by}")
-            }
-            (other, _) => other.to_owned(),
-        }
-    }
-
-    fn cause(&self) -> String {
-        match (&self.chosen_by, &*self.via) {
-            (Some(rule), _) if self.copy => format!("rule \"{rule}\" asks for it"),
-            (Some(rule), "route") if self.reason.ends_with("changes the route") => {
-                format!("rule \"{rule}\" says so")
-            }
-            (_, "gateway") if self.chosen_by.is_none() => {
-                "the setting outbound_gateway says so".to_owned()
-            }
-            _ => self.reason.clone(),
-        }
-    }
-
-    fn write(&self, page: &mut Page, indent: usize, named: bool) {
-        let mut field =
-            |label: &str, value: &str| page.field(indent, NARROW, label, Tone::Plain, value);
-        if named || (self.recipient != self.original_recipient && !self.copy) {
-            field("goes as", &self.recipient);
-        }
-        let route = self.route.as_deref().map(|name| format!(" \"{name}\"")).unwrap_or_default();
-        field("goes to", &format!("{}{route}, TLS {}", self.via, self.tls));
-        if let Some(hosts) = &self.hosts {
-            let draw = hosts.draw.as_ref().map(|draw| format!("; draw {draw} of this message"));
-            field("hosts", &format!("{}{}", hosts.in_words(), draw.unwrap_or_default()));
-        }
-        match (&self.tls_policy, &self.tls_by) {
-            (Some(tls), _) => field("TLS", &tls.words),
-            (None, Some(rule)) => field("TLS", &format!("settled by rule \"{rule}\"")),
-            (None, None) => {}
-        }
-        field("because", &self.reason);
-        field("sender", if self.sender.is_empty() { "<>" } else { &self.sender });
-        if !self.because.is_empty() && !self.copy {
-            field("changed by", &self.because.join(", "));
-        }
-        for (name, value) in &self.added_headers {
-            field("adds", &format!("{name}: {value}"));
-        }
-        if let Some(prefix) = &self.subject_prefix {
-            field("subject", &format!("{prefix}…"));
-        }
-        for removed in self.removed_attachments.iter().flatten() {
-            let ExplainedAttachment { name, r#type, size, because } = removed;
-            let name = name.as_deref().unwrap_or("an attachment without a name");
-            field("removes", &format!("{}, {}, {size} octets: {because}", printable(name), r#type));
-        }
-        if self.suppress_bounces {
-            field("bounces", "suppressed");
-        }
-        for warning in &self.warnings {
-            field("warning", warning);
-        }
     }
 }
