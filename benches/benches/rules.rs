@@ -1,92 +1,127 @@
-//! A walk over 10, 1,000 and 10,000 rules in ten units, beside a naive one (C8).
+//! Finding the rules that hold for a recipient among 10 to 100,000, beside asking one rule after another
+//! (C8); and how long compiling takes.
+//!
+//! Sixty-four recipients and senders in turn, so that the caches of the processor do not know the answer
+//! by heart. What a rule takes of memory is printed by the bench `rules_memory`.
 
+mod mix;
+
+use std::collections::HashMap;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use waypost_rules::{
-    AccountKinds, Action, AddressMatch, Direction, Directions, Pattern, Question, Rule, RuleSet,
-    Subject,
-};
-use waypost_types::{Account, Directory, Mailbox, OrgUnit, ReversePath, Unavailable};
+use regex::{Regex, RegexBuilder};
+use waypost_rules::{AddressMatch, Direction, Question, Rule, RuleSet, Subject};
+use waypost_types::{Directory, Mailbox, OrgUnit, ReversePath};
 
-struct Nobody;
+use crate::mix::{People, ROUNDS, rules, user};
 
-impl Directory for Nobody {
-    fn account(&self, _: &Mailbox) -> Result<Account, Unavailable> {
-        Ok(Account::Unrecognized)
-    }
-
-    fn is_member(&self, _: &Mailbox, _: &Mailbox) -> Result<bool, Unavailable> {
-        Ok(false)
-    }
-
-    fn members(&self, _: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> {
-        Ok(Vec::new())
-    }
-}
-
-/// One rule in two has a pattern, one an address; none of them matches.
-fn rules(count: usize) -> Vec<Rule> {
-    let rule = |i: usize| {
-        let action = Action::Modify(Box::default());
-        let mut rule = Rule::new(&format!("rule {i}"), Directions::INBOUND, action);
-        rule.org_unit = format!("/unit{}", i % 10).parse().expect("a unit");
-        rule.accounts = AccountKinds::ALL;
-        let entry = match i % 2 {
-            0 => {
-                let pattern = format!(r"@partner{i}\.example$");
-                AddressMatch::Pattern(Pattern::new(&pattern).expect("a pattern"))
-            }
-            _ => AddressMatch::Address(format!("a{i}@b.example").parse().expect("a mailbox")),
+/// What is asked: mail that three rules match, or none.
+fn mails(people: &People, matching: bool) -> Vec<(ReversePath, Mailbox, Subject)> {
+    let mail = |i: usize| {
+        // Users whose groups have a rule, or have none.
+        let recipient = user(i * 1000 + if matching { i } else { 500 + i });
+        let sender = match matching {
+            true => format!("order{i}@partner.example"),
+            false => format!("someone.else{i}@elsewhere{i}.example"),
         };
-        rule.envelope.senders.push(entry);
-        rule
+        let subject = Subject::of(&recipient, people).expect("an answer");
+        (sender.parse().expect("a path"), recipient, subject)
     };
-    (0..count).map(rule).collect()
+    (0..ROUNDS).map(mail).collect()
 }
 
-/// Every rule in file order, each asked anew.
-fn naive(rules: &[Rule], unit: &OrgUnit, sender: &ReversePath) -> usize {
-    let text = sender.to_string();
-    let units: Vec<OrgUnit> = unit.lineage().collect();
-    let sender = sender.mailbox();
-    let matches = |rule: &&Rule| {
-        units.contains(&rule.org_unit)
-            && rule.envelope.senders.iter().any(|entry| match entry {
-                AddressMatch::Address(address) => Some(address) == sender,
-                AddressMatch::Pattern(pattern) => pattern.is_match(&text),
-                AddressMatch::Group(_) => false,
-            })
-    };
-    rules.iter().filter(matches).count()
+fn question((sender, recipient, subject): &(ReversePath, Mailbox, Subject)) -> Question<'_> {
+    Question { direction: Direction::Inbound, subject: subject.clone(), sender, recipient }
+}
+
+/// Asks one rule after another, its patterns compiled before.
+struct Naive<'r> {
+    rules: &'r [Rule],
+    patterns: HashMap<&'r str, Regex>,
+}
+
+impl<'r> Naive<'r> {
+    fn new(rules: &'r [Rule]) -> Self {
+        let entries = rules
+            .iter()
+            .flat_map(|rule| rule.envelope.senders.iter().chain(&rule.envelope.recipients));
+        let patterns = entries.filter_map(|entry| match entry {
+            AddressMatch::Pattern(pattern) => Some(pattern.as_str()),
+            _ => None,
+        });
+        let regex = |source: &'r str| {
+            let regex = RegexBuilder::new(source).case_insensitive(true).build();
+            (source, regex.expect("a pattern"))
+        };
+        Self { rules, patterns: patterns.map(regex).collect() }
+    }
+
+    fn matching(&self, question: &Question<'_>, people: &People) -> usize {
+        let texts = [question.sender.to_string(), question.recipient.to_string()];
+        let units: Vec<OrgUnit> = question.subject.org_unit.lineage().collect();
+        let listed = |entries: &[AddressMatch], address: Option<&Mailbox>, text: &str| {
+            let matches = |entry: &AddressMatch| match entry {
+                AddressMatch::Address(wanted) => Some(wanted) == address,
+                AddressMatch::Pattern(pattern) => self.patterns[pattern.as_str()].is_match(text),
+                AddressMatch::Group(group) => {
+                    address.is_some_and(|one| people.is_member(one, group) == Ok(true))
+                }
+            };
+            entries.is_empty() || entries.iter().any(matches)
+        };
+        let matches = |rule: &&Rule| {
+            rule.affects.contains(question.direction)
+                && rule.accounts.contains(question.subject.kind)
+                && units.contains(&rule.org_unit)
+                && listed(&rule.envelope.senders, question.sender.mailbox(), &texts[0])
+                && listed(&rule.envelope.recipients, Some(question.recipient), &texts[1])
+        };
+        self.rules.iter().filter(matches).count()
+    }
 }
 
 fn walk(criterion: &mut Criterion) {
-    let sender: ReversePath = "someone@elsewhere.example".parse().expect("a mailbox");
-    let recipient: Mailbox = "marie@solarmora.com".parse().expect("a mailbox");
-    let mut group = criterion.benchmark_group("walk over rules");
-    for count in [10, 1_000, 10_000] {
+    let people = People::new();
+    let mut group = criterion.benchmark_group("rules of a recipient");
+    for count in [10, 100, 1_000, 10_000, 100_000] {
         let set = RuleSet::compile(rules(count), Vec::new());
-        let mut subject = Subject::unrecognized();
-        subject.org_unit = "/unit3".parse().expect("a unit");
-        let unit = subject.org_unit.clone();
-        let question = Question {
-            direction: Direction::Inbound,
-            subject,
-            sender: &sender,
-            recipient: &recipient,
-        };
-        let found = |set: &RuleSet| set.walk(&question, &Nobody).map(|walk| walk.matched.len());
-        assert_eq!(found(&set), Ok(naive(set.rules(), &unit, &sender)));
-        group.bench_function(BenchmarkId::new("compiled", count), |b| {
-            b.iter(|| found(black_box(&set)));
-        });
-        group.bench_function(BenchmarkId::new("naive", count), |b| {
-            b.iter(|| naive(black_box(set.rules()), &unit, &sender));
+        let naive = (count <= 10_000).then(|| Naive::new(set.rules()));
+        for (name, matches) in [("three match", 3), ("none matches", 0)] {
+            let mails = mails(&people, matches > 0);
+            let questions: Vec<_> = mails.iter().map(question).collect();
+            let found = |question: &Question<'_>| {
+                set.walk(question, &people).map_or(usize::MAX, |walk| walk.matched.len())
+            };
+            for question in &questions {
+                assert_eq!(found(question), matches);
+            }
+            let mut next = questions.iter().cycle();
+            group.bench_function(BenchmarkId::new(format!("compiled, {name}"), count), |b| {
+                b.iter(|| next.next().map(|question| found(black_box(question))));
+            });
+            let Some(naive) = &naive else { continue };
+            for question in &questions {
+                assert_eq!(naive.matching(question, &people), matches);
+            }
+            group.bench_function(BenchmarkId::new(format!("one by one, {name}"), count), |b| {
+                b.iter(|| next.next().map(|question| naive.matching(black_box(question), &people)));
+            });
+        }
+    }
+    group.finish();
+}
+
+fn compile(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("compiling rules");
+    group.sample_size(10);
+    for count in [100, 10_000] {
+        group.bench_function(BenchmarkId::new("read and compiled", count), |b| {
+            b.iter(|| RuleSet::compile(rules(black_box(count)), Vec::new()));
         });
     }
     group.finish();
 }
 
-criterion_group!(benches, walk);
+criterion_group!(benches, walk, compile);
 criterion_main!(benches);

@@ -7,7 +7,7 @@
 use regex_automata::nfa::thompson::backtrack::{self, BoundedBacktracker};
 use regex_automata::nfa::thompson::pikevm::PikeVM;
 use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
-use regex_automata::{Anchored, Input, PatternID, PatternSet, meta};
+use regex_automata::{Anchored, Input, MatchKind, PatternID, PatternSet, meta};
 use regex_syntax::hir::{Class, ClassBytes, ClassBytesRange, Hir, Look, Repetition};
 
 use crate::shape::Parsed;
@@ -157,6 +157,7 @@ impl Sets {
 
     fn add(&mut self, first: usize, folded: &[&Hir]) {
         let config = meta::Config::new()
+            .match_kind(MatchKind::All)
             .utf8_empty(false)
             .which_captures(WhichCaptures::None)
             .nfa_size_limit(Some(SET_OCTETS))

@@ -17,7 +17,7 @@ use waypost_types::{Directory, Mailbox, Unavailable};
 use crate::automata::{Automata, Cache, Sets, Whole};
 use crate::shape::{Confirm, General, Parsed, Shape};
 use crate::texts::{Folded, Hash, Texts, short};
-use crate::{AddressMatch, Rule};
+use crate::{AddressMatch, Pattern, Rule};
 
 /// One of the two lists of an envelope filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,10 +80,18 @@ pub(crate) struct Conditions {
     /// Of pointed and late patterns.
     automata: Automata,
     sets: Sets,
-    /// Where the patterns in the three ranges stand, for those that must be confirmed.
-    confirmed: HashMap<u32, (Confirm, Entry)>,
+    /// For each pattern in the three ranges when it must be confirmed, and where it stands.
+    written: Box<[Written]>,
     /// Those that look at case.
     whole: HashMap<u32, Whole>,
+}
+
+/// A pattern as it is written: in which rule, and where in its list.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    confirm: Confirm,
+    rule: u32,
+    place: u32,
 }
 
 /// The conditions that an address fulfils.
@@ -190,15 +198,18 @@ impl Conditions {
 
     /// Whether what the folded address says holds for the address as it is.
     fn is_confirmed(&self, rules: &[Rule], condition: u32, held: &Held<'_>) -> bool {
-        match self.confirmed.get(&condition) {
-            Some((Confirm::Always, _)) => self.is_match_as_written(rules, condition, held),
-            Some((Confirm::OutsideAscii, _))
-                if !held.folded.as_ref().is_none_or(Folded::is_ascii) =>
-            {
+        let is_ascii = held.folded.as_ref().is_none_or(Folded::is_ascii);
+        match self.written(condition).map(|written| written.confirm) {
+            Some(Confirm::Always) => self.is_match_as_written(rules, condition, held),
+            Some(Confirm::OutsideAscii) if !is_ascii => {
                 self.is_match_as_written(rules, condition, held)
             }
             _ => true,
         }
+    }
+
+    fn written(&self, condition: u32) -> Option<Written> {
+        self.written.get(condition.checked_sub(self.pointed.start)? as usize).copied()
     }
 
     /// Asks the pattern as it is written, compiled for this once unless it is one that looks at case.
@@ -207,10 +218,18 @@ impl Conditions {
         if let Some(whole) = self.whole.get(&condition) {
             return whole.is_match(&address);
         }
-        let entry =
-            self.confirmed.get(&condition).and_then(|(_, entry)| entry.of(rules, self.list));
-        let Some(AddressMatch::Pattern(pattern)) = entry else { return false };
+        let pattern = self.written(condition).and_then(|written| written.pattern(rules, self.list));
+        let Some(pattern) = pattern else { return false };
         Whole::new(pattern.as_str()).is_some_and(|whole| whole.is_match(&address))
+    }
+}
+
+impl Written {
+    fn pattern(self, rules: &[Rule], list: List) -> Option<&Pattern> {
+        match list.of(rules.get(self.rule as usize)?).get(self.place as usize)? {
+            AddressMatch::Pattern(pattern) => Some(pattern),
+            _ => None,
+        }
     }
 }
 
@@ -340,7 +359,7 @@ impl<'r> Draft<'r> {
             table.shrink_to_fit(|entry| hash_of(*entry, self.rules, self.list));
         }
         let mut texts = Vec::new();
-        let mut general: Vec<(u32, &General)> = Vec::new();
+        let mut general: Vec<(u32, &General, Written)> = Vec::new();
         for (condition, asked) in self.asked.iter().enumerate() {
             let Some(number) = numbers.get(condition).copied() else { continue };
             match &asked.what {
@@ -353,21 +372,26 @@ impl<'r> Draft<'r> {
                     let required = needed.get(&condition).and_then(|set| found.required.get(*set));
                     let required = required.into_iter().flatten();
                     texts.extend(required.map(|text| (text.clone(), number)));
-                    general.push((number, found));
-                    built.confirm(number, found.confirm, asked.entry, self.rules);
+                    let Entry { rule, place, .. } = asked.entry;
+                    let written = Written { confirm: found.confirm, rule, place };
+                    general.push((number, found, written));
                 }
             }
         }
         built.texts = Texts::build(texts);
-        general.sort_unstable_by_key(|(number, _)| *number);
-        let (together, own): (Vec<_>, Vec<_>) =
-            general.iter().partition(|(number, _)| built.together.contains(number));
-        let folded = |some: Vec<(u32, &'_ General)>| -> Vec<Hir> {
-            some.iter().map(|(_, general)| general.folded.clone()).collect()
-        };
-        let (together, own) = (folded(together), folded(own));
-        built.automata = Automata::build(&own.iter().collect::<Vec<_>>());
-        built.sets = Sets::build(&together.iter().collect::<Vec<_>>());
+        general.sort_unstable_by_key(|(number, ..)| *number);
+        built.written = general.iter().map(|(.., written)| *written).collect();
+        for (number, _, written) in &general {
+            if written.confirm == Confirm::Always {
+                let pattern = written.pattern(self.rules, self.list);
+                let whole = pattern.and_then(|pattern| Whole::new(pattern.as_str()));
+                built.whole.extend(whole.map(|whole| (*number, whole)));
+            }
+        }
+        let folded: Vec<&Hir> = general.iter().map(|(_, general, _)| &general.folded).collect();
+        let alone = (built.together.start - built.pointed.start) as usize;
+        let (alone, together) = folded.split_at(alone.min(folded.len()));
+        (built.automata, built.sets) = (Automata::build(alone), Sets::build(together));
         (built, numbers)
     }
 
@@ -402,23 +426,12 @@ impl<'r> Draft<'r> {
         }
         for (condition, general) in general() {
             let set = needed.get(&condition).and_then(|set| general.required.get(*set));
-            let many = |text: &Box<[u8]>| pointing.get(&**text).is_some_and(|n| *n > MOST_USERS);
-            if set.is_some_and(|set| set.iter().any(many)) {
+            let many = |text: &[u8]| pointing.get(text).is_some_and(|users| *users > MOST_USERS);
+            if set.is_some_and(|set| set.iter().any(|text| many(text))) {
                 needed.remove(&condition);
             }
         }
         needed
-    }
-}
-
-impl Conditions {
-    fn confirm(&mut self, number: u32, confirm: Confirm, entry: Entry, rules: &[Rule]) {
-        self.confirmed.insert(number, (confirm, entry));
-        if confirm == Confirm::Always
-            && let Some(AddressMatch::Pattern(pattern)) = entry.of(rules, self.list)
-        {
-            self.whole.extend(Whole::new(pattern.as_str()).map(|whole| (number, whole)));
-        }
     }
 }
 

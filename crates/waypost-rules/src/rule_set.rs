@@ -160,7 +160,8 @@ impl RuleSet {
                     by_recipients.wait(number);
                     Rest::None
                 }
-                (Some(senders), Some(recipients)) if senders < recipients => {
+                // Recipients are more alike than senders.
+                (Some(senders), Some(recipients)) if senders <= recipients => {
                     by_senders.wait(number);
                     Rest::Recipients(by_recipients.leave(number))
                 }

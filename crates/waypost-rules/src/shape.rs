@@ -224,6 +224,7 @@ impl Branch {
         parts.extend(self.parts.iter().cloned());
         parts.push(mark(self.to_end, END));
         let mut extractor = Extractor::new();
+        extractor.limit_class(4).limit_total(MOST_TEXTS / 2);
         let mut found = Vec::new();
         let mut keep = |seq: Seq| {
             let literals = seq.literals().filter(|texts| texts.len() <= MOST_TEXTS / 2);

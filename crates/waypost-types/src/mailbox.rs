@@ -226,7 +226,12 @@ impl fmt::Debug for Mailbox {
 
 impl PartialEq for Mailbox {
     fn eq(&self, other: &Self) -> bool {
-        self.host == other.host && self.folded().eq(other.folded())
+        let (own, others) = (&*self.local_part, &*other.local_part);
+        self.host == other.host
+            && match own.is_ascii() && others.is_ascii() {
+                true => own.eq_ignore_ascii_case(others),
+                false => self.folded().eq(other.folded()),
+            }
     }
 }
 
@@ -247,9 +252,18 @@ impl Ord for Mailbox {
 impl Hash for Mailbox {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.host.hash(state);
-        for c in self.folded() {
-            c.hash(state);
+        let local_part = self.local_part.as_bytes();
+        let mut folded = [0; 64];
+        match folded.get_mut(..local_part.len()) {
+            // In one piece, since a directory is asked for each address of each message.
+            Some(folded) if local_part.is_ascii() => {
+                folded.copy_from_slice(local_part);
+                folded.make_ascii_lowercase();
+                state.write(folded);
+            }
+            _ => state.write(self.folded().collect::<String>().as_bytes()),
         }
+        state.write_u8(0xff);
     }
 }
 
@@ -315,6 +329,9 @@ mod tests {
             set.insert(text.parse::<Mailbox>().unwrap());
         }
         assert_eq!(set.len(), 1);
+        // U+212A is a K in lower case, and so the same as an ASCII one.
+        set.extend(["k@b.example", "\u{212a}@b.example", "K@b.example"].map(|one| one.parse().unwrap()));
+        assert_eq!(set.len(), 2);
         assert_ne!("a+x@b.example".parse::<Mailbox>(), "a@b.example".parse::<Mailbox>());
     }
 

@@ -93,8 +93,8 @@ impl StaticDirectory {
         for (group, members) in directory.groups.iter_mut().zip(expanded) {
             group.members = members.into();
         }
-        directory.memberships =
-            Memberships::new(directory.groups.iter().map(|group| &*group.members));
+        let members = directory.groups.iter().map(|group| &*group.members);
+        directory.memberships = Memberships::new(directory.users.len(), members);
         directory
     }
 

@@ -136,6 +136,24 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
+fn groups_of_an_address_by_any_of_its_names_c5() {
+    let (directory, _) = build(SAMPLE);
+    for (address, want) in [
+        ("MARIE@solarmora.com", "all@solarmora.com team@solarmora.com"),
+        ("m.paul@solarmora.com", "all@solarmora.com team@solarmora.com"),
+        ("gone@solarmora.com", "all@solarmora.com team@solarmora.com"),
+        ("team@solarmora.com", "all@solarmora.com"),
+        ("x@elsewhere.example", "all@solarmora.com"),
+        ("y@elsewhere.example", ""),
+    ] {
+        let mut told = Vec::new();
+        let each = &mut |group: &Mailbox| told.push(group.to_string());
+        directory.for_each_group(&mailbox(address), each).unwrap();
+        assert_eq!(told.join(" "), want, "{address}");
+    }
+}
+
+#[test]
 fn a_chain_of_groups_needs_no_stack() {
     let groups: Vec<_> = (0..5_000)
         .map(|n| {
@@ -189,6 +207,16 @@ proptest! {
                     let got = directory.is_member(&mailbox(&name(other)), &mailbox(&name(group)));
                     prop_assert_eq!(got.unwrap(), reach(group).contains(&other));
                 }
+            }
+            for other in 0..12 {
+                let mut told = Vec::new();
+                let each = &mut |group: &Mailbox| told.push(group.to_string());
+                directory.for_each_group(&mailbox(&name(other)), each).unwrap();
+                let holds = (0..lists.len()).filter(|group| reach(*group).contains(&other));
+                let mut wanted: Vec<_> = holds.map(name).collect();
+                told.sort();
+                wanted.sort();
+                prop_assert_eq!(told, wanted);
             }
         }
     }
