@@ -139,5 +139,5 @@ fn the_readmes_commands_work() {
         assert!(output.status.success(), "{line}: {errors}");
         ran += 1;
     }
-    assert_eq!(ran, 3);
+    assert_eq!(ran, 4);
 }

@@ -4,7 +4,7 @@
 //! that it names ([`Files`]). **Out:** [`Compiled`], the parts of a policy, and a
 //! [`Report`](diagnostics::Report): every mistake and doubt at once, each with file, line, the text
 //! underlined, the requirement that it breaks and the cure. [`raw::RawConfig::keys`] is the format
-//! as data, and [`reference`] what is made of it: a page for people, a schema for editors.
+//! as data, and [`mod@reference`] what is made of it: a page for people, a schema for editors.
 //!
 //! **Units:** spans of time and sizes are written with their unit. **Bounds:** time and memory are
 //! linear in the text; patterns compile to 1 MiB at most. **Errors:** a text that is not TOML is

@@ -37,14 +37,6 @@ impl Explanation {
         for recipient in &recipients {
             self.details(&mut page, recipient);
         }
-        if self.rules_left_out > 0 {
-            let text = format!(
-                "and {} more that did not match; waypost explain of the message tells all",
-                self.rules_left_out
-            );
-            page.blank();
-            page.sentence(0, &[(Tone::Faint, &text)]);
-        }
         if !self.observed.is_empty() {
             self.observed_only(&mut page);
         }
