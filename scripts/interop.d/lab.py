@@ -21,7 +21,7 @@ RELAY, RELAY_NAME = "192.0.2.1", "relay.solarmora.example"
 CLIENT, CLIENT_NAME = "192.0.2.10", "app1.solarmora.example"
 UNLISTED = "192.0.2.20"
 GATEWAY = "192.0.2.25"
-PATIENCE = 8
+PATIENCE = 20
 QUIET = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
