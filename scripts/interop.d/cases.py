@@ -113,13 +113,13 @@ class Mode:
         """Several at once; how many connections that took."""
         marks = [self.mark("many") for _ in range(BURST)]
         sent = [message(mark) for mark in marks]
-        self.client.configure(self.name)
         before = self.waypost.connections()
         self.client.send(SENDER, [FRIEND], sent)
         for mark, one in zip(marks, sent):
             self.wait(mark, [FRIEND])
             self.same(mark, one)
-        return f"{BURST}/{self.waypost.connections() - before}"
+        # One may have been open from before.
+        return f"{BURST}/{max(1, self.waypost.connections() - before)}"
 
     def bounced(self, mark, sender, reply):
         """Whether the sender was told in a notice that quotes the reply."""

@@ -61,9 +61,12 @@ def try_mode(client, mode, sink, server):
         return "skipped: " + section.strip().split("\n\n")[0].replace("\n", " ")
     lab.come_from(lab.CLIENT if mode == "address" else lab.UNLISTED)
     cells, cases = {}, Mode(client, mode, sink, server)
+    begun = time.monotonic()
     for title, case in {"": Mode.set_up, **Mode.CASES}.items():
         try:
             cells[title] = case(cases) or "ok"
+            if os.environ.get("INTEROP_LOG"):
+                print(f"{client.name} {mode} {title} {time.monotonic() - begun:.1f}", file=sys.stderr)
         except (lab.Wrong, OSError, subprocess.SubprocessError) as error:
             print(f"{client.name} {mode} {title}: {error}", file=sys.stderr, flush=True)
             if os.environ.get("INTEROP_LOG"):

@@ -28,7 +28,7 @@ class Client:
 
     def __init__(self, folder, archives):
         self.page = Page(self.name + ".md")
-        self.root = lab.Root(folder, self.name, self.packages, archives)
+        self.root = lab.Root(folder, self.name, f"{archives}/{self.name}")
 
     def version(self):
         return self.root.must("dpkg-query", "-W", "-f", "${Version}", self.packages[0]).stdout
@@ -125,8 +125,9 @@ class Postfix(Queueing):
     packages = ["postfix", "libsasl2-modules"]
 
     def start(self):
+        if not self.root.read("/var/spool/postfix/etc/resolv.conf"):
+            self.root.must("/usr/lib/postfix/configure-instance.sh", "-")
         self.root.must("postfix", "check")
-        self.root.must("/usr/lib/postfix/configure-instance.sh", "-")
         self.root.daemon("postfix", "start-fg")
         wait_until("Postfix", lambda: self.root.run("postfix", "status").returncode == 0)
 
