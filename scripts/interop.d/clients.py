@@ -3,16 +3,12 @@
 import os
 import subprocess
 import sys
-import tempfile
 import time
-import traceback
 
 import lab
 import software
 from cases import Mode
-from pages import Page
-
-FILES = os.path.dirname(os.path.abspath(__file__))
+from pages import MODES, Page
 
 
 def certificate(folder):
@@ -28,73 +24,67 @@ def certificate(folder):
 
 
 def main(waypost, archives, folder, names):
-    rows, failed = [], 0
     # Never to be removed file by file: other systems are mounted in it. It goes with this namespace.
     lab.run("mount", "-t", "tmpfs", "tmpfs", folder)
-    if True:
-        lab.network()
-        lab.come_from(lab.CLIENT)
-        certificate(folder)
-        sink = lab.Sink()
-        os.mkdir(folder + "/relay")
-        for name in ("relay.pem", "relay.key"):
-            os.rename(f"{folder}/{name}", f"{folder}/relay/{name}")
-        configuration = Page("README.md").files("The server")["waypost.toml"]
-        server = lab.Waypost(waypost, folder + "/relay", configuration)
-        for kind in software.ALL:
-            if names and kind.name not in names:
-                continue
-            started = time.monotonic()
-            try:
-                client = kind(folder, archives)
-                version = client.version()
-            except Exception as error:
-                traceback.print_exc()
-                rows.append((kind.name, "", {"": f"FAILED: {error}"}))
-                failed += 1
-                continue
-            for mode in lab_modes(client):
-                lab.come_from(lab.CLIENT if mode == "address" else lab.UNLISTED)
-                cells, cases = {}, Mode(client, mode, sink, server)
-                try:
-                    section = client.page.sections.get(software.MODES[mode], "")
-                    if not client.page.files(software.MODES[mode]):
-                        rows.append((f"{kind.name} {version}", mode, {"": "skipped: " + section.strip().split("\n\n")[0].replace("\n", " ")}))
-                        continue
-                    client.configure(mode)
-                    for title, case in Mode.CASES.items():
-                        try:
-                            cells[title] = case(cases) or "ok"
-                        except Exception as error:
-                            if not isinstance(error, lab.Wrong):
-                                traceback.print_exc()
-                            failed += 1
-                            cells[title] = "FAILED"
-                            print(f"{kind.name} {mode} {title}: {error}", file=sys.stderr, flush=True)
-                            if os.environ.get("INTEROP_LOG"):
-                                print(client.root.log()[-4000:], "".join(server.lines[-15:]), file=sys.stderr)
-                except Exception as error:
-                    failed += 1
-                    cells = {title: "FAILED" for title in Mode.CASES}
-                    print(f"{kind.name} {mode}: {error}", file=sys.stderr, flush=True)
-                rows.append((f"{kind.name} {version}", mode, cells))
-                print(rows[-1], file=sys.stderr, flush=True)
-            client.stop()
-            print(f"{kind.name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-        server.process.kill()
-    table(rows)
-    return 1 if failed else 0
+    lab.network()
+    lab.come_from(lab.CLIENT)
+    certificate(folder)
+    os.mkdir(folder + "/relay")
+    for name in ("relay.pem", "relay.key"):
+        os.rename(f"{folder}/{name}", f"{folder}/relay/{name}")
+    sink = lab.Sink()
+    configuration = Page("README.md").files("The server")["waypost.toml"]
+    server = lab.Waypost(waypost, folder + "/relay", configuration)
+    rows = []
+    for kind in software.ALL:
+        if kind.name not in names:
+            continue
+        started = time.monotonic()
+        try:
+            client = kind(folder, archives)
+            title = f"{kind.name} {client.version()}"
+        except (lab.Wrong, OSError, subprocess.SubprocessError) as error:
+            rows.append((kind.name, "", f"FAILED: {error}"))
+            continue
+        for mode in MODES:
+            rows.append((title, mode, try_mode(client, mode, sink, server)))
+        client.stop()
+        print(f"{kind.name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    server.process.kill()
+    return table(rows)
 
 
-def lab_modes(client):
-    return client.modes
+def try_mode(client, mode, sink, server):
+    """The outcome of each case, by its title; or a text for all of them."""
+    section = client.page.sections.get(MODES[mode], "")
+    if not client.page.files(MODES[mode]):
+        return "skipped: " + section.strip().split("\n\n")[0].replace("\n", " ")
+    lab.come_from(lab.CLIENT if mode == "address" else lab.UNLISTED)
+    cells, cases = {}, Mode(client, mode, sink, server)
+    begun = time.monotonic()
+    for title, case in {"": Mode.set_up, **Mode.CASES}.items():
+        try:
+            cells[title] = case(cases) or "ok"
+            if os.environ.get("INTEROP_LOG"):
+                print(f"{client.name} {mode} {title} {time.monotonic() - begun:.1f}", file=sys.stderr)
+        except (lab.Wrong, OSError, subprocess.SubprocessError) as error:
+            print(f"{client.name} {mode} {title}: {error}", file=sys.stderr, flush=True)
+            if os.environ.get("INTEROP_LOG"):
+                print(client.root.log()[-4000:], "".join(server.lines[-15:]), file=sys.stderr)
+            if not title:
+                return f"FAILED: {error}"
+            cells[title] = "FAILED"
+    return cells
 
 
 def table(rows):
+    """Prints the outcome; the exit status."""
     titles = list(Mode.CASES)
-    print(f"{'client':32} {'mode':9}" + "".join(f" {title:>10}" for title in titles))
+    print(f"{'client':31} {'way':9}" + "".join(f" {title:>11}" for title in titles))
     for name, mode, cells in rows:
-        print(f"{name:32} {mode:9}" + "".join(f" {cells.get(title, ''):>10}" for title in titles) + cells.get("", ""))
+        told = f" {cells}" if isinstance(cells, str) else "".join(f" {cells[title]:>11}" for title in titles)
+        print(f"{name:31} {mode:9}{told}")
+    return 1 if any("FAILED" in str(cells) for _, _, cells in rows) else 0
 
 
 if __name__ == "__main__":

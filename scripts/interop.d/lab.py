@@ -21,7 +21,7 @@ RELAY, RELAY_NAME = "192.0.2.1", "relay.solarmora.example"
 CLIENT, CLIENT_NAME = "192.0.2.10", "app1.solarmora.example"
 UNLISTED = "192.0.2.20"
 GATEWAY = "192.0.2.25"
-PATIENCE = 8
+PATIENCE = 20
 QUIET = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -152,7 +152,7 @@ class Waypost:
 class Root:
     """A root directory with the packages of one client."""
 
-    def __init__(self, folder, name, packages, archives):
+    def __init__(self, folder, name, archives):
         self.folder = f"{folder}/{name}"
         self.root = self.folder + "/root"
         for part in ("upper", "work", "root"):
@@ -174,13 +174,15 @@ class Root:
         self.write("/etc/mailname", CLIENT_NAME + "\n")
         with open(folder + "/ca.pem") as file:
             self.write("/etc/ssl/certs/ca-certificates.crt", file.read())
-        if packages:
+        if os.path.isdir(archives):
             self.write("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", 0o755)
             os.makedirs(self.root + "/archives", exist_ok=True)
             run("mount", "--bind", archives, self.root + "/archives")
-            done = self.run("apt-get", *APT, "--no-download", "install", *packages)
+            debs = sorted(os.listdir(archives))
+            done = self.run("dpkg", *DPKG, *("/archives/" + deb for deb in debs if deb.endswith(".deb")))
             if done.returncode:
                 raise Wrong("install: " + done.stderr[-300:])
+            self.must("ldconfig")
 
     def syslog(self):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
@@ -206,12 +208,12 @@ class Root:
 
     def run(self, *command, **more):
         if isinstance(more.get("input"), bytes):
-            done = subprocess.run(["chroot", self.root, *command], capture_output=True, timeout=60,
+            done = subprocess.run(["chroot", self.root, *command], capture_output=True, timeout=300,
                                   env=ENVIRONMENT, **more)
             done.stdout, done.stderr = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
             return done
         return subprocess.run(["chroot", self.root, *command], capture_output=True, text=True,
-                              errors="replace", timeout=60, env=ENVIRONMENT, **more)
+                              errors="replace", timeout=300, env=ENVIRONMENT, **more)
 
     def must(self, *command, **more):
         done = self.run(*command, **more)
@@ -245,6 +247,5 @@ ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "NODE_PATH": "/usr/share/nodejs", "HOME": "/root", "LANG": "C.UTF-8",
     "DEBIAN_FRONTEND": "noninteractive", "USER": "root", "LOGNAME": "root",
 }
-APT = ["--quiet=2", "--yes", "--no-install-recommends", "-o", "Dir::Cache::archives=/archives",
-       "-o", "APT::Sandbox::User=root", "-o", "Dpkg::Options::=--force-unsafe-io",
-       "-o", "Dpkg::Use-Pty=0"]
+# In a root of its own no other mail server is in the way.
+DPKG = ["--install", "--no-triggers", "--force-unsafe-io", "--force-depends", "--force-conflicts"]

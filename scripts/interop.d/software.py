@@ -1,14 +1,12 @@
 """The clients, each driven as its page in docs/clients says."""
 
 import contextlib
-import glob
 import os
 import re
-import shlex
-import time
+import socket
 
 import lab
-from cases import FRIEND, SENDER
+from cases import NOT_LISTED, WRONG
 from lab import Wrong, wait_until
 from pages import MODES, Page
 
@@ -25,10 +23,12 @@ class Client:
     tries = True
     #: How `sendmail` takes the null sender.
     null = "<>"
+    #: What it is told in the end when its password is wrong.
+    wrong_password = WRONG
 
     def __init__(self, folder, archives):
         self.page = Page(self.name + ".md")
-        self.root = lab.Root(folder, self.name, self.packages, archives)
+        self.root = lab.Root(folder, self.name, f"{archives}/{self.name}")
 
     def version(self):
         return self.root.must("dpkg-query", "-W", "-f", "${Version}", self.packages[0]).stdout
@@ -79,6 +79,9 @@ class Client:
         """What it says elsewhere than in the system's log."""
         return ""
 
+    def remains(self, mark):
+        """Where a message is that was refused, as was the notice of it; None: nowhere."""
+
     def refused(self, sender, to, message, reply):
         """Sends, and sees that the reply is told; `said`, or `queue` where the queue has the rest."""
         raise NotImplementedError
@@ -122,8 +125,9 @@ class Postfix(Queueing):
     packages = ["postfix", "libsasl2-modules"]
 
     def start(self):
+        if not self.root.read("/var/spool/postfix/etc/resolv.conf"):
+            self.root.must("/usr/lib/postfix/configure-instance.sh", "-")
         self.root.must("postfix", "check")
-        self.root.must("/usr/lib/postfix/configure-instance.sh", "-")
         self.root.daemon("postfix", "start-fg")
         wait_until("Postfix", lambda: self.root.run("postfix", "status").returncode == 0)
 
@@ -151,24 +155,31 @@ class Exim(Queueing):
     def again(self):
         self.root.must("exim4", "-qff")
 
+    def remains(self, mark):
+        return "frozen" if "frozen" in self.queue() else None
+
 
 class Sendmail(Queueing):
     name = "sendmail"
     packages = ["sendmail-bin", "libsasl2-modules"]
+    # It goes on without a password then.
+    wrong_password = NOT_LISTED
 
     def start(self):
         self.root.daemon("/usr/sbin/sendmail-mta", "-L", "sm-mta", "-bD", "-q1m")
-        wait_until("sendmail", lab_accepts)
+
+        def accepts():
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", 25), 1).close()
+                return True
+
+        wait_until("sendmail", accepts)
 
     def again(self):
         self.root.must("/usr/sbin/sendmail-mta", "-q")
 
-
-def lab_accepts():
-    import socket
-    with contextlib.suppress(OSError):
-        socket.create_connection(("127.0.0.1", 25), 1).close()
-        return True
+    def remains(self, mark):
+        return "dead.letter" if mark in self.root.read("/var/lib/sendmail/dead.letter") else None
 
 
 class OpenSmtpd(Queueing):
@@ -212,6 +223,9 @@ class Nullmailer(Queueing):
 
     def words(self):
         return self.root.read("/var/log/nullmailer.log")
+
+    def remains(self, mark):
+        return "failed/" if os.listdir(self.root.root + "/var/spool/nullmailer/failed") else None
 
     def again(self):
         self.root.run("sh", "-c", "echo 1 1<>/var/spool/nullmailer/trigger")
