@@ -70,7 +70,7 @@ impl Automata {
     pub(crate) fn build(folded: &[&Hir]) -> Self {
         let mut automata = Self::default();
         let mut chunk: Vec<Hir> = Vec::new();
-        let mut states = 0;
+        let mut states = 0_usize;
         for hir in folded {
             let hir = from_anywhere(hir);
             let more = states_of(&hir).saturating_add(1);
