@@ -19,19 +19,11 @@ impl Directory for All {
         Ok(false)
     }
 
-    fn for_each_group(&self, _: &Mailbox, _: &mut dyn FnMut(&Mailbox)) -> Result<(), Unavailable> {
-        Ok(())
-    }
-
     fn members(&self, _: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> {
         Ok(Vec::new())
     }
 
-    fn for_each_group(
-        &self,
-        _: &Mailbox,
-        _: &mut dyn FnMut(&Mailbox),
-    ) -> Result<(), Unavailable> {
+    fn for_each_group(&self, _: &Mailbox, _: &mut dyn FnMut(&Mailbox)) -> Result<(), Unavailable> {
         Ok(())
     }
 }
