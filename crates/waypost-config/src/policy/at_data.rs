@@ -170,7 +170,9 @@ impl Policy {
             if let Some(would) =
                 self.observed_authentication(transaction, &view.organization, found)
             {
-                decision.observed.push(would.name.clone());
+                if !decision.observed.contains(&would.name) {
+                    decision.observed.push(would.name.clone());
+                }
                 decision.observations.push(would);
             }
         }
