@@ -93,6 +93,16 @@ const ACTIONS: [&str; 9] = [
     "modify = { also_deliver_to = [{ address = \"x@y.example\", no_spam = true }, { route = \"one\" }] }",
 ];
 const DIRECTIONS: [&str; 4] = ["inbound", "outbound", "internal-sending", "internal-receiving"];
+const FILTERS: [&str; 8] = [
+    "recipients = [{ pattern = '^(ann|bob)@' }]",
+    "recipients = [{ pattern = '@y' }]",
+    "recipients = [{ pattern = 's\\.' }]",
+    "recipients = [{ pattern = '[@.]example\\.com$' }, { address = \"x@y.example\" }]",
+    "recipients = [{ group = \"h@s.example.com\" }]",
+    "senders = [{ pattern = '^$' }, { group = \"g@s.example.com\" }]",
+    "senders = [{ pattern = '@b\\.example$' }], recipients = [{ pattern = '^[a-z]+@' }]",
+    "senders = [{ address = \"ann@s.example.com\" }], recipients = [{ group = \"g@s.example.com\" }, { pattern = 'nobody' }]",
+];
 const KINDS: [&str; 3] = ["users", "groups", "unrecognized"];
 
 fn rule() -> impl Strategy<Value = String> {
@@ -100,15 +110,14 @@ fn rule() -> impl Strategy<Value = String> {
         prop::sample::select(&["/", "/a"][..]),
         prop::sample::subsequence(&DIRECTIONS[..], 1..=4),
         prop::sample::subsequence(&KINDS[..], 1..=3),
-        prop::option::of(prop::sample::select(&["^(ann|bob)@", "@y", "s\\\\."][..])),
+        prop::option::of(prop::sample::select(&FILTERS[..])),
         prop::sample::select(&["enforce", "enforce", "enforce", "observe"][..]),
         prop::bool::weighted(0.2),
         prop::sample::select(&ACTIONS[..]),
     )
-        .prop_map(|(unit, affects, accounts, pattern, mode, stop, action)| {
-            let filter = pattern.map_or(String::new(), |pattern| {
-                format!("envelope = {{ recipients = [{{ pattern = \"{pattern}\" }}] }}\n")
-            });
+        .prop_map(|(unit, affects, accounts, filter, mode, stop, action)| {
+            let filter =
+                filter.map_or(String::new(), |filter| format!("envelope = {{ {filter} }}\n"));
             format!(
                 "org_unit = \"{unit}\"\naffects = {affects:?}\naccounts = {accounts:?}\n\
                  mode = \"{mode}\"\nstop = {stop}\n{filter}then = {{ {action} }}\n"

@@ -276,11 +276,12 @@ impl Folding {
             HirKind::Literal(text) => self.literal(&text.0),
             HirKind::Class(Class::Unicode(class)) => self.class(class, true),
             HirKind::Class(Class::Bytes(class)) => self.bytes(class),
-            HirKind::Look(look) => {
-                // What is a word in ASCII differs between an address and its folded form.
-                self.looks_at_case |= is_word_in_ascii(*look);
-                Hir::look(*look)
+            HirKind::Look(look) if is_word_in_ascii(*look) => {
+                // What is a word in ASCII differs between an address and its folded form: asked later.
+                self.looks_at_case = true;
+                Hir::empty()
             }
+            HirKind::Look(look) => Hir::look(*look),
             HirKind::Repetition(some) => Hir::repetition(some.with(self.fold(&some.sub))),
             HirKind::Capture(capture) => self.fold(&capture.sub),
             HirKind::Concat(parts) => Hir::concat(parts.iter().map(|one| self.fold(one)).collect()),

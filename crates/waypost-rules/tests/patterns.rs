@@ -159,6 +159,8 @@ fn patterns_as_people_write_them_c5() {
         r"(?-i:S)k@",
         r"(?-u)^s",
         r"(?-u:\bk)",
+        r"\w(?-u:\b)k",
+        r"\w(?-u:\B)k",
         r"\bk",
         r"\Bk",
         r"\b.\b",
