@@ -340,6 +340,77 @@ proptest! {
     }
 }
 
+/// Pieces of which odd headers are made.
+const PIECES: [&str; 34] = [
+    "Received: ",
+    "From: ",
+    "from ",
+    "by ",
+    "for ",
+    "with ",
+    "id ",
+    "(",
+    ")",
+    "[192.0.2.7]",
+    "[",
+    "]",
+    "198.51.100.9",
+    "[IPv6:2001:db8::1]",
+    "\r\n",
+    "\r\n ",
+    "\n",
+    "<",
+    ">",
+    "@",
+    "a",
+    "b.example",
+    "s.example.com",
+    ",",
+    ";",
+    ":",
+    "\"",
+    "\\",
+    "=?utf-8?q?x?=",
+    "X-Spam: yes",
+    "helo=",
+    " ",
+    "é",
+    "unknown",
+];
+
+fn odd_header() -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(&PIECES[..]), 0..40).prop_map(|all| all.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_odd_header_decides_as_the_whole_does(odd in odd_header()) {
+        let policy = ODD.get_or_init(|| policy(&format!("{BASE}{SPLIT}")));
+        let whole = Recorded {
+            client_ip: [192, 0, 2, 2].into(),
+            message: format!("{odd}\r\n\r\n"),
+            ..inbound("ann@s.example.com")
+        };
+        let wanted = policy.replay(&whole, None).unwrap();
+        let header = HeaderBlock::of(whole.message.as_bytes());
+        let source = |text: &str| {
+            let sun = policy.organization("Sun").unwrap().inbound_gateway.as_ref().unwrap();
+            let header = HeaderBlock::of(text.as_bytes());
+            sun.source([192, 0, 2, 2].into(), waypost_inbound::OwnLine::Absent, &header)
+        };
+        for key in [None, Some(&KEY)] {
+            let kept = kept_header(&header, policy, key);
+            let again = Recorded { message: kept.text.clone(), ..whole.clone() };
+            prop_assert_eq!(&policy.replay(&again, None).unwrap(), &wanted, "{:?}", kept.text);
+            prop_assert_eq!(source(&kept.text), source(&whole.message), "{:?}", kept.text);
+        }
+    }
+}
+
+static ODD: std::sync::OnceLock<Policy> = std::sync::OnceLock::new();
+
 fn inbound(to: &str) -> Recorded {
     Recorded {
         id: "m".into(),
