@@ -18,7 +18,7 @@ pub enum HeaderText {
 /// One header field, ended by CR LF: `name: value` in one line where that is ASCII (or `text` allows
 /// more) and of at most 998 octets; else in encoded words of RFC 2047, folded.
 ///
-/// Control characters become blanks, so a field is one field whatever the value holds. `name` is
+/// A name may begin with a dot: the line is not stuffed. Control characters become blanks, so a field is one field whatever the value holds. `name` is
 /// taken as it is: a [`HeaderLine`](waypost_types::HeaderLine) has checked it.
 ///
 /// ```

@@ -8,6 +8,7 @@ use waypost_mime::{
 };
 use waypost_queue::Body;
 use waypost_smtp::client::SharedBytes;
+use waypost_smtp::end_of_data::stuff;
 use waypost_types::{Changes, HeaderLine};
 
 /// What one delivery sends.
@@ -52,7 +53,8 @@ pub(crate) fn sent(
         Some(Prefixed::Missing(field)) => top.push_str(&field),
         Some(Prefixed::Changed(edit)) => edits = edits.and([edit]),
     }
-    sent.pieces.push(SharedBytes::new(top.into_bytes()));
+    // A field's name may begin with a dot.
+    sent.pieces.push(SharedBytes::new(stuff(top.as_bytes()).into_owned()));
     sent.pieces.extend(edits.into_pieces(body.len()).into_iter().map(|piece| match piece {
         Piece::Original(range) => SharedBytes::new(Shared { body: body.clone(), range }),
         Piece::New(text) => SharedBytes::new(text),
@@ -127,6 +129,17 @@ mod tests {
         }
     }
 
+    /// A name may begin with a dot (RFC 5322 section 2.2): unstuffed, it could never be sent.
+    #[test]
+    fn a_name_that_begins_with_a_dot_is_stuffed_c6() {
+        let changes = Changes {
+            added_headers: vec![HeaderLine::new(".Odd", "yes").unwrap()],
+            ..Changes::default()
+        };
+        let got = joined(b"A: b\r\n", &changes, HeaderText::Ascii);
+        assert_eq!(String::from_utf8(got).unwrap(), "T: 1\r\n..Odd: yes\r\nA: b\r\n");
+    }
+
     #[test]
     fn attachments_go_and_the_stuffed_rest_stays_c6() {
         let message = "Subject: Hi\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n..\r\n..x\r\n\
@@ -174,7 +187,7 @@ mod tests {
         /// Any configured text is refused, or gives exactly one more field and no octet elsewhere.
         #[test]
         fn no_configured_text_injects_a_line_c6(
-            name in "X-[a-zA-Z]{1,10}|\\PC{0,10}|[X:\r\n\t \0]{0,6}",
+            name in "X-[a-zA-Z]{1,10}|\\PC{0,10}|[.!-~]{1,4}|[X:\r\n\t \0]{0,6}",
             value in "\\PC{0,60}|[a-z é]{0,1500}|[a:\r\n\t \0\u{85}\u{2028}]{0,12}",
             prefix in "\\PC{0,60}|[a-z é]{0,1500}|[a:\r\n\t \0\u{85}\u{2028}]{0,12}",
             utf8 in any::<bool>(),
@@ -188,7 +201,7 @@ mod tests {
                 subject_prefix: Some(prefix.into()),
                 remove_attachments: false,
             };
-            let got = joined(message, &changes, text);
+            let got = unstuff(&joined(message, &changes, text)).into_owned();
             let mut want = vec!["T".to_owned()];
             want.extend(accepted.then(|| name.clone()));
             want.extend(["A".to_owned(), "Subject".to_owned()]);
