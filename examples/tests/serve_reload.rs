@@ -111,7 +111,7 @@ reply = "550"
     let moved = std::fs::read_to_string(folder.configuration()).unwrap();
     let moved = moved.replace("spool = \"spool\"", "spool = \"elsewhere\"");
     folder.configure(&good);
-    serve.log.wait_text(" reloaded ");
+    serve.log.wait_text("reload: nothing changed");
     folder.write("waypost.toml", &moved.replace("message_size = true", ""));
     let line = serve.log.wait_text("the spool cannot change while the server runs");
     assert!(line.contains("restart"), "{line}");
