@@ -100,6 +100,16 @@ fn walk(criterion: &mut Criterion) {
             group.bench_function(BenchmarkId::new(format!("compiled, {name}"), count), |b| {
                 b.iter(|| next.next().map(|question| found(black_box(question))));
             });
+            if count == 10_000 {
+                // What is stored of a live message: those that match, and others up to 256.
+                let told = |question: &Question<'_>| set.reports(question, &people, 256);
+                group.bench_function(
+                    BenchmarkId::new(format!("256 told of, {name}"), count),
+                    |b| {
+                        b.iter(|| next.next().map(|question| told(black_box(question))));
+                    },
+                );
+            }
             let Some(naive) = &naive else { continue };
             for question in &questions {
                 assert_eq!(naive.matching(question, &people), matches);

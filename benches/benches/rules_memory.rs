@@ -29,11 +29,19 @@ const KINDS: [&str; 10] = [
     "a pattern for a recipient, other directions",
 ];
 
+/// What a rule may take, in octets.
+const MOST: usize = 1024;
+
 fn main() {
+    let counts: &[usize] = match std::env::args().any(|word| word == "--test") {
+        true => &[1_000],
+        false => &[100, 1_000, 10_000, 100_000],
+    };
     println!("| rules | of them | octets a rule | pieces a rule |");
     println!("| --- | --- | --- | --- |");
-    for count in [100, 1_000, 10_000, 100_000] {
-        measure("the mix", rules(count));
+    for count in counts {
+        let octets = measure("the mix", rules(*count));
+        assert!(octets <= MOST, "{octets} octets a rule");
     }
     for (kind, name) in KINDS.iter().enumerate() {
         measure(name, (0..10_000).map(|i| other(i * 10 + kind)).collect());
@@ -55,11 +63,13 @@ fn main() {
         let before = Region::new(COUNTING);
         let matched = set.walk(&question, &people).map_or(0, |walk| walk.matched.len());
         let pieces = before.change().allocations;
+        assert!(matched > 0 || pieces == 0, "{pieces} allocations for nothing");
         println!("\na walk where {name} ({matched}): {pieces} allocations");
     }
 }
 
-fn measure(name: &str, rules: Vec<Rule>) {
+/// Octets a rule.
+fn measure(name: &str, rules: Vec<Rule>) -> usize {
     // Counted from nothing: cloned, as a configuration's are built one by one.
     let before = Region::new(COUNTING);
     let set = RuleSet::compile(rules.clone(), Vec::new());
@@ -69,4 +79,5 @@ fn measure(name: &str, rules: Vec<Rule>) {
     let pieces = change.allocations - change.deallocations;
     let count = set.rules().len();
     println!("| {name} | {count} | {} | {:.1} |", held / count, pieces as f64 / count as f64);
+    held / count
 }

@@ -8,16 +8,15 @@ use regex_automata::nfa::thompson::backtrack::{self, BoundedBacktracker};
 use regex_automata::nfa::thompson::pikevm::PikeVM;
 use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
 use regex_automata::{Anchored, Input, MatchKind, PatternID, PatternSet, meta};
-use regex_syntax::hir::{Class, ClassBytes, ClassBytesRange, Hir, Look, Repetition};
+use regex_syntax::hir::{Class, ClassBytes, ClassBytesRange, Hir, HirKind, Look, Repetition};
 
-use crate::shape::Parsed;
+use crate::shape::{Parsed, any, is_any};
 
 /// The automaton of one pattern may have so many octets.
 const MOST_OCTETS: usize = 1 << 20;
-/// Patterns that share an automaton.
-const TOGETHER: usize = 16;
-/// An automaton with more states than these is not shared further.
-const MANY_STATES: usize = 4096;
+/// Patterns share an automaton as long as it has no more states than these: one list of states for many
+/// patterns, just below a power of two, since lists grow in doubling.
+const SHARED_STATES: usize = 500;
 /// The octets of a folded address, and some more.
 const LONGEST_ADDRESS: usize = 400;
 /// Patterns that are asked together.
@@ -70,15 +69,17 @@ pub(crate) struct Cache(Option<backtrack::Cache>);
 impl Automata {
     pub(crate) fn build(folded: &[&Hir]) -> Self {
         let mut automata = Self::default();
-        let mut chunk: Vec<Hir> = Vec::with_capacity(TOGETHER);
-        let mut states = 0;
+        let mut chunk: Vec<Hir> = Vec::new();
+        let mut states = 0_usize;
         for hir in folded {
-            chunk.push(from_anywhere(hir));
-            states += size(hir);
-            if chunk.len() == TOGETHER || states > MANY_STATES {
+            let hir = from_anywhere(hir);
+            let more = states_of(&hir).saturating_add(1);
+            if states.saturating_add(more) > SHARED_STATES {
                 automata.add(&std::mem::take(&mut chunk));
                 states = 0;
             }
+            states = states.saturating_add(more);
+            chunk.push(hir);
         }
         automata.add(&chunk);
         automata
@@ -125,17 +126,52 @@ impl Automata {
 
 /// The expression with anything in front of it, unless it asks for the start itself.
 fn from_anywhere(hir: &Hir) -> Hir {
+    // Between the octets of a character no word begins or ends, but `\B` would hold.
+    let looks_at_words = hir.properties().look_set().contains_word();
+    let hir = if looks_at_words { hir.clone() } else { by_octets(hir) };
     if hir.properties().look_set_prefix().contains(Look::Start) {
-        return hir.clone();
+        return hir;
     }
-    let octet = Hir::class(Class::Bytes(ClassBytes::new([ClassBytesRange::new(0, 255)])));
-    let any = Repetition { min: 0, max: None, greedy: false, sub: Box::new(octet) };
-    Hir::concat(vec![Hir::repetition(any), hir.clone()])
+    let any = if looks_at_words { any() } else { octet() };
+    let any = Repetition { min: 0, max: None, greedy: false, sub: Box::new(any) };
+    Hir::concat(vec![Hir::repetition(any), hir])
 }
 
-/// How many states an expression takes, roughly.
-fn size(hir: &Hir) -> usize {
-    hir.properties().memory_usage() / 16
+fn octet() -> Hir {
+    Hir::class(Class::Bytes(ClassBytes::new([ClassBytesRange::new(0, 255)])))
+}
+
+/// The expression with `.*` and `.+` told in octets instead of characters: as many states fewer as there
+/// are kinds of characters. What stands behind them begins with a character, so it is all one.
+fn by_octets(hir: &Hir) -> Hir {
+    match hir.kind() {
+        HirKind::Repetition(some) if is_any(some) => Hir::repetition(some.with(octet())),
+        HirKind::Repetition(some) => Hir::repetition(some.with(by_octets(&some.sub))),
+        HirKind::Concat(parts) => Hir::concat(parts.iter().map(by_octets).collect()),
+        HirKind::Alternation(parts) => Hir::alternation(parts.iter().map(by_octets).collect()),
+        _ => hir.clone(),
+    }
+}
+
+/// How many states an expression takes: exactly for ASCII, roughly beyond. Nesting is bounded by the
+/// parser.
+fn states_of(hir: &Hir) -> usize {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => 1,
+        HirKind::Literal(text) => text.0.len(),
+        HirKind::Class(class) if class.maximum_len().is_none_or(|most| most <= 1) => 1,
+        HirKind::Class(_) => 12,
+        HirKind::Capture(capture) => states_of(&capture.sub),
+        HirKind::Repetition(some) => {
+            let times = some.max.unwrap_or(some.min).max(1);
+            let branches = some.max.map_or(1, |most| most - some.min) as usize;
+            states_of(&some.sub).saturating_mul(times as usize).saturating_add(branches)
+        }
+        HirKind::Concat(parts) => parts.iter().map(states_of).fold(0, usize::saturating_add),
+        HirKind::Alternation(parts) => {
+            parts.iter().map(states_of).fold(parts.len(), usize::saturating_add)
+        }
+    }
 }
 
 /// Patterns that are asked together, some hundred at a time.

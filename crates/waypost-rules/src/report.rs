@@ -54,6 +54,7 @@ impl RuleSet {
         let units = self.units.holding_for(&question.subject.org_unit);
         let asked = self.asked(question, units, directory, Groups::Late)?;
         let stopped = matching.last().copied().filter(|last| self.rule(*last).is_some_and(stops));
+        let shown = Shown::new(question);
         let mut reports = Reports::default();
         let mut room = most.saturating_sub(matching.len());
         let mut told = matching.iter().copied().peekable();
@@ -68,7 +69,7 @@ impl RuleSet {
                 } else if room > 0 {
                     room -= 1;
                     let failure = self.first_failure(next, &asked)?;
-                    failure.map(|failure| failure.told(rule, question))
+                    failure.map(|failure| failure.told(rule, question, &shown))
                 } else {
                     // On to the next that matches.
                     let to = told.peek().map_or(end, |matching| end.min(*matching));
@@ -128,12 +129,8 @@ pub(crate) fn stops(rule: &Rule) -> bool {
 }
 
 impl Failure<'_> {
-    fn told(&self, rule: &Rule, question: &Question<'_>) -> String {
-        let Question { direction, subject, sender, recipient } = question;
-        let sender = match sender.mailbox() {
-            Some(mailbox) => mailbox.to_string(),
-            None => "<>".to_owned(),
-        };
+    fn told(&self, rule: &Rule, question: &Question<'_>, shown: &Shown) -> String {
+        let Question { direction, subject, .. } = question;
         match self {
             Failure::SwitchedOff(unit) => format!("it is switched off in {unit}"),
             Failure::Mode => "its mode is off".to_owned(),
@@ -142,8 +139,8 @@ impl Failure<'_> {
             }
             Failure::Account => {
                 let (whose, address) = match direction.is_outgoing() {
-                    true => ("sender", sender),
-                    false => ("recipient", recipient.to_string()),
+                    true => ("sender", &shown.sender),
+                    false => ("recipient", &shown.recipient),
                 };
                 format!(
                     "it affects accounts of kind {}; the {whose} {address} is of kind {}",
@@ -151,8 +148,24 @@ impl Failure<'_> {
                     subject.kind.as_str(),
                 )
             }
-            Failure::Senders => format!("no sender entry matches {sender}"),
-            Failure::Recipients => format!("no recipient entry matches {recipient}"),
+            Failure::Senders => ["no sender entry matches ", &shown.sender].concat(),
+            Failure::Recipients => ["no recipient entry matches ", &shown.recipient].concat(),
+        }
+    }
+}
+
+/// The addresses of a question as they are told.
+struct Shown {
+    sender: String,
+    recipient: String,
+}
+
+impl Shown {
+    fn new(question: &Question<'_>) -> Self {
+        let sender = question.sender.mailbox();
+        Self {
+            sender: sender.map_or_else(|| "<>".to_owned(), ToString::to_string),
+            recipient: question.recipient.to_string(),
         }
     }
 }

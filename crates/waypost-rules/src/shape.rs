@@ -250,12 +250,12 @@ fn begins_with_at(hir: &Hir) -> bool {
 }
 
 /// Whether this is `.*`, `.+` or the like.
-fn is_any(repetition: &Repetition) -> bool {
+pub(crate) fn is_any(repetition: &Repetition) -> bool {
     repetition.max.is_none() && repetition.min <= 1 && *repetition.sub == any()
 }
 
 /// Any character. Addresses hold no line ends, so whether `.` means them too is all one.
-fn any() -> Hir {
+pub(crate) fn any() -> Hir {
     Hir::class(Class::Unicode(ClassUnicode::new([ClassUnicodeRange::new('\0', char::MAX)])))
 }
 

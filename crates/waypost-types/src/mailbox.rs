@@ -330,7 +330,9 @@ mod tests {
         }
         assert_eq!(set.len(), 1);
         // U+212A is a K in lower case, and so the same as an ASCII one.
-        set.extend(["k@b.example", "\u{212a}@b.example", "K@b.example"].map(|one| one.parse().unwrap()));
+        set.extend(
+            ["k@b.example", "\u{212a}@b.example", "K@b.example"].map(|one| one.parse().unwrap()),
+        );
         assert_eq!(set.len(), 2);
         assert_ne!("a+x@b.example".parse::<Mailbox>(), "a@b.example".parse::<Mailbox>());
     }
