@@ -270,7 +270,7 @@ impl When {
             tls: TlsState::Clear,
         };
         let sender = self.mail_from.parse().unwrap();
-        let transaction = policy.at_mail(&session, &sender).unwrap();
+        let Ok(transaction) = policy.at_mail(&session, &sender) else { return Value::Null };
         let recipients: Vec<Recipient> =
             self.rcpt_to.iter().map(|to| to.parse::<Mailbox>().unwrap().into()).collect();
         let message = self.header.join("\r\n");
