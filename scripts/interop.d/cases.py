@@ -123,13 +123,13 @@ class Mode:
 
     def bounced(self, mark, sender, reply):
         """Whether the sender was told in a notice that quotes the reply."""
-        for one in self.arrived(mark):
-            if one[:2] == ("", [sender]):
-                code, status, text = reply.split(" ", 2)
-                if text[:40].encode() not in re.sub(rb"\s+", b" ", one[2]):
-                    raise Wrong(f"the notice does not quote the reply: {one[2][:1500]!r}")
-                return True
-        return False
+        notices = [content for whom, to, content in self.arrived(mark) if (whom, to) == ("", [sender])]
+        notices += [content for content in self.waypost.mailbox() if sender == SENDER and mark.encode() in content]
+        for notice in notices:
+            text = reply.split(" ", 2)[2]
+            if text[:40].encode() not in re.sub(rb"\s+", b" ", notice):
+                raise Wrong(f"the notice does not quote the reply: {notice[:1500]!r}")
+        return bool(notices)
 
     def foreign_sender(self):
         """Refused for good: the sender is told."""
@@ -162,7 +162,8 @@ class Mode:
             return told
         self.client.again()
         try:
-            wait_until("the message or a notice", lambda: self.arrived(mark), 3)
+            wait_until("the message or a notice",
+                       lambda: self.arrived(mark) or self.bounced(mark, SENDER, reply), 4)
         except Wrong:
             # The notice was refused too; where the message is then, the page says.
             if remains := self.client.remains(mark):

@@ -6,6 +6,7 @@ It must run as the first process of namespaces of its own (`unshare`, see script
 """
 
 import contextlib
+import glob
 import os
 import re
 import signal
@@ -131,7 +132,7 @@ class Waypost:
     def __init__(self, binary, folder, configuration):
         with open(folder + "/waypost.toml", "w") as file:
             file.write(configuration)
-        self.lines = []
+        self.folder, self.lines = folder, []
         self.process = subprocess.Popen(
             [binary, "serve", folder + "/waypost.toml"], stderr=subprocess.PIPE, text=True)
         threading.Thread(target=self.read, daemon=True).start()
@@ -140,6 +141,14 @@ class Waypost:
     def read(self):
         for line in self.process.stderr:
             self.lines.append(line)
+
+    def mailbox(self):
+        """What came for the user of the pages, who is a user of this server."""
+        found = []
+        for path in glob.glob(self.folder + "/spool/maildir/solarmora.example/app/new/*"):
+            with open(path, "rb") as file:
+                found.append(file.read())
+        return found
 
     def connections(self):
         """How many it has accepted."""
