@@ -1,6 +1,15 @@
-"""What is asked of every client, in every mode."""
+"""What is asked of every client, in every mode. What a cell of the table says beside `ok`:
+
+    5/1          five messages over one connection
+    said         the program fails with the reply on its output
+    notice       the sender got a notice that quotes the reply
+    kept         it waited in the queue, and came when all was put right
+    dead.letter, failed/   where the message is that was refused for good, as was the notice
+    log only     so, and it is nowhere
+"""
 
 import re
+import time
 
 import lab
 from lab import Wrong, wait_until
@@ -177,6 +186,32 @@ class Mode:
         self.same(mark, sent)
         return "kept"
 
+    def other_authority(self):
+        """The relay's certificate is signed by nobody whom the client trusts: it sends neither mail nor password."""
+        if self.name == "address":
+            return "-"
+        mark = self.mark("cert")
+        sent = message(mark)
+        self.client.trust("other.pem")
+        self.client.configure(self.name)
+        before = self.waypost.connections()
+        told = None
+        try:
+            self.client.send(SENDER, [FRIEND], [sent])
+        except Wrong:
+            told = "said"
+        wait_until("a connection", lambda: self.waypost.connections() > before)
+        time.sleep(1.5)
+        self.client.trust("ca.pem")
+        self.client.configure(self.name)
+        if self.arrived(mark):
+            raise Wrong("it came all the same")
+        if not told:
+            self.client.again()
+            self.wait(mark, [FRIEND])
+            told = "kept"
+        return told
+
     def page(self):
         """The commands of the page's section on trying it."""
         if not self.client.tries:
@@ -192,5 +227,5 @@ class Mode:
 
     CASES = {
         "1 message": one, "3 to": three_recipients, "<>": null_sender, "many/conn": many,
-        "page": page, "foreign": foreign_sender, "refused": not_admitted,
+        "page": page, "foreign": foreign_sender, "refused": not_admitted, "cert": other_authority,
     }

@@ -187,11 +187,13 @@ class Root:
             self.write("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", 0o755)
             os.makedirs(self.root + "/archives", exist_ok=True)
             run("mount", "--bind", archives, self.root + "/archives")
-            debs = sorted(os.listdir(archives))
-            done = self.run("dpkg", *DPKG, *("/archives/" + deb for deb in debs if deb.endswith(".deb")))
-            if done.returncode:
-                raise Wrong("install: " + done.stderr[-300:])
-            self.must("ldconfig")
+            debs = [name for name in sorted(os.listdir(archives)) if name.endswith(".deb")]
+            # None: this machine has it.
+            if debs:
+                done = self.run("dpkg", *DPKG, *("/archives/" + deb for deb in debs))
+                if done.returncode:
+                    raise Wrong("install: " + done.stderr[-300:])
+                self.must("ldconfig")
 
     def syslog(self):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
