@@ -1,6 +1,15 @@
-"""What is asked of every client, in every mode."""
+"""What is asked of every client, in every mode. What a cell of the table says beside `ok`:
+
+    5/1          five messages over one connection
+    said         the program fails with the reply on its output
+    notice       the sender got a notice that quotes the reply
+    kept         it waited in the queue, and came when all was put right
+    dead.letter, failed/   where the message is that was refused for good, as was the notice
+    log only     so, and it is nowhere
+"""
 
 import re
+import time
 
 import lab
 from lab import Wrong, wait_until
@@ -123,13 +132,13 @@ class Mode:
 
     def bounced(self, mark, sender, reply):
         """Whether the sender was told in a notice that quotes the reply."""
-        for one in self.arrived(mark):
-            if one[:2] == ("", [sender]):
-                code, status, text = reply.split(" ", 2)
-                if text[:40].encode() not in re.sub(rb"\s+", b" ", one[2]):
-                    raise Wrong(f"the notice does not quote the reply: {one[2][:1500]!r}")
-                return True
-        return False
+        notices = [content for whom, to, content in self.arrived(mark) if (whom, to) == ("", [sender])]
+        notices += [content for content in self.waypost.mailbox() if sender == SENDER and mark.encode() in content]
+        for notice in notices:
+            text = reply.split(" ", 2)[2]
+            if text[:40].encode() not in re.sub(rb"\s+", b" ", notice):
+                raise Wrong(f"the notice does not quote the reply: {notice[:1500]!r}")
+        return bool(notices)
 
     def foreign_sender(self):
         """Refused for good: the sender is told."""
@@ -162,7 +171,8 @@ class Mode:
             return told
         self.client.again()
         try:
-            wait_until("the message or a notice", lambda: self.arrived(mark), 3)
+            wait_until("the message or a notice",
+                       lambda: self.arrived(mark) or self.bounced(mark, SENDER, reply), 4)
         except Wrong:
             # The notice was refused too; where the message is then, the page says.
             if remains := self.client.remains(mark):
@@ -175,6 +185,32 @@ class Mode:
         self.wait(mark, [FRIEND])
         self.same(mark, sent)
         return "kept"
+
+    def other_authority(self):
+        """The relay's certificate is signed by nobody whom the client trusts: it sends neither mail nor password."""
+        if self.name == "address":
+            return "-"
+        mark = self.mark("cert")
+        sent = message(mark)
+        self.client.trust("other.pem")
+        self.client.configure(self.name)
+        before = self.waypost.connections()
+        told = None
+        try:
+            self.client.send(SENDER, [FRIEND], [sent])
+        except Wrong:
+            told = "said"
+        wait_until("a connection", lambda: self.waypost.connections() > before)
+        time.sleep(1.5)
+        self.client.trust("ca.pem")
+        self.client.configure(self.name)
+        if self.arrived(mark):
+            raise Wrong("it came all the same")
+        if not told:
+            self.client.again()
+            self.wait(mark, [FRIEND])
+            told = "kept"
+        return told
 
     def page(self):
         """The commands of the page's section on trying it."""
@@ -191,5 +227,5 @@ class Mode:
 
     CASES = {
         "1 message": one, "3 to": three_recipients, "<>": null_sender, "many/conn": many,
-        "page": page, "foreign": foreign_sender, "refused": not_admitted,
+        "page": page, "foreign": foreign_sender, "refused": not_admitted, "cert": other_authority,
     }

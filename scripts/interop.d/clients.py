@@ -12,12 +12,13 @@ from pages import MODES, Page
 
 
 def certificate(folder):
-    """An authority, and a certificate of it for the relay."""
+    """Two authorities, and a certificate of the first for the relay."""
     def openssl(*words):
         subprocess.run(["openssl", *words], check=True, stderr=subprocess.DEVNULL, cwd=folder)
 
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=Test authority",
-            "-addext", "keyUsage=critical,keyCertSign", "-keyout", "ca.key", "-out", "ca.pem")
+    for name in ("ca", "other"):
+        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=Authority " + name,
+                "-addext", "keyUsage=critical,keyCertSign", "-keyout", name + ".key", "-out", name + ".pem")
     openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-CA", "ca.pem", "-CAkey", "ca.key",
             "-subj", "/CN=" + lab.RELAY_NAME, "-addext", "subjectAltName=DNS:" + lab.RELAY_NAME,
             "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", "relay.key", "-out", "relay.pem")

@@ -6,6 +6,7 @@ It must run as the first process of namespaces of its own (`unshare`, see script
 """
 
 import contextlib
+import glob
 import os
 import re
 import signal
@@ -131,7 +132,7 @@ class Waypost:
     def __init__(self, binary, folder, configuration):
         with open(folder + "/waypost.toml", "w") as file:
             file.write(configuration)
-        self.lines = []
+        self.folder, self.lines = folder, []
         self.process = subprocess.Popen(
             [binary, "serve", folder + "/waypost.toml"], stderr=subprocess.PIPE, text=True)
         threading.Thread(target=self.read, daemon=True).start()
@@ -140,6 +141,14 @@ class Waypost:
     def read(self):
         for line in self.process.stderr:
             self.lines.append(line)
+
+    def mailbox(self):
+        """What came for the user of the pages, who is a user of this server."""
+        found = []
+        for path in glob.glob(self.folder + "/spool/maildir/solarmora.example/app/new/*"):
+            with open(path, "rb") as file:
+                found.append(file.read())
+        return found
 
     def connections(self):
         """How many it has accepted."""
@@ -178,11 +187,13 @@ class Root:
             self.write("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", 0o755)
             os.makedirs(self.root + "/archives", exist_ok=True)
             run("mount", "--bind", archives, self.root + "/archives")
-            debs = sorted(os.listdir(archives))
-            done = self.run("dpkg", *DPKG, *("/archives/" + deb for deb in debs if deb.endswith(".deb")))
-            if done.returncode:
-                raise Wrong("install: " + done.stderr[-300:])
-            self.must("ldconfig")
+            debs = [name for name in sorted(os.listdir(archives)) if name.endswith(".deb")]
+            # None: this machine has it.
+            if debs:
+                done = self.run("dpkg", *DPKG, *("/archives/" + deb for deb in debs))
+                if done.returncode:
+                    raise Wrong("install: " + done.stderr[-300:])
+                self.must("ldconfig")
 
     def syslog(self):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
