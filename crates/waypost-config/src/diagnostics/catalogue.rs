@@ -54,6 +54,8 @@ pub const CATALOGUE: &[Known] = &[
     known("one-action", Error, "C6", "A rule does nothing, or several things at once.", "Write exactly one of `reject`, `quarantine` and `modify`."),
     known("one-of-three", Error, "C5", "An entry of a filter is none, or more than one, of address, pattern and group.", "Write exactly one; several entries are or-ed."),
     known("one-outcome", Error, "O7", "A test expects nothing, or several things of one delivery.", "Write exactly one of `route`, `reply`, `via` and `quarantine`."),
+    known("record-keep", Error, "C9", "More files of the record are to be kept than can be counted through.", "Write 1000 or less; a larger `rotate` keeps more in each."),
+    known("record-size", Error, "C9", "A file of the record would hold few lines, or none.", "Write `rotate = \"64KiB\"` or more."),
     known("retry-schedule", Error, "O2", "A schedule contradicts itself, or has a pause of nothing.", "Keep `delays`, or `first` and `longest`, the latter not shorter."),
     known("route-of-another-unit", Error, "A11", "A rule names a route of a unit that it is not in.", "Name a route of its own unit or of one above it."),
     known("unknown-group", Error, "C5", "A rule names a group that does not exist.", "Correct the name, or define the group."),
@@ -129,6 +131,7 @@ pub const CATALOGUE: &[Known] = &[
     known("tls-not-required", Warning, "A5", "Mail may go in clear text.", "Write `require_tls = true` unless the hosts cannot do TLS."),
     known("unit-without-users", Warning, "C8", "A rule is for a unit that no user is in.", "Correct the unit, or declare it with `[[organization.org_unit]]`."),
     known("unknown-member", Warning, "C5", "A member of a group, in an own domain, is no user and no group.", "Add the user, or take the member out."),
+    known("unused-key", Warning, "C9", "A key of the record is named, and local parts are written as they are.", "Write `local_parts = \"hashed\"` beside it, or remove it."),
     known("unused-route", Warning, "A1", "Nothing takes a route.", "Name it in a rule, or remove it."),
     known("wide-proxy", Warning, "D15", "A range of trusted proxies holds more than one network.", "List the proxies' own addresses."),
 ];

@@ -12,16 +12,40 @@ use crate::size::Size;
 
 table! {
     /// A file with a line for each message that decisions depend on; a path alone is its `file`.
+    ///
+    /// ```toml
+    /// [server]
+    /// hostname = "mx.solarmora.com"
+    /// spool = "/var/lib/waypost"
+    ///
+    /// [server.record]
+    /// file = "envelopes.jsonl"
+    /// local_parts = "hashed"
+    /// rotate = "20MiB"
+    /// ```
     RawRecord {
-        /// The file; a relative path starts at the directory of the main file.
+        /// The file; a relative path starts at the directory of the main file. It is made with mode
+        /// 0640 where it is missing.
+        ///
+        /// Example: `file = "envelopes.jsonl"`
         required file: FilePath, "C9";
-        /// Whether local parts of addresses are written as they are.
+        /// Whether local parts of addresses are written as they are (`"plain"`), or a keyed hash of
+        /// the whole address stands in the place of each (`"hashed"`).
+        ///
+        /// Example: `local_parts = "hashed"`
         default local_parts: LocalParts = LocalParts::Plain, "C9";
-        /// The size at which the file is put aside as `FILE.1` and a new one begun.
+        /// The size at which the file is put aside as `FILE.1` and a new one begun; at least 64 KiB.
+        ///
+        /// Example: `rotate = "20MiB"`
         default rotate: Size = Size(100 << 20), "C9";
-        /// How many files that were put aside are kept.
+        /// How many files that were put aside are kept, 1,000 at most; with 0, none.
+        ///
+        /// Example: `keep = 30`
         default keep: u64 = 7, "C9";
-        /// The file of the key that local parts are hashed with, made if missing; absent: `record.key` in the spool.
+        /// The file of the key that local parts are hashed with, made if missing; absent: `record.key`
+        /// in the spool.
+        ///
+        /// Example: `key = "record.key"`
         optional key: FilePath, "C9";
     }
 }

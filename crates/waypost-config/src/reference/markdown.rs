@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Section, exactly_one, is_required, sections};
+use super::{Section, exactly_one, is_required, sections, short_form};
 use crate::raw::{self, KeyInfo, Kind, Need};
 
 /// Longest line, in characters; code is never broken.
@@ -124,7 +124,8 @@ fn section(text: &mut String, one: &Section, all: &[Section]) {
 /// The entry of a key: what it takes, what holds without it, what it does, an example.
 fn item(key: &KeyInfo, of: &Section, all: &[Section]) -> String {
     let path = format!("{}.{}", of.path, key.name);
-    let mut text = format!("- **`{}`**: {}", key.name, taken(key));
+    let short = short_form(&path).map(|name| format!("the `{name}` of a table, or "));
+    let mut text = format!("- **`{}`**: {}{}", key.name, short.unwrap_or_default(), taken(key));
     match &key.need {
         Need::Default(value) => {
             let _ = write!(text, ", default `{value}`");

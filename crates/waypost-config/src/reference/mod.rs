@@ -75,6 +75,15 @@ pub fn exactly_one(path: &str) -> &'static [&'static str] {
     EXACTLY_ONE.iter().find(|(table, _)| *table == path).map_or(&[], |(_, keys)| keys)
 }
 
+/// Tables that one of their keys may stand for, written as a value in the table's place.
+const SHORT: &[(&str, &str)] = &[("server.record", "file")];
+
+/// The key whose value alone may stand for the table at `path`.
+#[must_use]
+pub fn short_form(path: &str) -> Option<&'static str> {
+    SHORT.iter().find(|(table, _)| *table == path).map(|(_, key)| *key)
+}
+
 /// Lists that must be there, with at least one element.
 const NOT_EMPTY: &[&str] = &["organization.domains", "organization.rule.affects"];
 

@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use toml::de::{DeTable, DeValue};
 
-use super::{Section, exactly_one, is_required, sections};
+use super::{Section, exactly_one, is_required, sections, short_form};
 use crate::raw::{Form, KeyInfo, Kind, Need, RawConfig};
 
 /// A schema, in the order in which it is printed.
@@ -119,10 +119,17 @@ fn property(path: &str, key: &KeyInfo, all: &[Section]) -> Schema {
     let path = if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
     let one = match &key.kind {
         Kind::Leaf { form, .. } => leaf(form),
-        Kind::Table { .. } => {
+        Kind::Table { keys, .. } => {
             let here = all.iter().find(|one| one.path == path || one.also.contains(&path));
             let reference = here.map(|one| format!("#/$defs/{}", one.path));
-            Schema { reference, ..Schema::default() }
+            let whole = Schema { reference, ..Schema::default() };
+            let short = short_form(&path).and_then(|name| keys.iter().find(|key| key.name == name));
+            match short.map(|key| &key.kind) {
+                Some(Kind::Leaf { form, .. }) => {
+                    Schema { either: vec![leaf(form), whole], ..Schema::default() }
+                }
+                _ => whole,
+            }
         }
     };
     let schema = match key.need {

@@ -37,6 +37,14 @@ impl Explanation {
         for recipient in &recipients {
             self.details(&mut page, recipient);
         }
+        if self.rules_left_out > 0 {
+            let text = format!(
+                "and {} more that did not match; waypost explain of the message tells all",
+                self.rules_left_out
+            );
+            page.blank();
+            page.sentence(0, &[(Tone::Faint, &text)]);
+        }
         if !self.observed.is_empty() {
             self.observed_only(&mut page);
         }
@@ -341,10 +349,6 @@ impl Explanation {
         }
         if let more @ 1.. = others.len() - shown {
             let text = format!("and {more} that were farther from matching; --all-rules tells all");
-            page.sentence(4, &[(Tone::Faint, &text)]);
-        }
-        if self.rules_left_out > 0 {
-            let text = format!("and {} more, of all recipients, are not kept", self.rules_left_out);
             page.sentence(4, &[(Tone::Faint, &text)]);
         }
     }
