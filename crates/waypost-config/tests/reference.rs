@@ -183,6 +183,7 @@ fn frame(path: &str, key: &str) -> String {
         ("expect", _) => "[[expect]]\ndescription = \"x\"\nfrom = \"a@b.example\"\n\
                           to = \"marie@solarmora.com\"\nvia = \"mailbox\"\n"
             .to_owned(),
+        ("server.record", _) => "[server.record]\nfile = \"envelopes.jsonl\"\n".to_owned(),
         (path, _) => format!("[{path}]\n"),
     };
     // The last table is the one of the key.
