@@ -43,6 +43,9 @@ pub mod directory;
 pub mod dns;
 mod duration;
 mod expect;
+#[cfg(test)]
+#[path = "../testdata/large/mod.rs"]
+mod large;
 pub mod policy;
 pub mod raw;
 pub mod reference;

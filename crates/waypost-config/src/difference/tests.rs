@@ -6,10 +6,6 @@ use super::*;
 use crate::diagnostics::{Report, SourceFile};
 use crate::raw;
 
-#[path = "../../testdata/large/mod.rs"]
-#[allow(dead_code)]
-mod large;
-
 const CONFIGURATION: &str = r#"
 [server]
 hostname = "mx.solarmora.com"
@@ -301,7 +297,7 @@ fn a12_a_key_that_a_version_does_not_know_is_told() {
 
 #[test]
 fn a12_a_large_configuration_is_compared_and_stored() {
-    let large = large::large(200, 1_000);
+    let large = crate::large::large(200, 1_000);
     let old = snapshot_of(&large.main, &large.toml);
     let stored: Snapshot = serde_json::from_str(&serde_json::to_string(&old).unwrap()).unwrap();
     assert_eq!(stored, old);

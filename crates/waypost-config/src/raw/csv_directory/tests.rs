@@ -5,10 +5,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::raw;
 
-#[path = "../../../testdata/large/mod.rs"]
-#[allow(dead_code)]
-mod large;
-
 fn read(text: &str) -> (Option<RawDirectory>, Report) {
     let mut report = Report::default();
     let read = read_directory_csv(SourceFile::new("users.csv", text), &mut report);
@@ -125,7 +121,7 @@ fn c4_everything_wrong_is_told_at_once_with_line_column_and_cure() {
 
 #[test]
 fn c4_a_large_table_is_the_same_directory_as_its_toml() {
-    let large = large::large(0, 500);
+    let large = crate::large::large(0, 500);
     assert_eq!(good(&large.csv), toml(&large.toml));
 }
 
