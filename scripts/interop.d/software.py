@@ -142,7 +142,8 @@ class Postfix(Queueing):
         raise Wrong("Postfix does not start")
 
     def again(self):
-        self.root.must("postqueue", "-f")
+        # It takes mail a moment before it takes this.
+        wait_until("a queue run", lambda: self.root.run("postqueue", "-f").returncode == 0)
 
 
 class Exim(Queueing):
