@@ -1,4 +1,5 @@
 //! What a ledger takes of memory, counted at the allocator.
+#![allow(clippy::unwrap_used, reason = "a test says what it means")]
 
 use std::time::Duration;
 

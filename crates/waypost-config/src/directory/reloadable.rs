@@ -132,6 +132,13 @@ impl Directory for ReloadableDirectory {
     fn members(&self, group: &Mailbox) -> Result<Vec<Mailbox>, Unavailable> {
         self.ask(|snapshot| snapshot.members(group))
     }
+
+    /// None while there is no answer.
+    fn each_address(&self, see: &mut dyn FnMut(&Mailbox)) {
+        if let State::Answering { snapshot, .. } = &**self.state.load() {
+            snapshot.each_address(see);
+        }
+    }
 }
 
 impl std::fmt::Debug for ReloadableDirectory {
