@@ -371,7 +371,9 @@ impl Log {
 
 impl std::fmt::Display for Log {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.0.lock().unwrap().iter().try_for_each(|line| writeln!(f, "{line}"))
+        // A test that failed while it waited for a line has the lock poisoned.
+        let lines = self.0.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        lines.iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }
 
