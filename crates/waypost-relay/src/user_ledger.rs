@@ -165,11 +165,11 @@ impl UserLedger {
         [standing.message_use(limits, now), standing.unique_use(limits, now)]
     }
 
-    /// Frees the memory of what has left the window.
-    pub(crate) fn prune(&mut self, now: Timestamp) {
+    /// Frees the memory of what has left the window, in one of `parts` parts.
+    pub(crate) fn prune(&mut self, part: usize, parts: usize, now: Timestamp) {
         let today = DAY.bucket(now);
-        self.users.prune(now);
-        self.recipients.sweep(|last| DAY.is_live(long(last, today), now));
+        self.users.prune(part, parts, now);
+        self.recipients.sweep(part, parts, |last| DAY.is_live(long(last, today), now));
         self.under_way.shrink_to_fit();
         self.held.shrink_to_fit();
     }
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(unique(&mut ledger, at(0)), (1, 0));
         ledger.reserve(marie, to, true, at(DAY_MINUTES));
         let later = at(DAY_MINUTES + 10);
-        ledger.prune(later);
+        ledger.prune(0, 1, later);
         let (used, reserved) = unique(&mut ledger, later);
         assert_eq!(used + reserved, 1, "still held");
         assert!(ledger.refusal(marie, digest("other"), false, &LIMITS, later).is_some());
@@ -298,7 +298,7 @@ mod tests {
         ledger.give_back(marie, &[to], true, at(70));
         assert_eq!(unique(&mut ledger, at(70)), (1, 0));
         assert_eq!(ledger.usage(marie, &LIMITS, at(70))[1].room_at, Some(at(DAY_MINUTES + 5)));
-        ledger.prune(at(DAY_MINUTES + 5));
+        ledger.prune(0, 1, at(DAY_MINUTES + 5));
         assert_eq!(ledger.size(), (0, 0));
     }
 }

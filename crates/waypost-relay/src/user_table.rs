@@ -52,9 +52,10 @@ impl UserTable {
         shard.users.get_mut(place).map(|user| &mut user.sent)
     }
 
-    /// Drops those who sent nothing, and gives the room back.
-    pub(crate) fn prune(&mut self, now: Timestamp) {
-        for shard in &mut self.shards {
+    /// Drops those who sent nothing in one of `parts` parts, which divide the table evenly, and gives the
+    /// room back.
+    pub(crate) fn prune(&mut self, part: usize, parts: usize, now: Timestamp) {
+        for shard in self.shards.iter_mut().skip(part).step_by(parts) {
             shard.users.retain_mut(|user| {
                 user.sent.advance(now);
                 user.sent.sum() != Tally::default()

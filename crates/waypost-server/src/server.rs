@@ -1,41 +1,43 @@
 //! The whole server: started, reloaded, stopped.
 
+mod dispatch;
+mod error;
+mod replacement;
+
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use waypost_auth::Mode;
 use waypost_config::policy::{InternalSenders, Organization, Policy};
 use waypost_config::settings::{DnsServers, Limits, ListenerSettings, ServerSettings, TlsStart};
 use waypost_net::authentication::Authenticator;
-use waypost_net::dns::{DnsLimits, Resolver, ResolverError, SystemResolver};
+use waypost_net::dns::{DnsLimits, Resolver, SystemResolver};
 use waypost_net::server::{
     ClientLimits, Clock, Configuration, ConnectionLimits, Listener, SharedLimits, Stopper, Tls,
     TrustedProxies, stop_signal,
 };
-use waypost_net::tls::{PemError, server_config};
-use waypost_queue::{ConfigChange, ConfigOutcome, Entry, Work};
+use waypost_net::tls::server_config;
 use waypost_relay::{Ledger, QuotaCommit};
 use waypost_smtp::server::{AuthOffer, Settings};
-use waypost_store::{CommitError, Committer};
-use waypost_types::{
-    Delivery, Destination, HeaderBlock, ListenerRole, Mailbox, Recipient, ReversePath, Session,
-    TlsState,
-};
+use waypost_store::Committer;
+use waypost_types::ListenerRole;
+
+pub use error::ServerError;
+pub use replacement::{Refusal, RefusedBecause};
 
 use crate::control::{Desk, ReloadRequests, Socket};
 use crate::core::Core;
 use crate::delivery::Deliverer;
 use crate::metrics::Metrics;
-use crate::reload::drop_aside;
-use crate::schedule::schedule;
 use crate::session::{OnListener, SmtpHandler};
-use crate::spool::{Notices, Spool, SpoolError};
+use crate::spool::Spool;
 use crate::tls_watch::TlsWatch;
+use dispatch::dispatch;
 
 /// What a server is started with.
 pub struct Options {
@@ -48,148 +50,6 @@ pub struct Options {
     /// Who finds out what SPF, DKIM and DMARC say (E2); `None`: with the feature `authenticate`, and
     /// without a `resolver` of one's own, the name servers of the configuration are asked.
     pub authenticator: Option<Arc<dyn Authenticator>>,
-}
-
-/// Why a server does not start, or does not take a new policy.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServerError {
-    /// A listener cannot be bound.
-    #[error(
-        "listener \"{name}\" cannot listen on {address}: {source}; free that address or configure another"
-    )]
-    Bind {
-        /// The listener, or `admin`.
-        name: String,
-        /// Where.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A certificate or key is of no use.
-    #[error("the TLS files of listener \"{name}\" are of no use: {source}")]
-    Tls {
-        /// The listener.
-        name: String,
-        /// Which file, and why.
-        source: PemError,
-    },
-    /// The spool cannot be opened.
-    #[error(transparent)]
-    Spool(#[from] SpoolError),
-    /// The key of the draw cannot be read or made.
-    #[error("{path} cannot be read or made: {source}")]
-    DrawKey {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The command socket cannot be made.
-    #[error("the command socket cannot be made in {spool}: {source}; check the folder's rights")]
-    Control {
-        /// The spool.
-        spool: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// No resolver can be made.
-    #[error(transparent)]
-    Resolver(#[from] ResolverError),
-    /// A policy asks for SPF and DMARC, and nobody can find out what they say.
-    #[error(
-        "organization \"{0}\" has an `authenticate` that asks for SPF and DMARC (E2), which this \
-         server cannot evaluate; build it with the feature `authenticate`, or set `authenticate = \
-         \"off\"` and `internal_senders = \"from-header\"`"
-    )]
-    Authenticator(Box<str>),
-    /// A new policy asks for what only a restart can give.
-    #[error("{0} cannot change while the server runs; restart it")]
-    NeedsRestart(&'static str),
-    /// The change could not be written into the audit log, so it did not take effect.
-    #[error("the audit log cannot be written: {0}")]
-    Audit(#[from] CommitError),
-}
-
-/// A configuration that did not take effect, for the audit log and the metrics (A12).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Its version; empty if it is too wrong to have one.
-    pub version: String,
-    /// Who wanted it.
-    pub who: String,
-    /// What kind of thing is wrong.
-    pub because: RefusedBecause,
-    /// What is wrong, a line each.
-    pub lines: Vec<String>,
-}
-
-/// Why a configuration did not take effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum RefusedBecause {
-    /// A file is missing or cannot be read.
-    Unreadable,
-    /// A file is not TOML.
-    NotToml,
-    /// It breaks a rule.
-    Errors,
-    /// One of its `[[expect]]` tests fails (O7).
-    Expect,
-    /// It asks for what only a restart, or another build, can give.
-    NeedsRestart,
-    /// The certificate or key of a listener is of no use.
-    TlsFiles,
-    /// The audit log cannot be written.
-    Audit,
-}
-
-impl RefusedBecause {
-    /// Each of them.
-    pub(crate) const ALL: [Self; 7] = [
-        Self::Unreadable,
-        Self::NotToml,
-        Self::Errors,
-        Self::Expect,
-        Self::NeedsRestart,
-        Self::TlsFiles,
-        Self::Audit,
-    ];
-
-    fn of(error: &ServerError) -> Self {
-        match error {
-            ServerError::Tls { .. } => Self::TlsFiles,
-            ServerError::Audit(_) => Self::Audit,
-            _ => Self::NeedsRestart,
-        }
-    }
-
-    /// The word for it in metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unreadable => "unreadable",
-            Self::NotToml => "not-toml",
-            Self::Errors => "errors",
-            Self::Expect => "expect",
-            Self::NeedsRestart => "needs-restart",
-            Self::TlsFiles => "tls-files",
-            Self::Audit => "audit",
-        }
-    }
-
-    /// In words, for the audit log.
-    fn words(self) -> &'static str {
-        match self {
-            Self::Unreadable => "a file cannot be read",
-            Self::NotToml => "it is not TOML",
-            Self::Errors => "it has errors",
-            Self::Expect => "a test of its own fails",
-            Self::NeedsRestart => "the running server cannot take it",
-            Self::TlsFiles => "a certificate or key is of no use",
-            Self::Audit => "the audit log cannot be written",
-        }
-    }
 }
 
 /// A running server. [`Server::stop`] ends it in order; dropped, it ends at once, as after a crash.
@@ -350,149 +210,9 @@ impl Server {
         self.before.as_deref()
     }
 
-    /// Puts another policy in force, whole or not at all (A12). Transactions that are open end under
-    /// the old one; no connection is lost. Who changed it, and in which lines what changed, goes into
-    /// the audit log; and so does a refusal.
-    ///
-    /// # Errors
-    /// [`ServerError`]; the old policy then stays in force.
-    pub async fn reload(
-        &self,
-        policy: Arc<Policy>,
-        who: &str,
-        changes: Vec<String>,
-    ) -> Result<(), ServerError> {
-        let version = policy.version().to_owned();
-        match self.replace(policy, who, changes).await {
-            Ok(()) => {
-                self.core.metrics.reloaded(None);
-                Ok(())
-            }
-            Err(error) => {
-                let because = RefusedBecause::of(&error);
-                let (who, lines) = (who.to_owned(), vec![error.to_string()]);
-                self.refused(Refusal { version, who, because, lines }).await;
-                Err(error)
-            }
-        }
-    }
-
-    /// Tells of a configuration that was refused before there was a policy to put in force: in the
-    /// metrics and the audit log.
-    pub async fn refused(&self, refusal: Refusal) {
-        let Refusal { version, who, because, lines } = refusal;
-        self.core.metrics.reloaded(Some(because));
-        let stays = self.version();
-        let named = if version.is_empty() { String::new() } else { format!(" version {version}") };
-        let what = format!("refused{named}: {}; version {stays} stays", because.words());
-        let change = ConfigChange {
-            outcome: ConfigOutcome::Refused,
-            ..self.change(version, &who, what, Some(stays), lines)
-        };
-        if let Err(error) = self.core.spool.record_change(change).await {
-            tracing::error!(%error, "the refusal is not in the audit log");
-        }
-    }
-
     /// Opens the record of envelopes anew, if there is one: somebody else may have put the file aside.
     pub fn reopen_record(&self) {
         self.core.recorder.reopen();
-    }
-
-    /// Tells that the files say what is in force; if a user asked, the audit log names him.
-    pub(crate) async fn unchanged(&self, who: Option<&str>) {
-        self.core.metrics.unchanged();
-        let Some(who) = who else { return };
-        let version = self.version();
-        let what = format!("nothing changed, version {version} stays");
-        let change = self.change(version.clone(), who, what, Some(version), Vec::new());
-        if let Err(error) = self.core.spool.record_change(change).await {
-            tracing::error!(%error, "the reload is not in the audit log");
-        }
-    }
-
-    /// Writes into the audit log that the configuration was changed before this start.
-    pub(crate) async fn changed_before_start(&self, who: &str, lines: Vec<String>) {
-        let version = self.version();
-        let from = self.before.clone().map(String::from);
-        let what = match &from {
-            None => format!("first start, version {version}"),
-            Some(from) if *from == version => format!("version {version}, started again"),
-            Some(from) => format!("from version {from} to {version}, before this start"),
-        };
-        let change = self.change(version, who, what, from, lines);
-        if let Err(error) = self.core.spool.record_change(change).await {
-            tracing::error!(%error, "the change before this start is not in the audit log");
-        }
-    }
-
-    fn change(
-        &self,
-        version: String,
-        who: &str,
-        what: String,
-        from: Option<String>,
-        lines: Vec<String>,
-    ) -> ConfigChange {
-        ConfigChange {
-            at: self.core.clock.now(),
-            version: version.into(),
-            who: who.into(),
-            what: what.into(),
-            from: from.map(String::into_boxed_str),
-            outcome: ConfigOutcome::InForce,
-            lines: lines.into_iter().map(String::into_boxed_str).collect(),
-        }
-    }
-
-    async fn replace(
-        &self,
-        policy: Arc<Policy>,
-        who: &str,
-        lines: Vec<String>,
-    ) -> Result<(), ServerError> {
-        let old = self.core.policy();
-        let (was, is) = (&old.server, &policy.server);
-        if was.spool != is.spool {
-            return Err(ServerError::NeedsRestart("the spool"));
-        }
-        if was.admin != is.admin {
-            return Err(ServerError::NeedsRestart("the admin address"));
-        }
-        if was.dns != is.dns {
-            return Err(ServerError::NeedsRestart("the list of name servers"));
-        }
-        can_authenticate(&policy, self.core.authenticator.is_some())?;
-        let sockets = |settings: &ServerSettings| -> Vec<_> {
-            settings.listeners.iter().map(|one| (one.name.clone(), one.bind)).collect()
-        };
-        if sockets(was) != sockets(is) {
-            return Err(ServerError::NeedsRestart("a listener's name or address"));
-        }
-        let mut configurations = Vec::with_capacity(is.listeners.len());
-        for listener in &is.listeners {
-            configurations.push(Arc::new(configuration(&policy, listener, &self.base)?));
-        }
-        let (from, to) = (old.version().to_owned(), policy.version().to_owned());
-        let what = match lines.is_empty() {
-            true => format!("from version {from} to {to}: only comments, blanks or order of keys"),
-            false => format!("from version {from} to {to}"),
-        };
-        let change = self.change(to, who, what, Some(from), lines);
-        self.core.spool.record_change(change).await?;
-        self.limits.lock().set_limits(connection_limits(&is.limits));
-        self.core.metrics.policy(&policy, self.core.clock.now());
-        self.core.recorder.configure(is, &self.base);
-        drop(old);
-        let old = self.core.replace_policy(policy);
-        self.deliverer.policy_replaced(&old);
-        // Not by the session that happens to be the last one under it.
-        drop_aside(old);
-        self.tls_watch.0.policy_replaced();
-        for (running, configuration) in self.listeners.iter().zip(configurations) {
-            running.configuration.send_replace(configuration);
-        }
-        Ok(())
     }
 
     /// Ends in order: no new connections, transactions and deliveries in progress may finish for as
@@ -681,82 +401,5 @@ pub(crate) fn replayed(commit: &waypost_queue::QuotaCommit) -> QuotaCommit {
         organization: commit.organization.clone(),
         user: commit.user.clone(),
         recipients: commit.recipients.clone(),
-    }
-}
-
-/// Hands due works to deliverers, as many at a time as the queue gives, until it is told to stop.
-async fn dispatch(core: Arc<Core>, deliverer: Arc<Deliverer>, mut stop: watch::Receiver<bool>) {
-    let mut running = JoinSet::new();
-    let mut sweep = tokio::time::interval(Duration::from_secs(5));
-    let mut forget = tokio::time::interval(Duration::from_secs(3600));
-    loop {
-        while !*stop.borrow()
-            && let Some(work) = core.spool.take()
-        {
-            running.spawn(deliver(Arc::clone(&core), Arc::clone(&deliverer), work));
-        }
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => break,
-            () = core.spool.ready() => {}
-            Some(ended) = running.join_next() => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "a delivery ended abnormally");
-                }
-            }
-            _ = forget.tick() => {
-                let core = Arc::clone(&core);
-                tokio::spawn(async move { core.spool.forget_quota().await });
-            }
-            _ = sweep.tick() => {
-                deliverer.sweep();
-                core.ledger().prune(core.clock.now());
-            }
-        }
-    }
-    while running.join_next().await.is_some() {}
-}
-
-/// Does one work, and writes down what came of it.
-async fn deliver(core: Arc<Core>, deliverer: Arc<Deliverer>, work: Work) {
-    let done = deliverer.deliver(&work).await;
-    let policy = core.policy();
-    let entry = Arc::clone(&work.entry);
-    let destination = |to: &Mailbox| notice_destination(&policy, &entry, to);
-    let notices = Notices { hostname: &policy.server.hostname, destination: &destination };
-    let schedule = schedule(&policy, &work.site);
-    match done {
-        Ok(results) => core.spool.finished(work, results, &schedule, &notices).await,
-        Err(resting) => core.spool.postponed(work, resting, &schedule, &notices).await,
-    }
-}
-
-/// Where a notice to a sender goes: for one of ours where the policy sends mail for it, so that a
-/// split delivery holds for notices too; for others the outbound way of the organization that the
-/// message was for, by setting or rule.
-fn notice_destination(policy: &Policy, entry: &Entry, to: &Mailbox) -> Option<Destination> {
-    if policy.receiving(to).is_none() {
-        let owner = entry.deliveries.iter().find_map(|owed| owner(policy, &owed.delivery));
-        return Some(owner.map_or(Destination::Mx, |owner| owner.notice_destination(to)));
-    }
-    let session = Session {
-        client_ip: Ipv4Addr::LOCALHOST.into(),
-        role: ListenerRole::Mx,
-        helo: None,
-        auth: None,
-        tls: TlsState::Clear,
-    };
-    let transaction = policy.at_mail(&session, &ReversePath::Null).ok()?;
-    let header = format!("From: <MAILER-DAEMON@{}>\r\n\r\n", policy.server.hostname);
-    let header = HeaderBlock::of(header.as_bytes());
-    let decision = policy.at_data(&transaction, &[Recipient::from(to.clone())], &header);
-    decision.deliveries.into_iter().next().map(|decided| decided.delivery.destination)
-}
-
-fn owner<'p>(policy: &'p Policy, delivery: &Delivery) -> Option<&'p Organization> {
-    match &delivery.destination {
-        Destination::Mailbox { organization } | Destination::Route { organization, .. } => {
-            policy.organization(organization)
-        }
-        _ => policy.receiving(&delivery.original_recipient),
     }
 }

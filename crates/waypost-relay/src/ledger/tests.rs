@@ -304,6 +304,21 @@ fn memory_is_given_back() {
 }
 
 #[test]
+fn pruning_by_parts_comes_to_everything() {
+    let mut ledger = Ledger::new([1; 16]);
+    let wide = limits(u32::MAX, u32::MAX, u32::MAX, u32::MAX);
+    for user in 0..200 {
+        send(&mut ledger, at(0), &subject(Some(&format!("user{user}")), wide), &["a", "b"]);
+    }
+    let later = at(86_400 + 300);
+    for part in 0..64 {
+        assert_ne!(ledger.size(), LedgerSize::default(), "all gone at part {part}");
+        ledger.prune_some(later);
+    }
+    assert_eq!(ledger.size(), LedgerSize::default());
+}
+
+#[test]
 fn a_busy_user_takes_no_memory_for_what_is_past() {
     let mut ledger = Ledger::new([1; 16]);
     let marie = subject(Some("marie"), limits(u32::MAX, u32::MAX, u32::MAX, u32::MAX));
