@@ -7,16 +7,16 @@
     reason = "a test says what it means"
 )]
 
-use std::collections::HashMap;
+mod support;
 
 use proptest::prelude::*;
 use waypost_auth::{
     Aligned, Authentication, Dmarc, DmarcPolicy, DmarcResult, Identity, RefusedFor, Spf, SpfResult,
 };
-use waypost_config::diagnostics::SourceFile;
 use waypost_config::policy::{DataReply, Decision, Policy, RefusalCause, Transaction};
-use waypost_config::raw;
 use waypost_types::{HeaderBlock, ListenerRole, Recipient, Session, TlsState};
+
+use support::policy_of;
 
 const GATEWAY: &str = "198.51.100.1";
 const MESSAGE: &[u8] = b"Received: from h.example (h.example [203.0.113.7]) by gw.example; d\r\n\
@@ -43,10 +43,7 @@ fn policy(modes: [&str; 3], spam_action: &str) -> Policy {
             text.push_str("allow_list = [\"192.0.2.1\"]\n");
         }
     }
-    let (config, mut report) = raw::read(SourceFile::new("given", text), Vec::new())
-        .unwrap_or_else(|error| panic!("{}", error.report.render(false)));
-    let compiled = waypost_config::compile(&config, &HashMap::new(), &mut report);
-    compiled.unwrap_or_else(|| panic!("{}", report.render(false))).into_policy("1")
+    policy_of(&text, "1")
 }
 
 fn transaction(policy: &Policy, client: &str) -> Transaction {

@@ -7,14 +7,16 @@
     reason = "a test says what it means"
 )]
 
-use std::collections::{BTreeSet, HashMap};
+mod support;
+
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use proptest::prelude::*;
-use waypost_config::diagnostics::SourceFile;
 use waypost_config::policy::{DryRun, ExplainedDelivery, Explanation, Policy};
-use waypost_config::raw;
 use waypost_types::{Mailbox, TlsState};
+
+use support::policy_of;
 
 const BASE: &str = r#"
 [server]
@@ -130,11 +132,7 @@ fn policy(rules: &[String], settings: &str) -> Policy {
     for (place, rule) in rules.iter().enumerate() {
         write!(text, "[[organization.rule]]\ndescription = \"rule {place}\"\n{rule}").unwrap();
     }
-    let (config, mut report) = raw::read(SourceFile::new("given", text), Vec::new())
-        .unwrap_or_else(|error| panic!("{}", error.report.render(false)));
-    let files: HashMap<String, Vec<u8>> = HashMap::new();
-    let compiled = waypost_config::compile(&config, &files, &mut report);
-    compiled.unwrap_or_else(|| panic!("{}", report.render(false))).into_policy("1")
+    policy_of(&text, "1")
 }
 
 fn mailbox(text: &str) -> Mailbox {

@@ -7,13 +7,14 @@
     reason = "a test says what it means"
 )]
 
-use std::collections::HashMap;
+mod support;
+
 use std::path::{Path, PathBuf};
 
-use waypost_config::diagnostics::SourceFile;
 use waypost_config::policy::{DryRun, Policy};
-use waypost_config::raw;
 use waypost_types::TlsState;
+
+use support::policy_of;
 
 fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")
@@ -25,12 +26,7 @@ fn policy() -> Policy {
         std::fs::read_to_string(path).unwrap()
     };
     let text = part("second") + &part("base") + &part("split") + RULES + &part("gateway");
-    let (config, mut report) =
-        raw::read(SourceFile::new("given", text), Vec::new()).unwrap_or_else(|e| panic!("{e}"));
-    let files: HashMap<String, Vec<u8>> =
-        [("mx.pem".to_owned(), vec![]), ("mx.key".to_owned(), vec![])].into();
-    let compiled = waypost_config::compile(&config, &files, &mut report);
-    compiled.unwrap_or_else(|| panic!("{}", report.render(false))).into_policy("1")
+    policy_of(&text, "1")
 }
 
 const RULES: &str = r#"

@@ -7,14 +7,15 @@
     reason = "a test says what it means"
 )]
 
-use std::collections::HashMap;
+mod support;
+
 use std::path::{Path, PathBuf};
 
-use waypost_config::diagnostics::SourceFile;
 use waypost_config::policy::{DryRun, Explanation, Layout, Policy, RulesShown};
-use waypost_config::raw;
 use waypost_route::Draw;
 use waypost_types::{HeaderBlock, ListenerRole, Mailbox, QueueId, Recipient, Session, TlsState};
+
+use support::policy_of;
 
 fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata")
@@ -31,12 +32,7 @@ fn policy(settings: &str, more: &str) -> Policy {
     let second = part("second");
     let (head, organizations) = text.split_at(text.find("[[organization]]").unwrap());
     let text = format!("{head}{second}{organizations}");
-    let (config, mut report) =
-        raw::read(SourceFile::new("given", text), Vec::new()).unwrap_or_else(|e| panic!("{e}"));
-    let files: HashMap<String, Vec<u8>> =
-        [("mx.pem".to_owned(), vec![]), ("mx.key".to_owned(), vec![])].into();
-    let compiled = waypost_config::compile(&config, &files, &mut report);
-    compiled.unwrap_or_else(|| panic!("{}", report.render(false))).into_policy("4c11db7a")
+    policy_of(&text, "4c11db7a")
 }
 
 fn run<'a>(from: &'a str, to: &[&'a str], message: &'a str) -> DryRun<'a> {

@@ -6,14 +6,14 @@
     reason = "a test says what it means"
 )]
 
-use std::collections::HashMap;
+mod support;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use waypost_config::diagnostics::SourceFile;
 use waypost_config::policy::{DryRun, Policy};
-use waypost_config::raw;
 use waypost_types::TlsState;
+
+use support::policy_of;
 
 const BASE: &str = r#"
 [server]
@@ -99,10 +99,7 @@ fn policy(rules: &[Drawn], all_enforced: bool) -> Policy {
             ACTIONS[*action]
         ));
     }
-    let (config, mut report) =
-        raw::read(SourceFile::new("given", text), Vec::new()).unwrap_or_else(|e| panic!("{e}"));
-    let compiled = waypost_config::compile(&config, &HashMap::new(), &mut report);
-    compiled.unwrap_or_else(|| panic!("{}", report.render(false))).into_policy("1")
+    policy_of(&text, "1")
 }
 
 /// What becomes of one recipient, as JSON, and what is observed.

@@ -7,17 +7,17 @@
     reason = "a test says what it means"
 )]
 
-use std::collections::HashMap;
+mod support;
 
 use proptest::prelude::*;
-use waypost_config::diagnostics::SourceFile;
 use waypost_config::policy::{DryRun, Explanation, Policy};
-use waypost_config::raw;
 use waypost_config::replay::{
     Comparison, Groups, KnownAddresses, LocalPartKey, MAX_HEADER, Recorded, ReplayError, Turn,
     kept_header,
 };
 use waypost_types::{HeaderBlock, TlsState};
+
+use support::policy_of;
 
 const BASE: &str = r#"
 [server]
@@ -67,11 +67,7 @@ spam_tag = { regex = "^X-Spam: yes$" }
 const KEY: LocalPartKey = LocalPartKey::new([3; 16]);
 
 fn policy(text: &str) -> Policy {
-    let source = SourceFile::new("test.toml", text);
-    let (raw, mut report) = raw::read(source, Vec::new()).unwrap();
-    let compiled = waypost_config::compile(&raw, &HashMap::<String, Vec<u8>>::new(), &mut report);
-    let shown = report.render(false);
-    compiled.unwrap_or_else(|| panic!("{text}\n{shown}")).into_policy("test")
+    policy_of(text, "test")
 }
 
 fn with(rules: &[String]) -> Policy {

@@ -1,13 +1,14 @@
 //! How many rules a decision tells of: all in a dry run, few in what is stored of a live message (C9).
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it means")]
 
-use std::collections::HashMap;
+mod support;
+
 use std::fmt::Write as _;
 
-use waypost_config::diagnostics::SourceFile;
 use waypost_config::policy::{DryRun, Explanation, Policy, RULES_TOLD};
-use waypost_config::raw;
 use waypost_types::{HeaderBlock, ListenerRole, Recipient, Session, TlsState};
+
+use support::policy_of;
 
 const RULES: usize = 1_000;
 
@@ -47,10 +48,7 @@ host = "one.example"
         "[[organization.rule]]\ndescription = \"All\"\naffects = [\"inbound\"]\n\
          then = { modify = { add_headers = [{ name = \"X-All\", value = \"1\" }] } }\n",
     );
-    let (config, mut report) = raw::read(SourceFile::new("given", text), Vec::new())
-        .unwrap_or_else(|error| panic!("{}", error.report.render(false)));
-    let compiled = waypost_config::compile(&config, &HashMap::new(), &mut report);
-    compiled.unwrap_or_else(|| panic!("{}", report.render(false))).into_policy("1")
+    policy_of(&text, "1")
 }
 
 fn matched(explanation: &Explanation) -> Vec<String> {
