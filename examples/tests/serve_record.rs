@@ -396,7 +396,7 @@ fn a_full_or_missing_record_never_stops_mail_and_says_what_it_lacks() {
     serve.log.wait_text("the record of envelopes cannot be written; mail goes on");
     let until = Instant::now() + Duration::from_secs(60);
     while serve.metric("waypost_record_lost_total") < 3 {
-        assert!(Instant::now() < until);
+        assert!(Instant::now() < until, "{}", serve.log);
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(serve.metric("waypost_record_lines_total"), 0);
@@ -406,7 +406,7 @@ fn a_full_or_missing_record_never_stops_mail_and_says_what_it_lacks() {
     serve.log.wait_text(" reloaded ");
     one_message(&mut client, "");
     while serve.metric("waypost_record_lost_total") < 4 {
-        assert!(Instant::now() < until);
+        assert!(Instant::now() < until, "{}", serve.log);
         std::thread::sleep(Duration::from_millis(20));
     }
     std::fs::create_dir(folder.path("away")).unwrap();
@@ -452,7 +452,7 @@ fn a_disk_that_fills_leaves_whole_lines_alone_and_is_written_again() {
     let until = Instant::now() + Duration::from_secs(60);
     let mut sent = 1;
     while serve.metric("waypost_record_lost_total") < 3 {
-        assert!(Instant::now() < until);
+        assert!(Instant::now() < until, "{}", serve.log);
         one_message(&mut client, "");
         sent += 1;
     }
@@ -462,7 +462,7 @@ fn a_disk_that_fills_leaves_whole_lines_alone_and_is_written_again() {
         serve.metric("waypost_record_lines_total") + serve.metric("waypost_record_lost_total")
     };
     while written(&serve) < sent + 1 {
-        assert!(Instant::now() < until);
+        assert!(Instant::now() < until, "{}", serve.log);
         std::thread::sleep(Duration::from_millis(20));
     }
     let lost = serve.metric("waypost_record_lost_total");
