@@ -219,7 +219,9 @@ impl Deliverer {
         let Some(body) = body else {
             return Ok(all_deferred(deliveries, local("the stored message cannot be read")));
         };
-        let pieces = self.pieces(work, &body, &first.changes).await;
+        let Some(pieces) = self.pieces(work, &body, &first.changes).await else {
+            return Ok(all_deferred(deliveries, local("the message cannot be edited now")));
+        };
         let Some(way) = way else {
             return Ok(self.file_locally(policy, work, deliveries, pieces).await);
         };
@@ -236,18 +238,31 @@ impl Deliverer {
         self.by_smtp(policy, work, &way, transaction).await
     }
 
-    /// The message as the deliveries of a work send it; what is removed from it is logged.
-    async fn pieces(&self, work: &Work, body: &Body, changes: &Changes) -> Vec<SharedBytes> {
+    /// The message as the deliveries of a work send it; what is removed from it is logged. Looking for
+    /// attachments takes time by the size of the message, so it is done off the async workers; `None`
+    /// where that ended abnormally.
+    async fn pieces(
+        &self,
+        work: &Work,
+        body: &Body,
+        changes: &Changes,
+    ) -> Option<Vec<SharedBytes>> {
         let entry = &work.entry;
         let text = if entry.parameters.smtputf8 { HeaderText::Utf8 } else { HeaderText::Ascii };
-        let rules = match changes.remove_attachments {
-            true => self.rules(work).await,
-            false => Vec::new(),
-        };
-        let rules: Vec<&str> = rules.iter().map(|rule| &**rule).collect();
-        let sent = sent(&marked(work), body, changes, text, &rules);
-        log::removed(entry.id, &sent, &rules);
-        sent.pieces
+        let trace = marked(work);
+        if !changes.remove_attachments {
+            return Some(sent(&trace, body, changes, text, &[]).pieces);
+        }
+        let rules = self.rules(work).await;
+        let (id, trace) = (entry.id, trace.into_owned());
+        let (body, changes) = (body.clone(), changes.clone());
+        let edited = tokio::task::spawn_blocking(move || {
+            let rules: Vec<&str> = rules.iter().map(|rule| &**rule).collect();
+            let sent = sent(&trace, &body, &changes, text, &rules);
+            log::removed(id, &sent, &rules);
+            sent.pieces
+        });
+        edited.await.ok()
     }
 
     /// The rules that change the deliveries of a work, as its decision names them; it is on the disk
