@@ -33,6 +33,9 @@ fn without_a_spool_nothing_is_made_and_the_cure_is_told() {
     }
     assert!(!folder.path("spool").exists());
     assert_eq!(waypost(&["queue", "none.toml", "list"], "").status, 2);
+    let nowhere = folder.path("").display().to_string();
+    let ran = ask(&folder, &["queue", "list", "--spool", &nowhere]);
+    assert!(ran.status == 2 && ran.stderr.contains("no server runs"), "{}", ran.stderr);
 }
 
 fn mode(path: &Path) -> u32 {
@@ -178,7 +181,14 @@ fn a12_reload_takes_effect_or_says_everything_that_is_wrong() {
     let no = ask(&folder, &["reload"]);
     assert!(no.status == 1 && no.stdout.contains("never"), "{}", no.stdout);
     folder.configure("\n[");
-    assert_eq!(ask(&folder, &["reload"]).status, 2, "no TOML, as check says");
+    let unread = ask(&folder, &["audit"]);
+    assert_eq!(unread.status, 2, "no TOML, as check says");
+    assert!(unread.stderr.contains("a server that still runs answers with `--spool DIR`"));
+    assert_eq!(ask(&folder, &["reload"]).status, 2);
+    let spool = folder.path("spool").display().to_string();
+    for command in [&["audit"][..], &["queue", "list"], &["quota"]] {
+        done(&folder, &[command, &["--spool", &spool]].concat());
+    }
     // What only a restart can change.
     folder.configure(&good);
     let moved = fs::read_to_string(folder.configuration()).unwrap();

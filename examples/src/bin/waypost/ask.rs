@@ -1,6 +1,7 @@
 //! Asking the running server, or where none runs, its spool.
 
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use waypost_server::control::{self, Answers, AskError, End, Offline, Request};
@@ -23,16 +24,52 @@ impl Form {
     }
 }
 
+/// Whose spool is asked.
+#[derive(clap::Args)]
+pub(crate) struct Place {
+    /// The configuration's main file, which names the spool
+    #[arg(value_name = "CONFIG")]
+    config: String,
+    /// The spool of the running server, for when CONFIG cannot be read at all: then it is not
+    #[arg(long, value_name = "DIR", global = true)]
+    spool: Option<PathBuf>,
+}
+
+impl Place {
+    /// The configuration's main file.
+    pub(crate) fn config(&self) -> &str {
+        &self.config
+    }
+}
+
 /// Asks the server that runs with a configuration. Where none runs, the spool is opened and asked
 /// itself. Each line of the answer but the last goes to `each`; the last one is returned.
 ///
-/// The configuration may have errors while a server runs: it is only asked where the spool is.
+/// The configuration may have errors while a server runs: it is only asked where the spool is, and
+/// with `--spool` not even that.
 pub(crate) fn ask(
-    config: &str,
+    place: &Place,
     request: Request,
     mut each: impl FnMut(control::Answer) -> Result<(), Failure>,
 ) -> Result<End, Failure> {
-    let loaded = configuration::loaded(config)?;
+    let config = place.config.as_str();
+    if let Some(spool) = &place.spool {
+        return match control::ask(spool, &request) {
+            Ok(answers) => read(answers, &mut each),
+            Err(error @ AskError::NoServer { .. }) => {
+                let text = format!("{error}; without --spool, the spool itself is asked");
+                Err(Failure::Input(text))
+            }
+            Err(error) => Err(Failure::Input(error.to_string())),
+        };
+    }
+    let loaded = configuration::loaded(config).map_err(|failure| match failure {
+        Failure::Input(text) => {
+            let cure = "a server that still runs answers with `--spool DIR`, the directory that it keeps mail in";
+            Failure::Input(format!("{text}\n{cure}"))
+        }
+        other => other,
+    })?;
     let spool = configuration::spool(config, &loaded)?;
     match control::ask(&spool, &request) {
         Ok(answers) => read(answers, &mut each),

@@ -19,9 +19,8 @@ const WIDTH: usize = 200;
 /// Show who changed the configuration and the queue, oldest first (A12)
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The configuration's main file, which names the spool
-    #[arg(value_name = "CONFIG")]
-    config: String,
+    #[command(flatten)]
+    place: ask::Place,
     /// Only what happened since then: a date such as 2026-11-22, with or without a time (T13:45 or
     /// T13:45:00Z, in UTC), or how long ago, such as 90m, 12h or 7d
     #[arg(long, value_name = "WHEN", value_parser = since)]
@@ -43,7 +42,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     };
     // With a count, the last ones of those seen so far; they are written at the end.
     let mut last: VecDeque<AuditLine> = VecDeque::new();
-    let end = ask::ask(&arguments.config, control::Request::Audit, |answer| {
+    let end = ask::ask(&arguments.place, control::Request::Audit, |answer| {
         let control::Answer::Audited(line) = answer else { return Ok(()) };
         if arguments.since.is_some_and(|since| line.at < since) {
             return Ok(());

@@ -22,9 +22,8 @@ use crate::look::Look;
 /// no, such as that there is no such message.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The configuration's main file, which names the spool
-    #[arg(value_name = "CONFIG")]
-    config: String,
+    #[command(flatten)]
+    place: ask::Place,
     #[command(subcommand)]
     command: Command,
     /// Answer JSON objects, one a line; times are milliseconds since 1970
@@ -138,7 +137,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<Answer, Failure> {
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut headed = false;
-    let end = ask::ask(&arguments.config, request, |answer| match form {
+    let end = ask::ask(&arguments.place, request, |answer| match form {
         Form::Json => write_json(&mut out, &answer),
         Form::Text => {
             if many == Many::Listed && !headed {

@@ -15,9 +15,8 @@ use crate::{batch, configuration, replay, table};
 /// Exit status: 1 when there is no such organization or user.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The configuration's main file
-    #[arg(value_name = "CONFIG")]
-    config: String,
+    #[command(flatten)]
+    place: ask::Place,
     /// A user's address, or an organization's name [default: all organizations]
     #[arg(value_name = "USER|ORGANIZATION", conflicts_with = "replay")]
     of: Option<String>,
@@ -33,13 +32,13 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     if arguments.replay {
-        return replay::run(configuration::policy(&arguments.config)?);
+        return replay::run(configuration::policy(arguments.place.config())?);
     }
     let form = Form::of(arguments.json);
     let request = control::Request::Quota { of: arguments.of.clone() };
     let mut rows = Vec::new();
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let end = ask::ask(&arguments.config, request, |answer| {
+    let end = ask::ask(&arguments.place, request, |answer| {
         let control::Answer::Quota(line) = answer else { return Ok(()) };
         match form {
             Form::Json => batch::write_line(&mut out, &line),

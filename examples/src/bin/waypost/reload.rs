@@ -15,9 +15,8 @@ use crate::batch;
 /// stays; all errors are printed, as `check` does.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The configuration's main file, which names the spool
-    #[arg(value_name = "CONFIG")]
-    config: String,
+    #[command(flatten)]
+    place: ask::Place,
     /// Answer one JSON object
     #[arg(long)]
     json: bool,
@@ -30,7 +29,7 @@ struct Reply<'a> {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     let form = Form::of(arguments.json);
-    let end = ask::ask(&arguments.config, control::Request::Reload, |answer| {
+    let end = ask::ask(&arguments.place, control::Request::Reload, |answer| {
         let control::Answer::Reloaded { version } = answer else { return Ok(()) };
         let mut out = io::stdout().lock();
         match form {
