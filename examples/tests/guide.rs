@@ -4,7 +4,12 @@
 //! of `console` holds commands behind `$`, each with its answer below it. The commands are run in a folder with the
 //! page's files; `UPDATE_GOLDENS=1` writes the answers anew.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may say what they mean")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may say what they mean"
+)]
 
 use std::collections::HashMap;
 use std::fs::{self, File};
