@@ -67,7 +67,7 @@ pub fn read_directory_csv(source: SourceFile, report: &mut Report) -> Option<Raw
     let mut directory =
         RawDirectory { user: list_of(&list()), group: list_of(&list()), complete: true };
     let mut rows = Rows::new(&text);
-    let mut reader = Reader { file, report };
+    let mut reader = Reader::new(file, report);
     let head = rows.next(&mut reader)?;
     let head = match head {
         Some(head) => columns(&head, &mut reader)?,

@@ -116,7 +116,7 @@ pub fn read(main: SourceFile, included: Vec<SourceFile>) -> Result<(RawConfig, R
     }
     let mut config = None;
     for (file, node) in &documents {
-        let mut reader = Reader { file: *file, report: &mut report };
+        let mut reader = Reader::new(*file, &mut report);
         match &mut config {
             None => config = RawConfig::read(node, &Key::DOCUMENT, &mut reader),
             Some(config) => {
@@ -140,7 +140,7 @@ pub fn read_directory(source: SourceFile, report: &mut Report) -> Option<RawDire
     let text = source.text.clone();
     let file = report.add_source(source);
     let node = document(file, &text, report)?;
-    RawDirectory::read(&node, &Key::DOCUMENT, &mut Reader { file, report })
+    RawDirectory::read(&node, &Key::DOCUMENT, &mut Reader::new(file, report))
 }
 
 /// What a table says, as data, to be compared.

@@ -1,5 +1,6 @@
 //! Walks a TOML document with places and turns it into raw tables, noting every fault on the way.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use toml::de::{DeTable, DeValue};
@@ -7,7 +8,8 @@ use toml::de::{DeTable, DeValue};
 use crate::diagnostics::{Diagnostic, Place, Report, Spanned};
 use crate::difference::Tree;
 
-use super::keys::Kind;
+use super::RawConfig;
+use super::keys::{KeyInfo, Kind};
 use super::leaf::{Fault, Leaf};
 use super::not_yet;
 
@@ -78,6 +80,19 @@ impl fmt::Display for Key<'_> {
     }
 }
 
+/// Notes each table under the names of its keys.
+fn note_tables(keys: &[KeyInfo], path: &str, tables: &mut HashMap<&'static str, Vec<String>>) {
+    for key in keys {
+        if !path.is_empty() {
+            tables.entry(key.name).or_default().push(format!("`{path}`"));
+        }
+        if let Kind::Table { keys, .. } = &key.kind {
+            let above = if path.is_empty() { String::new() } else { format!("{path}.") };
+            note_tables(keys, &format!("{above}{}", key.name), tables);
+        }
+    }
+}
+
 /// What `in …` says of a table.
 fn inside(table: &Key<'_>) -> String {
     if table.name.is_empty() { "at the top of the file".into() } else { format!("in `{table}`") }
@@ -87,9 +102,25 @@ fn inside(table: &Key<'_>) -> String {
 pub(crate) struct Reader<'a> {
     pub(crate) file: u32,
     pub(crate) report: &'a mut Report,
+    /// The tables of the format by the names of their keys, once a key was looked for in vain.
+    tables: Option<HashMap<&'static str, Vec<String>>>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(crate) fn new(file: u32, report: &'a mut Report) -> Self {
+        Self { file, report, tables: None }
+    }
+
+    /// The tables of the main file that have a key of this name.
+    fn tables_with(&mut self, name: &str) -> &[String] {
+        let tables = self.tables.get_or_insert_with(|| {
+            let mut tables = HashMap::new();
+            note_tables(&RawConfig::keys(), "", &mut tables);
+            tables
+        });
+        tables.get(name).map_or(&[], Vec::as_slice)
+    }
+
     pub(crate) fn place(&self, span: std::ops::Range<usize>) -> Place {
         Place::new(self.file, span)
     }
@@ -138,9 +169,14 @@ impl Reader<'_> {
     ) {
         let name = key.get_ref().as_ref();
         let message = format!("there is no key `{name}` {}", inside(at));
-        let cure = match nearest(name, known) {
-            Some(near) => format!("did you mean `{near}`? Else remove it"),
-            None => format!("remove it; the keys here are {}", listed(known)),
+        let cure = match (nearest(name, known), self.tables_with(name)) {
+            (Some(near), _) => format!("did you mean `{near}`? Else remove it"),
+            // Behind the head of a table a key belongs to that table, which is easily forgotten.
+            (None, tables @ ([_] | [_, _] | [_, _, _])) => {
+                let tables = tables.join(" or ");
+                format!("it belongs in {tables}; a table's own keys stand before its sub-tables")
+            }
+            (None, _) => format!("remove it; the keys here are {}", listed(known)),
         };
         let place = self.place(key.span());
         let format = Key { rule: "format", ..*at };
