@@ -256,9 +256,11 @@ impl Serve {
 
     /// Where a listener listens.
     pub(crate) fn address(&self, listener: &str) -> SocketAddr {
-        let name = format!("listening name=\"{listener}\" address=");
-        let line = self.log.wait_for(&name, |line| line.contains(&name));
-        line.split("address=").nth(1).unwrap().trim().parse().unwrap()
+        let plain = format!("listening name=\"{listener}\" address=");
+        let json = format!("\"listening\",\"name\":\"{listener}\",\"address\":\"");
+        let line = self.log.wait_for(&plain, |line| line.contains(&plain) || line.contains(&json));
+        let (_, rest) = line.split_once(&plain).or_else(|| line.split_once(&json)).unwrap();
+        rest.split('"').next().unwrap().trim().parse().unwrap()
     }
 
     /// A session on a listener, past EHLO.
