@@ -1,6 +1,6 @@
 //! What a crate draws in when it is added alone, as `cargo tree` tells it.
 
-#![allow(clippy::unwrap_used, reason = "a test says what it means")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test says what it means")]
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -66,4 +66,43 @@ fn inbound_needs_few_crates() {
     assert_eq!(outside(tree(name, &[])), all);
     let own = |name: &String| name.starts_with("waypost");
     assert_eq!(tree(name, &[]).iter().filter(|name| own(name)).count(), 2, "itself and types");
+}
+
+/// How many crates of others each may draw in, without and with all its features: named by itself, and
+/// in all. More is a decision, and is made here.
+#[rustfmt::skip]
+const BUDGETS: [(&str, [usize; 2], [usize; 2]); 14] = [
+    ("waypost-types", [2, 7], [4, 36]),
+    ("waypost-route", [2, 8], [3, 11]),
+    ("waypost-rules", [9, 18], [9, 18]),
+    ("waypost-relay", [5, 23], [6, 26]),
+    ("waypost-auth", [0, 7], [1, 10]),
+    ("waypost-inbound", [4, 12], [5, 15]),
+    ("waypost-queue", [4, 14], [4, 14]),
+    ("waypost-smtp", [4, 9], [4, 9]),
+    ("waypost-mime", [3, 13], [3, 13]),
+    ("waypost-config", [13, 81], [13, 81]),
+    ("waypost-store", [6, 53], [6, 53]),
+    ("waypost-net", [12, 119], [14, 148]),
+    ("waypost-server", [13, 186], [13, 201]),
+    ("waypost", [0, 82], [0, 189]),
+];
+
+#[test]
+fn each_crate_keeps_to_its_budget() {
+    let mut wrong = Vec::new();
+    for (name, plain, all) in BUDGETS {
+        for (options, budget) in [(&[][..], plain), (&["--all-features"], all)] {
+            let direct = outside(tree(name, &[options, &["--depth", "1"]].concat())).len();
+            let found = [direct, outside(tree(name, options)).len()];
+            if found[0] > budget[0] || found[1] > budget[1] {
+                wrong.push(format!("{name} {options:?}: {found:?}, more than {budget:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let folders = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../crates")).unwrap();
+    let names = folders.map(|folder| folder.unwrap().file_name().into_string().unwrap());
+    let listed: BTreeSet<String> = BUDGETS.iter().map(|(name, ..)| (*name).to_owned()).collect();
+    assert_eq!(names.collect::<BTreeSet<_>>(), listed, "each crate has a budget");
 }

@@ -15,7 +15,9 @@ fn documents() -> Vec<PathBuf> {
         .map(|name| fs::read_dir(root().join(name)).unwrap());
     let entries = folders.into_iter().flatten().map(|entry| entry.unwrap().path());
     let pages = entries.filter(|path| path.extension().is_some_and(|end| end == "md"));
-    pages.chain(["README.md", "CHANGELOG.md"].map(|name| root().join(name))).collect()
+    pages
+        .chain(["README.md", "CHANGELOG.md", "SECURITY.md"].map(|name| root().join(name)))
+        .collect()
 }
 
 /// The anchor that a heading has on a rendered page.

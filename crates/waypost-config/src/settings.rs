@@ -13,6 +13,10 @@ pub struct ServerSettings {
     pub hostname: Domain,
     /// The spool directory as written; created if missing.
     pub spool: Box<str>,
+    /// The user that a server started as root becomes.
+    pub user: Option<Box<str>>,
+    /// The group that it becomes; `None`: the user's own.
+    pub group: Option<Box<str>>,
     /// Where metrics and health are served over HTTP.
     pub admin: Option<SocketAddr>,
     /// Where others see mail from this server come from (B4); empty: the addresses of the hostname.

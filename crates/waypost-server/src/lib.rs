@@ -12,7 +12,10 @@
 //! **Features:** `authenticate`: SPF, DKIM and DMARC from the DNS (E2); without it, and without an
 //! [`Options::authenticator`], a policy that asks for them is refused.
 //!
-//! **Not here:** what is decided (`waypost-config`), the command line, signals.
+//! **Privileges:** [`Prepared`] does all that may need them, before there is a runtime;
+//! [`Server::start_on`] goes on without. [`Inherited`] takes sockets from a service manager.
+//!
+//! **Not here:** what is decided (`waypost-config`), the command line, signals, the change of user.
 //!
 //! # Example
 //!
@@ -42,6 +45,7 @@ mod delivery;
 mod disk;
 mod files;
 mod health;
+mod inherited;
 mod log;
 mod maildir;
 mod metrics;
@@ -62,9 +66,10 @@ mod trace;
 mod way;
 
 pub use files::{LoadError, Loaded, load};
+pub use inherited::{Inherited, InheritedError};
 pub use maildir::{Letter, Maildir};
 pub use record::record_key_file;
 pub use reload::{Asked, Reload, Reloaded};
-pub use server::{Options, Refusal, RefusedBecause, Server, ServerError};
+pub use server::{Options, Prepared, Refusal, RefusedBecause, Server, ServerError};
 pub use spool::SpoolError;
 pub use stamps::Stamps;

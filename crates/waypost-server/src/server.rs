@@ -2,6 +2,7 @@
 
 mod dispatch;
 mod error;
+mod prepared;
 mod replacement;
 
 use std::io;
@@ -14,25 +15,23 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use waypost_auth::Mode;
 use waypost_config::policy::{InternalSenders, Organization, Policy};
-use waypost_config::settings::{DnsServers, Limits, ListenerSettings, ServerSettings, TlsStart};
+use waypost_config::settings::{DnsServers, Limits, ServerSettings};
 use waypost_net::authentication::Authenticator;
 use waypost_net::dns::{DnsLimits, Resolver, SystemResolver};
 use waypost_net::server::{
-    ClientLimits, Clock, Configuration, ConnectionLimits, Listener, SharedLimits, Stopper, Tls,
-    TrustedProxies, stop_signal,
+    ClientLimits, Clock, Configuration, ConnectionLimits, SharedLimits, Stopper, stop_signal,
 };
-use waypost_net::tls::server_config;
 use waypost_relay::{Ledger, QuotaCommit};
-use waypost_smtp::server::{AuthOffer, Settings};
 use waypost_store::Committer;
-use waypost_types::ListenerRole;
 
 pub use error::ServerError;
+pub use prepared::Prepared;
 pub use replacement::{Refusal, RefusedBecause};
 
 use crate::control::{Desk, ReloadRequests, Socket};
 use crate::core::Core;
 use crate::delivery::Deliverer;
+use crate::inherited::Inherited;
 use crate::metrics::Metrics;
 use crate::session::{OnListener, SmtpHandler};
 use crate::spool::Spool;
@@ -85,6 +84,16 @@ impl Server {
     /// # Errors
     /// [`ServerError`]; nothing runs then.
     pub async fn start(options: Options) -> Result<Self, ServerError> {
+        let prepared = Prepared::bind(&options.policy, &options.base, Inherited::none())?;
+        Self::start_on(prepared, options).await
+    }
+
+    /// The same on listeners that are bound already. What is done here needs no privileges but those
+    /// for the spool.
+    ///
+    /// # Errors
+    /// [`ServerError`]; nothing runs then.
+    pub async fn start_on(prepared: Prepared, options: Options) -> Result<Self, ServerError> {
         let Options { policy, base, resolver, authenticator } = options;
         let clock = Clock::start();
         let settings = &policy.server;
@@ -97,7 +106,7 @@ impl Server {
             }
         };
         can_authenticate(&policy, authenticator.is_some())?;
-        let (bound, admin) = bind(&policy, &base).await?;
+        let (bound, admin) = prepared.into_runtime()?;
         let spool_path = base.join(&*settings.spool);
         let metrics = Arc::new(Metrics::new(clock.now()));
         metrics.policy(&policy, clock.now());
@@ -261,74 +270,6 @@ impl Drop for Server {
             task.abort();
         }
     }
-}
-
-/// A listener that is bound and not yet served.
-struct Bound {
-    name: Box<str>,
-    address: SocketAddr,
-    listener: Listener,
-    configuration: Arc<Configuration>,
-}
-
-type Admin = (SocketAddr, tokio::net::TcpListener);
-
-async fn bind(policy: &Policy, base: &Path) -> Result<(Vec<Bound>, Option<Admin>), ServerError> {
-    let mut bound = Vec::new();
-    for settings in &policy.server.listeners {
-        let failed = |source| ServerError::Bind {
-            name: settings.name.to_string(),
-            address: settings.bind,
-            source,
-        };
-        let configuration = Arc::new(configuration(policy, settings, base)?);
-        let listener = Listener::bind(settings.bind).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        bound.push(Bound { name: settings.name.clone(), address, listener, configuration });
-    }
-    let admin = match policy.server.admin {
-        None => None,
-        Some(address) => {
-            let failed = |source| ServerError::Bind { name: "admin".to_owned(), address, source };
-            let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
-            Some((listener.local_addr().map_err(failed)?, listener))
-        }
-    };
-    Ok((bound, admin))
-}
-
-fn configuration(
-    policy: &Policy,
-    listener: &ListenerSettings,
-    base: &Path,
-) -> Result<Configuration, ServerError> {
-    let server = &policy.server;
-    let mut settings = Settings::new(server.hostname.clone());
-    settings.limits.message_size = server.limits.message_size;
-    settings.limits.recipients = server.limits.recipients;
-    settings.timeouts.command = server.timeouts.command;
-    settings.timeouts.data = server.timeouts.data;
-    let tls = match &listener.tls {
-        None => Tls::Off,
-        Some(files) => {
-            let (certificate, key) = (base.join(&*files.certificate), base.join(&*files.key));
-            let config = server_config(&certificate, &key)
-                .map_err(|source| ServerError::Tls { name: listener.name.to_string(), source })?;
-            match files.start {
-                TlsStart::StartTls => Tls::StartTls(config),
-                TlsStart::Implicit => Tls::Implicit(config),
-            }
-        }
-    };
-    let relays = listener.role != ListenerRole::Mx;
-    if relays && !matches!(tls, Tls::Off) {
-        settings.auth = AuthOffer::InsideTls;
-    }
-    let trusted = TrustedProxies {
-        proxy_protocol: server.proxy_protocol_from.clone(),
-        xclient: server.xclient_from.clone(),
-    };
-    Ok(Configuration::new(settings, tls, listener.role).with_trusted(trusted))
 }
 
 fn connection_limits(limits: &Limits) -> ConnectionLimits {

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -217,14 +218,32 @@ impl Serve {
         Self::run(command)
     }
 
-    fn run(mut command: Command) -> Self {
-        let mut child = command
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+    /// Starts the server with one or two sockets handed over, as a service manager does, and does not
+    /// wait. `names` are those of the sockets, with a colon between.
+    pub(crate) fn activated(configuration: &str, names: &str, sockets: Vec<OwnedFd>) -> Self {
+        // The shell has them as its input and output, gives them the numbers from 3 on, and becomes the
+        // server: no other way lets a descriptor through that needs no unsafe code.
+        let mut command = Command::new("sh");
+        let second = if sockets.len() > 1 { "4>&1" } else { "" };
+        let script =
+            format!("export LISTEN_PID=$$; exec \"$@\" 3<&0 {second} </dev/null >/dev/null");
+        command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_waypost"), "serve", configuration]);
+        command.env("LISTEN_FDS", sockets.len().to_string()).env("LISTEN_FDNAMES", names);
+        let mut sockets = sockets.into_iter();
+        command.stdin(sockets.next().map_or_else(Stdio::null, Stdio::from));
+        command.stdout(sockets.next().map_or_else(Stdio::null, Stdio::from));
+        assert!(sockets.next().is_none(), "two at most");
+        Self::watched(command)
+    }
+
+    /// Runs a command that becomes the server.
+    pub(crate) fn run(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Self::watched(command)
+    }
+
+    fn watched(mut command: Command) -> Self {
+        let mut child = command.env_remove("RUST_LOG").stderr(Stdio::piped()).spawn().unwrap();
         let log = Log::default();
         let (kept, stderr) = (log.clone(), child.stderr.take().unwrap());
         std::thread::spawn(move || {
@@ -237,9 +256,11 @@ impl Serve {
 
     /// Where a listener listens.
     pub(crate) fn address(&self, listener: &str) -> SocketAddr {
-        let name = format!("listening name=\"{listener}\" address=");
-        let line = self.log.wait_for(&name, |line| line.contains(&name));
-        line.split("address=").nth(1).unwrap().trim().parse().unwrap()
+        let plain = format!("listening name=\"{listener}\" address=");
+        let json = format!("\"listening\",\"name\":\"{listener}\",\"address\":\"");
+        let line = self.log.wait_for(&plain, |line| line.contains(&plain) || line.contains(&json));
+        let (_, rest) = line.split_once(&plain).or_else(|| line.split_once(&json)).unwrap();
+        rest.split('"').next().unwrap().trim().parse().unwrap()
     }
 
     /// A session on a listener, past EHLO.

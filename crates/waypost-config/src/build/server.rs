@@ -31,6 +31,8 @@ pub(super) fn build(raw: &RawConfig, report: &mut Report) -> Option<ServerSettin
     Some(ServerSettings {
         hostname: server.hostname.as_ref()?.value.clone(),
         spool: server.spool.as_str().into(),
+        user: user(server, report),
+        group: server.group.as_ref().map(|group| group.as_str().into()),
         admin: server.admin.as_ref().map(|admin| admin.value),
         public_addresses: public_addresses(server, report),
         dns: match &server.dns.value {
@@ -47,6 +49,30 @@ pub(super) fn build(raw: &RawConfig, report: &mut Report) -> Option<ServerSettin
         record: server.record.as_ref().and_then(|record| self::record(&record.0, report)),
         listeners,
     })
+}
+
+/// Who the server is to become; that it exists on this machine is seen where it is started.
+fn user(server: &RawServer, report: &mut Report) -> Option<Box<str>> {
+    if let (None, Some(group)) = (&server.user, &server.group) {
+        report.push(Diagnostic::warning(
+            "group-without-user",
+            group.place,
+            "O1",
+            "a group is given and no user, so it has no effect: root in another group is still root",
+            "write `user = \"waypost\"` beside it, or remove it",
+        ));
+    }
+    let user = server.user.as_ref()?;
+    if user.as_str() == "root" {
+        report.push(Diagnostic::error(
+            "user-is-root",
+            user.place,
+            "O1",
+            "the server would stay root",
+            "name a user of its own, such as `user = \"waypost\"`",
+        ));
+    }
+    Some(user.as_str().into())
 }
 
 /// The smallest size at which a record is put aside: some lines must fit in.

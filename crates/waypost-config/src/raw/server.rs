@@ -37,6 +37,18 @@ table! {
         ///
         /// Example: `spool = "/var/lib/waypost"`
         default spool: FilePath = FilePath::new("/var/lib/waypost"), "O1";
+        /// The user that `serve`, started as root, becomes for good: by name. It binds the listeners and
+        /// reads certificates and keys first; all later files, the spool among them, are read and
+        /// written as this user. Started as somebody else it must be this user already. Absent: it
+        /// stays who it is, and warns of it where that is root. A change takes a restart.
+        ///
+        /// Example: `user = "waypost"`
+        optional user: Name, "O1";
+        /// The group that it becomes at the same time, by name; only beside `user`. Absent: the user's
+        /// own. Further groups of the user are kept.
+        ///
+        /// Example: `group = "waypost"`
+        optional group: Name, "O1";
         /// Where metrics, health and readiness are served over HTTP, read-only and without a
         /// password: let it be a loopback address. Absent: nowhere. Commands do not come in here;
         /// they go over a socket in the spool.

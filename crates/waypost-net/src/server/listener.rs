@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -20,7 +20,7 @@ use super::connection::Connection;
 use super::{Clock, Handler, Peer, SharedLimits, StopSignal, TrustedProxies};
 
 /// Connections that may wait for `accept()`.
-const BACKLOG: u32 = 4096;
+const BACKLOG: i32 = 4096;
 /// How long to wait when `accept()` fails for want of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
@@ -130,17 +130,25 @@ impl Listener {
     /// Those of the system: the address is taken, not ours, or needs a privilege. Needs a tokio
     /// runtime.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        #[cfg(unix)]
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG).and_then(Self::new)
+        Self::bound(address).and_then(Self::from_std)
     }
 
-    /// Takes a socket that listens already, as socket activation hands it over.
+    /// The same without a runtime, for [`Listener::from_std`]: a server that gives up its privileges
+    /// binds before it has any thread.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn bound(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        #[cfg(unix)]
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    }
+
+    /// Takes a socket that listens already: one of [`Listener::bound`], or one that socket activation
+    /// handed over.
     ///
     /// # Errors
     /// Those of the system. Needs a tokio runtime.

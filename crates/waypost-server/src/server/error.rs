@@ -8,6 +8,7 @@ use waypost_net::dns::ResolverError;
 use waypost_net::tls::PemError;
 use waypost_store::CommitError;
 
+use crate::inherited::InheritedError;
 use crate::spool::SpoolError;
 
 /// Why a server does not start, or does not take a new policy.
@@ -26,6 +27,9 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
+    /// A socket that was handed over is of no use.
+    #[error(transparent)]
+    Inherited(#[from] InheritedError),
     /// A certificate or key is of no use.
     #[error("the TLS files of listener \"{name}\" are of no use: {source}")]
     Tls {

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use waypost_config::policy::Policy;
 use waypost_config::settings::ServerSettings;
+use waypost_net::server::Configuration;
 use waypost_queue::{ConfigChange, ConfigOutcome};
 
-use super::{Server, ServerError, can_authenticate, configuration, connection_limits};
+use super::prepared::{configuration, configuration_with};
+use super::{Server, ServerError, can_authenticate, connection_limits};
 use crate::reload::drop_aside;
 
 /// A configuration that did not take effect, for the audit log and the metrics (A12).
@@ -181,6 +183,35 @@ impl Server {
         }
     }
 
+    /// What a listener offers with the certificate that it has had so far: where `user` is set, the key
+    /// may be readable for root alone, who this process was when it started. `None`: the key is
+    /// another one, or wrong in another way.
+    fn with_old_key(
+        &self,
+        policy: &Policy,
+        place: usize,
+        error: &ServerError,
+    ) -> Option<Configuration> {
+        let ServerError::Tls { name, source } = error else { return None };
+        let old = self.core.policy();
+        let user = old.server.user.as_ref()?;
+        let (was, is) = (old.server.listeners.get(place)?, policy.server.listeners.get(place)?);
+        if was.tls != is.tls {
+            return None;
+        }
+        let opened = std::fs::File::open(&source.file);
+        if opened.err()?.kind() != std::io::ErrorKind::PermissionDenied {
+            return None;
+        }
+        tracing::error!(
+            listener = name, %user, file = %source.file.display(),
+            "the file cannot be read any more, so the certificate from before stays in force; let that \
+             user read it, or restart the server"
+        );
+        let tls = self.listeners.get(place)?.configuration.borrow().tls().clone();
+        Some(configuration_with(policy, is, tls))
+    }
+
     async fn replace(
         &self,
         policy: Arc<Policy>,
@@ -191,6 +222,9 @@ impl Server {
         let (was, is) = (&old.server, &policy.server);
         if was.spool != is.spool {
             return Err(ServerError::NeedsRestart("the spool"));
+        }
+        if (&was.user, &was.group) != (&is.user, &is.group) {
+            return Err(ServerError::NeedsRestart("the user or group"));
         }
         if was.admin != is.admin {
             return Err(ServerError::NeedsRestart("the admin address"));
@@ -206,8 +240,20 @@ impl Server {
             return Err(ServerError::NeedsRestart("a listener's name or address"));
         }
         let mut configurations = Vec::with_capacity(is.listeners.len());
-        for listener in &is.listeners {
-            configurations.push(Arc::new(configuration(&policy, listener, &self.base)?));
+        let mut lines = lines;
+        for (place, listener) in is.listeners.iter().enumerate() {
+            let found = match configuration(&policy, listener, &self.base) {
+                Err(error) => {
+                    let kept = self.with_old_key(&policy, place, &error).ok_or(error)?;
+                    lines.push(format!(
+                        "listener \"{}\": the certificate from before stays",
+                        listener.name
+                    ));
+                    kept
+                }
+                Ok(found) => found,
+            };
+            configurations.push(Arc::new(found));
         }
         let (from, to) = (old.version().to_owned(), policy.version().to_owned());
         let what = match lines.is_empty() {

@@ -7,11 +7,12 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use waypost_config::Tested;
 use waypost_server::control::{ReloadAnswer, ReloadRequests};
-use waypost_server::{Asked, Loaded, Options, Reload, Reloaded, Server, load};
+use waypost_server::{Asked, Inherited, Loaded, Options, Prepared, Reload, Reloaded, Server, load};
 
 use crate::answer::{Answer, Failure};
 use crate::check;
 use crate::configuration::unusable;
+use crate::{privileges, service_manager};
 
 /// How long transactions and deliveries in progress may take at the end.
 const GRACE: Duration = Duration::from_secs(30);
@@ -19,7 +20,8 @@ const GRACE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Runs the server. Prints `ready` on stderr when all listeners accept; SIGHUP or a changed file
-/// reloads; SIGTERM ends in order.
+/// reloads; SIGTERM ends in order. Sockets of a service manager are taken (LISTEN_FDS) and it is told
+/// of the state (NOTIFY_SOCKET); started as root, it becomes the `user` of the configuration.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The configuration file.
@@ -34,7 +36,10 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
+    // While there is one thread: it takes variables out of the environment.
+    let inherited = Inherited::from_environment();
     start_log(arguments.json, arguments.log.as_deref())?;
+    let inherited = inherited.map_err(|error| Failure::Input(error.to_string()))?;
     let loaded = load(&arguments.config).map_err(|error| Failure::Input(unusable(&error)))?;
     let shown = loaded.report.render(false);
     if !shown.is_empty() {
@@ -43,6 +48,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     let Some(policy) = loaded.policy.clone() else { return Ok(Answer::No) };
     let base = loaded.base.clone();
     raise_open_files();
+    let prepared = Prepared::bind(&policy, &base, inherited)
+        .map_err(|error| Failure::Input(error.to_string()))?;
+    privileges::give_up(&policy.server, &base.join(&*policy.server.spool))?;
+    // From here on there are threads.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| Failure::Input(format!("the system gives no threads: {error}")))?;
@@ -50,8 +59,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         // Before `ready`: whoever waited for it may send a signal at once.
         let signals = Signals::listen()
             .map_err(|error| Failure::Input(format!("signals cannot be heard: {error}")))?;
-        let started =
-            Server::start(Options { policy, base, resolver: None, authenticator: None }).await;
+        let options = Options { policy, base, resolver: None, authenticator: None };
+        let started = Server::start_on(prepared, options).await;
         let server = started.map_err(|error| Failure::Input(error.to_string()))?;
         for (name, address) in server.addresses() {
             tracing::info!(name, %address, "listening");
@@ -62,7 +71,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         let asked = server.reload_requests();
         let reload = Reload::started(&server, &arguments.config, loaded).await;
         eprintln!("ready");
+        service_manager::ready();
         live(&server, &arguments.config, reload, signals, asked).await;
+        service_manager::stopping();
         server.stop(GRACE).await;
         Ok(Answer::Done)
     })
@@ -103,10 +114,14 @@ async fn live(
             _ = interrupt.recv() => return,
             _ = hangup.recv() => {
                 server.reopen_record();
+                service_manager::reloading();
                 told(config, reload.reload(server, Asked::BySignal).await);
+                service_manager::ready();
             }
             Some(request) = asked.next() => {
+                service_manager::reloading();
                 let came = reload.reload(server, Asked::By(request.who())).await;
+                service_manager::ready();
                 request.answer(told(config, came));
             }
             _ = look.tick() => {
