@@ -41,6 +41,7 @@ mod core;
 mod delivery;
 mod disk;
 mod files;
+mod front;
 mod health;
 mod log;
 mod maildir;
@@ -61,6 +62,7 @@ mod trace;
 mod way;
 
 pub use files::{LoadError, Loaded, load};
+pub use front::{ForeignSenders, Front, FrontAddress, FrontAddressError};
 pub use maildir::{Letter, Maildir};
 pub use record::record_key_file;
 pub use reload::{Asked, Reload, Reloaded};

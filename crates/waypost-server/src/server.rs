@@ -33,6 +33,7 @@ pub use replacement::{Refusal, RefusedBecause};
 use crate::control::{Desk, ReloadRequests, Socket};
 use crate::core::Core;
 use crate::delivery::Deliverer;
+use crate::front::{self, Front};
 use crate::metrics::Metrics;
 use crate::session::{OnListener, SmtpHandler};
 use crate::spool::Spool;
@@ -63,6 +64,8 @@ pub struct Server {
     base: PathBuf,
     committer: Option<Committer>,
     listeners: Vec<Running>,
+    /// Where Postfix is answered, in the place of listeners.
+    front: Option<front::Running>,
     limits: SharedLimits,
     admin: Option<(SocketAddr, JoinHandle<()>)>,
     desk: Arc<Desk>,
@@ -85,6 +88,19 @@ impl Server {
     /// # Errors
     /// [`ServerError`]; nothing runs then.
     pub async fn start(options: Options) -> Result<Self, ServerError> {
+        Self::start_as(options, None).await
+    }
+
+    /// Answers a Postfix that receives and delivers, instead of receiving by listeners of its own: spool
+    /// (for quotas), reload, metrics and commands are as after [`Server::start`].
+    ///
+    /// # Errors
+    /// [`ServerError`]; nothing runs then.
+    pub async fn start_front(options: Options, front: Front) -> Result<Self, ServerError> {
+        Self::start_as(options, Some(front)).await
+    }
+
+    async fn start_as(options: Options, front: Option<Front>) -> Result<Self, ServerError> {
         let Options { policy, base, resolver, authenticator } = options;
         let clock = Clock::start();
         let settings = &policy.server;
@@ -97,7 +113,14 @@ impl Server {
             }
         };
         can_authenticate(&policy, authenticator.is_some())?;
-        let (bound, admin) = bind(&policy, &base).await?;
+        let (bound, admin, front) = match front {
+            None => (bind(&policy, &base)?, bind_admin(&policy).await?, None),
+            Some(front) => {
+                let failed = |(address, source)| ServerError::Front { address, source };
+                let front = front.bind().await.map_err(failed)?;
+                (Vec::new(), bind_admin(&policy).await?, Some(front))
+            }
+        };
         let spool_path = base.join(&*settings.spool);
         let metrics = Arc::new(Metrics::new(clock.now()));
         metrics.policy(&policy, clock.now());
@@ -143,6 +166,7 @@ impl Server {
                 }
             })
             .collect();
+        let front = front.map(|front| front.serve(&core));
         let admin = admin.map(|(address, listener)| {
             let pages = crate::admin::Admin { core: Arc::clone(&core), limits: limits.clone() };
             (address, tokio::spawn(crate::admin::serve(listener, pages)))
@@ -159,6 +183,7 @@ impl Server {
             base,
             committer: Some(committer),
             listeners,
+            front,
             limits,
             admin,
             desk,
@@ -172,6 +197,11 @@ impl Server {
     /// Where each listener really listens; useful with port 0.
     pub fn addresses(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
         self.listeners.iter().map(|listener| (&*listener.name, listener.address))
+    }
+
+    /// What is answered to Postfix, and where.
+    pub fn front_addresses(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.front.iter().flat_map(front::Running::addresses)
     }
 
     /// Where health and metrics are served.
@@ -224,6 +254,9 @@ impl Server {
         for running in &mut self.listeners {
             let _ = (&mut running.task).await;
         }
+        if let Some(front) = self.front.take() {
+            front.stop(grace).await;
+        }
         self.dispatcher_stop.send_replace(true);
         if tokio::time::timeout(grace, &mut self.dispatcher).await.is_err() {
             self.dispatcher.abort();
@@ -273,7 +306,7 @@ struct Bound {
 
 type Admin = (SocketAddr, tokio::net::TcpListener);
 
-async fn bind(policy: &Policy, base: &Path) -> Result<(Vec<Bound>, Option<Admin>), ServerError> {
+fn bind(policy: &Policy, base: &Path) -> Result<Vec<Bound>, ServerError> {
     let mut bound = Vec::new();
     for settings in &policy.server.listeners {
         let failed = |source| ServerError::Bind {
@@ -286,15 +319,14 @@ async fn bind(policy: &Policy, base: &Path) -> Result<(Vec<Bound>, Option<Admin>
         let address = listener.local_addr().map_err(failed)?;
         bound.push(Bound { name: settings.name.clone(), address, listener, configuration });
     }
-    let admin = match policy.server.admin {
-        None => None,
-        Some(address) => {
-            let failed = |source| ServerError::Bind { name: "admin".to_owned(), address, source };
-            let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
-            Some((listener.local_addr().map_err(failed)?, listener))
-        }
-    };
-    Ok((bound, admin))
+    Ok(bound)
+}
+
+async fn bind_admin(policy: &Policy) -> Result<Option<Admin>, ServerError> {
+    let Some(address) = policy.server.admin else { return Ok(None) };
+    let failed = |source| ServerError::Bind { name: "admin".to_owned(), address, source };
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+    Ok(Some((listener.local_addr().map_err(failed)?, listener)))
 }
 
 fn configuration(

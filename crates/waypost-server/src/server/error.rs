@@ -8,6 +8,7 @@ use waypost_net::dns::ResolverError;
 use waypost_net::tls::PemError;
 use waypost_store::CommitError;
 
+use crate::front::FrontAddress;
 use crate::spool::SpoolError;
 
 /// Why a server does not start, or does not take a new policy.
@@ -23,6 +24,14 @@ pub enum ServerError {
         name: String,
         /// Where.
         address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An address where Postfix is answered cannot be bound.
+    #[error("{address} cannot be listened on: {source}; free that address or give another one")]
+    Front {
+        /// The address.
+        address: FrontAddress,
         /// What the system said.
         source: io::Error,
     },

@@ -202,11 +202,13 @@ impl Server {
         let sockets = |settings: &ServerSettings| -> Vec<_> {
             settings.listeners.iter().map(|one| (one.name.clone(), one.bind)).collect()
         };
-        if sockets(was) != sockets(is) {
+        // A front end for Postfix has no listeners of its own.
+        let served = if self.front.is_some() { &[][..] } else { &is.listeners[..] };
+        if self.front.is_none() && sockets(was) != sockets(is) {
             return Err(ServerError::NeedsRestart("a listener's name or address"));
         }
         let mut configurations = Vec::with_capacity(is.listeners.len());
-        for listener in &is.listeners {
+        for listener in served {
             configurations.push(Arc::new(configuration(&policy, listener, &self.base)?));
         }
         let (from, to) = (old.version().to_owned(), policy.version().to_owned());
