@@ -16,6 +16,8 @@ const MAX_TEXT: usize = 1000;
 pub enum Action {
     /// Nothing against it: the next restriction decides.
     Dunno,
+    /// Permitted: the rest of this list of restrictions is not asked.
+    Permit,
     /// The client gets this reply: 4yz or 5yz. Its lines are joined, since an answer is one line.
     Refuse(Reply),
     /// The client gets a 450 with this text, unless a later restriction refuses for good.
@@ -42,6 +44,7 @@ impl fmt::Display for Action {
         f.write_str("action=")?;
         match self {
             Action::Dunno => f.write_str("DUNNO")?,
+            Action::Permit => f.write_str("OK")?,
             Action::Refuse(reply) => f.write_str(&line(&reply.to_string()))?,
             Action::DeferIfPermit(text) => write!(f, "DEFER_IF_PERMIT {}", line(text))?,
             Action::Hold(text) => write!(f, "HOLD {}", line(text))?,
@@ -72,6 +75,7 @@ impl Action {
         let (word, rest) = action.split_once(' ').unwrap_or((action, ""));
         let action = match word {
             "DUNNO" => Action::Dunno,
+            "OK" => Action::Permit,
             "DEFER_IF_PERMIT" => Action::DeferIfPermit(rest.into()),
             "HOLD" => Action::Hold(rest.into()),
             "PREPEND" => {
@@ -111,6 +115,7 @@ mod tests {
         let header = HeaderLine::new("X-Waypost", "relayed").unwrap();
         for (action, want) in [
             (Action::Dunno, "action=DUNNO\n\n"),
+            (Action::Permit, "action=OK\n\n"),
             (Action::from(two_lines), "action=550 5.7.1 one two\n\n"),
             (Action::from(Reply::plain(421, "Go away")), "action=421 Go away\n\n"),
             (Action::from(Reply::new(250, (2, 1, 5), "ok")), "action=DUNNO\n\n"),

@@ -175,7 +175,15 @@ fn of_rule(rule: &Rule) -> Vec<&'static str> {
             }
         }
         Action::Quarantine { .. } => {
-            because.push("Postfix holds a message for all of its recipients (HOLD), or for none");
+            if inbound && receiving {
+                because
+                    .push("Postfix holds a message for all of its recipients (HOLD), or for none");
+            }
+            if outbound || sending {
+                because.push(
+                    "outgoing mail cannot be held by recipient: it is refused with 550 5.7.1",
+                );
+            }
             if inbound != receiving {
                 because.push(
                     "it keeps mail by what stands in From:, which comes after RCPT: Postfix delivers it \

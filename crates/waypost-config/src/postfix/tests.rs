@@ -223,7 +223,6 @@ require_tls = true
         "rule By sender: the From: field",
         "rule By sender: header lines are",
         "rule By sender: subject_prefix: the message",
-        "rule Kept: Postfix holds a",
         "rule Kept: it keeps mail",
         "relay Anybody: policy delegation cannot",
     ] {

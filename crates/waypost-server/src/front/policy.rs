@@ -242,10 +242,28 @@ impl PolicyService {
         }
         self.observe(request.client, &transaction.sender, &observations);
         if action == Action::Dunno {
-            open.recipients.push(address);
-            if let Some(quarantine) = open.policy.quarantine_at_rcpt(transaction, &recipient) {
-                action = Action::Hold(format!("quarantine {quarantine}").into());
+            let relayed = transaction.admission.is_some();
+            match open.policy.quarantine_at_rcpt(transaction, &recipient) {
+                None if relayed => action = Action::Permit,
+                None => {}
+                // Postfix would refuse it in its own words: HOLD permits nothing.
+                Some(quarantine) if relayed && open.policy.receiving(&address).is_none() => {
+                    let text = "This mail would be kept for review, which is not possible here";
+                    let reply = Reply::new(550, (5, 7, 1), text);
+                    let because =
+                        format!("quarantine {quarantine}: Postfix cannot hold what it relays");
+                    if let Some(quota) = &mut open.quota {
+                        let now = self.core.clock.now();
+                        self.core.ledger().release_recipient(now, quota, &address);
+                    }
+                    let why = (At::Rcpt, Reason::Rule);
+                    return self.turned_down(request, why, reply, &because).into();
+                }
+                Some(quarantine) => {
+                    action = Action::Hold(format!("quarantine {quarantine}").into())
+                }
             }
+            open.recipients.push(address);
         }
         action
     }
@@ -264,12 +282,16 @@ impl PolicyService {
     async fn end_of_message(&self, request: PolicyRequest) -> Action {
         self.any_counted.store(true, Ordering::Relaxed);
         let found = self.messages().take(&request.instance);
+        let mut action = Action::Dunno;
         let mut open = match found {
             Some(Message::Open(open)) => open,
             Some(Message::Counted) => return self.put_back(request.instance, Message::Counted),
             // Nothing was asked at RCPT, or this program was started since.
             None => match self.unseen(&request) {
-                Ok(Some(open)) => open,
+                Ok(Some((open, said))) => {
+                    action = said;
+                    open
+                }
                 Ok(None) => return Action::Dunno,
                 Err(action) => return action,
             },
@@ -295,7 +317,10 @@ impl PolicyService {
             }
         };
         match counted {
-            Ok(()) => self.put_back(request.instance, Message::Counted),
+            Ok(()) => {
+                let _ = self.put_back(request.instance, Message::Counted);
+                action
+            }
             Err(because) => {
                 let text = "The message cannot be counted now; try again later";
                 let reply = Reply::new(451, (4, 3, 0), text);
@@ -306,12 +331,13 @@ impl PolicyService {
 
     /// A message at whose end we hear of it first. With its only recipient it is judged now; mail that is
     /// relayed for several recipients comes again, so that nobody gets past the quotas.
-    fn unseen(&self, request: &PolicyRequest) -> Result<Option<Box<Open>>, Action> {
+    fn unseen(&self, request: &PolicyRequest) -> Result<Option<(Box<Open>, Action)>, Action> {
         let mut open = Box::new(self.begin(request));
         if request.recipient.is_some() {
             return match self.recipient(&mut open, request) {
                 Action::Refuse(reply) => Err(Action::Refuse(reply)),
-                _ => Ok(Some(open)),
+                Action::Hold(why) => Ok(Some((open, Action::Hold(why)))),
+                _ => Ok(Some((open, Action::Dunno))),
             };
         }
         match (&open.admitted, &open.quota) {
@@ -433,6 +459,7 @@ impl Conversation for Connection {
         let action = self.service.answer(request).await;
         let answer = match &action {
             Action::Dunno => "dunno",
+            Action::Permit => "permitted",
             Action::Refuse(reply) if reply.code() < 500 => "later",
             Action::Refuse(_) => "refused",
             _ => "held",
