@@ -47,6 +47,7 @@ mod expect;
 #[path = "../testdata/large/mod.rs"]
 mod large;
 pub mod policy;
+pub mod postfix;
 pub mod raw;
 pub mod reference;
 pub mod replay;

@@ -279,6 +279,18 @@ impl RelayEntry {
         &self.description
     }
 
+    /// Whose envelope senders it takes (D2).
+    #[must_use]
+    pub fn allowed_senders(&self) -> AllowedSenders {
+        self.allowed_senders
+    }
+
+    /// Where a copy of each message goes (D16).
+    #[must_use]
+    pub fn copy_to(&self) -> Option<&CopyTo> {
+        self.copy_to.as_ref()
+    }
+
     /// Whether the entry is in force.
     #[must_use]
     pub fn mode(&self) -> RelayMode {

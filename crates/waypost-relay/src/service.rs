@@ -195,6 +195,12 @@ impl RelayService {
         })
     }
 
+    /// The relay entries of an organization, in file order; none when no organization has the name.
+    pub fn entries(&self, organization: &str) -> impl Iterator<Item = &RelayEntry> {
+        let found = self.organizations.iter().find(|found| &*found.name == organization);
+        found.into_iter().flat_map(|found| &found.settings.entries)
+    }
+
     /// The limits of an organization, or of one of its users by primary address; `None` when no
     /// organization has the name. For showing quotas.
     #[must_use]

@@ -92,6 +92,24 @@ impl Core {
         Ok(())
     }
 
+    /// Counts a message that another server takes in: on disk before this returns, and then in the
+    /// ledger.
+    pub(crate) async fn count(&self, quota: Transaction) -> Result<(), CommitError> {
+        if quota.recipients().is_empty() {
+            return Ok(());
+        }
+        let at = self.clock.now();
+        let counted = QuotaCommit {
+            at,
+            organization: (*quota.subject().organization).into(),
+            user: quota.subject().user.clone(),
+            recipients: quota.recipients().to_vec(),
+        };
+        self.spool.record_quota(counted).await?;
+        let _ = self.ledger().commit(at, quota);
+        Ok(())
+    }
+
     /// Checks a user and password (D6). A few at a time, off the async workers, in the same time
     /// whether the user exists or not.
     pub(crate) async fn authenticate(&self, credentials: Credentials) -> Result<Mailbox, Reply> {

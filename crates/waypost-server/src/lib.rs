@@ -44,6 +44,7 @@ mod core;
 mod delivery;
 mod disk;
 mod files;
+mod front;
 mod health;
 mod inherited;
 mod log;
@@ -66,6 +67,7 @@ mod trace;
 mod way;
 
 pub use files::{LoadError, Loaded, load};
+pub use front::{ForeignSenders, Front, FrontAddress, FrontAddressError};
 pub use inherited::{Inherited, InheritedError};
 pub use maildir::{Letter, Maildir};
 pub use record::record_key_file;

@@ -31,6 +31,7 @@ pub use replacement::{Refusal, RefusedBecause};
 use crate::control::{Desk, ReloadRequests, Socket};
 use crate::core::Core;
 use crate::delivery::Deliverer;
+use crate::front::{self, Front};
 use crate::inherited::Inherited;
 use crate::metrics::Metrics;
 use crate::session::{OnListener, SmtpHandler};
@@ -62,6 +63,8 @@ pub struct Server {
     base: PathBuf,
     committer: Option<Committer>,
     listeners: Vec<Running>,
+    /// Where Postfix is answered, in the place of listeners.
+    front: Option<front::Running>,
     limits: SharedLimits,
     admin: Option<(SocketAddr, JoinHandle<()>)>,
     desk: Arc<Desk>,
@@ -94,6 +97,26 @@ impl Server {
     /// # Errors
     /// [`ServerError`]; nothing runs then.
     pub async fn start_on(prepared: Prepared, options: Options) -> Result<Self, ServerError> {
+        Self::start_as(prepared, None, options).await
+    }
+
+    /// Answers a Postfix that receives and delivers, instead of receiving by listeners of its own: spool
+    /// (for quotas), reload, metrics and commands are as after [`Server::start`].
+    ///
+    /// # Errors
+    /// [`ServerError`]; nothing runs then.
+    pub async fn start_front(options: Options, front: Front) -> Result<Self, ServerError> {
+        let prepared = Prepared::without_listeners(&options.policy)?;
+        let failed = |(address, source)| ServerError::Front { address, source };
+        let front = front.bind().await.map_err(failed)?;
+        Self::start_as(prepared, Some(front), options).await
+    }
+
+    async fn start_as(
+        prepared: Prepared,
+        front: Option<front::Bound>,
+        options: Options,
+    ) -> Result<Self, ServerError> {
         let Options { policy, base, resolver, authenticator } = options;
         let clock = Clock::start();
         let settings = &policy.server;
@@ -152,6 +175,7 @@ impl Server {
                 }
             })
             .collect();
+        let front = front.map(|front| front.serve(&core));
         let admin = admin.map(|(address, listener)| {
             let pages = crate::admin::Admin { core: Arc::clone(&core), limits: limits.clone() };
             (address, tokio::spawn(crate::admin::serve(listener, pages)))
@@ -168,6 +192,7 @@ impl Server {
             base,
             committer: Some(committer),
             listeners,
+            front,
             limits,
             admin,
             desk,
@@ -181,6 +206,11 @@ impl Server {
     /// Where each listener really listens; useful with port 0.
     pub fn addresses(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
         self.listeners.iter().map(|listener| (&*listener.name, listener.address))
+    }
+
+    /// What is answered to Postfix, and where.
+    pub fn front_addresses(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.front.iter().flat_map(front::Running::addresses)
     }
 
     /// Where health and metrics are served.
@@ -232,6 +262,9 @@ impl Server {
         self.stopper.stop(grace);
         for running in &mut self.listeners {
             let _ = (&mut running.task).await;
+        }
+        if let Some(front) = self.front.take() {
+            front.stop(grace).await;
         }
         self.dispatcher_stop.send_replace(true);
         if tokio::time::timeout(grace, &mut self.dispatcher).await.is_err() {

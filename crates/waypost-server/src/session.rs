@@ -31,6 +31,8 @@ use waypost_types::{
     Reply, ReversePath, RouteName, Session, TlsDemand,
 };
 
+pub(crate) use recipient::own_postmaster;
+
 use crate::core::Core;
 use crate::log;
 use crate::metrics::{self, At, Metrics, Reason, Side};

@@ -450,6 +450,14 @@ impl Spool {
         self.committer.commit(Record::from(vec![Event::ConfigChanged(change)])).await
     }
 
+    /// Writes down what a message counts for that is not in this spool.
+    ///
+    /// # Errors
+    /// [`CommitError`].
+    pub(crate) async fn record_quota(&self, counted: QuotaCommit) -> Result<(), CommitError> {
+        self.committer.commit(Record::from(vec![Event::QuotaCommitted(counted)])).await
+    }
+
     /// How many messages are owed.
     #[must_use]
     pub(crate) fn messages(&self) -> usize {

@@ -6,8 +6,8 @@
 //!
 //! # Features
 //!
-//! One for each crate. `auth`, `config`, `inbound`, `mime`, `queue`, `relay`, `route`, `rules` and
-//! `smtp` are on by default and do no I/O; `store`, `net` and `server` do. [`types`] is always there.
+//! One for each crate. `auth`, `config`, `inbound`, `mime`, `postfix`, `queue`, `relay`, `route`,
+//! `rules` and `smtp` are on by default and do no I/O; `store`, `net` and `server` do. [`types`] is always there.
 //!
 //! # Example
 //!
@@ -30,6 +30,8 @@ pub use waypost_inbound as inbound;
 pub use waypost_mime as mime;
 #[cfg(feature = "net")]
 pub use waypost_net as net;
+#[cfg(feature = "postfix")]
+pub use waypost_postfix as postfix;
 #[cfg(feature = "queue")]
 pub use waypost_queue as queue;
 #[cfg(feature = "relay")]

@@ -191,6 +191,15 @@ impl Serve {
         Self::run(command)
     }
 
+    /// Starts `waypost policy-server` with these addresses, and waits until it is ready.
+    pub(crate) fn policy_server(configuration: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_waypost"));
+        command.args(["policy-server", configuration]).args(arguments);
+        let server = Self::run(command);
+        server.log.wait_for("ready", is_ready);
+        server
+    }
+
     /// Starts the server under `strace`, which writes these calls of all its threads into a
     /// file, each descriptor with its path.
     pub(crate) fn traced(configuration: &str, calls: &str, out: &Path) -> Self {

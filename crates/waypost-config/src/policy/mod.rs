@@ -266,6 +266,24 @@ impl Policy {
         RcptVerdict::Refuse(refused)
     }
 
+    /// The quarantine that keeps a recipient's mail whatever the message will say; for a server that
+    /// cannot ask again after DATA. `None` also where only one kind of author would have it kept.
+    #[must_use]
+    pub fn quarantine_at_rcpt(
+        &self,
+        transaction: &Transaction,
+        recipient: &Recipient,
+    ) -> Option<Box<str>> {
+        let kept = |internal_sender| match self
+            .fate_at_rcpt(transaction, recipient, internal_sender)
+            .outcome
+        {
+            FateOutcome::Quarantined(kept) => Some(kept.quarantine),
+            FateOutcome::Refused(_) | FateOutcome::Delivered { .. } => None,
+        };
+        kept(false).filter(|_| kept(true).is_some())
+    }
+
     /// Whether the client sits at a relay address of the organization, whatever the listener.
     fn relays_by_address(&self, transaction: &Transaction, organization: &Organization) -> bool {
         self.relay.lists_client(&organization.name, transaction.session.client_ip)

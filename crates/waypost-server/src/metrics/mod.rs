@@ -46,6 +46,7 @@ pub(crate) use scraped::Found;
 use scraped::{Last, Scraped, VersionLabels};
 pub(crate) use text::Format;
 
+use crate::front::requests::Requests;
 use crate::record::Counters;
 use crate::server::RefusedBecause;
 
@@ -179,6 +180,8 @@ pub(crate) struct Metrics {
     reloads: Family<ResultLabels, Counter>,
     refused: Family<CauseLabels, Counter>,
     stale: Gauge,
+    /// Requests of Postfix.
+    pub(crate) front: Requests,
     /// The record of envelopes.
     pub(crate) record: Counters,
     /// Deliveries by route.
@@ -334,6 +337,12 @@ impl Metrics {
             "1 while the files on disk are not what is in force, since they were refused.",
             Gauge::default(),
         );
+        let front = r.add(
+            "waypost_front_requests",
+            "front, answer",
+            "Requests of Postfix to `waypost policy-server`, by front end and kind of answer.",
+            Requests::default(),
+        );
         let record = Counters {
             lines: r.add(
                 "waypost_record_lines",
@@ -366,6 +375,7 @@ impl Metrics {
             reloads,
             refused,
             stale,
+            front,
             record,
             routes: ByRoute::new(deliveries),
             hosts: ByHost::new(hosts),

@@ -49,6 +49,7 @@ fn names_and_types_stay_o4() {
     counter waypost_config_reloads_total (result)
     counter waypost_config_refused_total (cause)
     gauge waypost_config_stale
+    counter waypost_front_requests_total (front, answer)
     counter waypost_record_lines_total
     counter waypost_record_lost_total
     counter waypost_tls_checks_total (result)

@@ -8,7 +8,9 @@ use waypost_net::dns::ResolverError;
 use waypost_net::tls::PemError;
 use waypost_store::CommitError;
 
+use crate::front::FrontAddress;
 use crate::inherited::InheritedError;
+
 use crate::spool::SpoolError;
 
 /// Why a server does not start, or does not take a new policy.
@@ -30,6 +32,14 @@ pub enum ServerError {
     /// A socket that was handed over is of no use.
     #[error(transparent)]
     Inherited(#[from] InheritedError),
+    /// An address where Postfix is answered cannot be bound.
+    #[error("{address} cannot be listened on: {source}; free that address or give another one")]
+    Front {
+        /// The address.
+        address: FrontAddress,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A certificate or key is of no use.
     #[error("the TLS files of listener \"{name}\" are of no use: {source}")]
     Tls {

@@ -57,6 +57,15 @@ impl Prepared {
         Ok(Self { listeners, admin })
     }
 
+    /// Binds the page of metrics and health alone, for a server whose clients come another way.
+    ///
+    /// # Errors
+    /// [`ServerError::Bind`].
+    pub(super) fn without_listeners(policy: &Policy) -> Result<Self, ServerError> {
+        let admin = policy.server.admin.map(|address| taken_or_bound(None, ADMIN, address));
+        Ok(Self { listeners: Vec::new(), admin: admin.transpose()? })
+    }
+
     /// The sockets as the runtime has them.
     pub(super) fn into_runtime(self) -> Result<(Vec<Bound>, Option<Admin>), ServerError> {
         let mut bound = Vec::with_capacity(self.listeners.len());

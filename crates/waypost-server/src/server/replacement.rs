@@ -236,12 +236,14 @@ impl Server {
         let sockets = |settings: &ServerSettings| -> Vec<_> {
             settings.listeners.iter().map(|one| (one.name.clone(), one.bind)).collect()
         };
-        if sockets(was) != sockets(is) {
+        // A front end for Postfix has no listeners of its own.
+        let served = if self.front.is_some() { &[][..] } else { &is.listeners[..] };
+        if self.front.is_none() && sockets(was) != sockets(is) {
             return Err(ServerError::NeedsRestart("a listener's name or address"));
         }
         let mut configurations = Vec::with_capacity(is.listeners.len());
         let mut lines = lines;
-        for (place, listener) in is.listeners.iter().enumerate() {
+        for (place, listener) in served.iter().enumerate() {
             let found = match configuration(&policy, listener, &self.base) {
                 Err(error) => {
                     let kept = self.with_old_key(&policy, place, &error).ok_or(error)?;

@@ -70,7 +70,7 @@ impl SmtpHandler {
 /// The postmaster of this server, also meant by `<Postmaster>` alone (RFC 5321 section 4.5.1), where our
 /// name is no domain that receives mail: the one of the verified domain that our name lies in, or else
 /// of the first domain.
-fn own_postmaster(policy: &Policy, recipient: &Mailbox) -> Option<Mailbox> {
+pub(crate) fn own_postmaster(policy: &Policy, recipient: &Mailbox) -> Option<Mailbox> {
     let hostname = &policy.server.hostname;
     let is_ours = recipient.local_part().eq_ignore_ascii_case("postmaster")
         && recipient.domain() == Some(hostname)

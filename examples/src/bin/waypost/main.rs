@@ -18,6 +18,7 @@ mod hash_password;
 mod look;
 mod messages;
 mod pick_host;
+mod policy_server;
 mod privileges;
 mod progress;
 mod queue;
@@ -63,6 +64,7 @@ enum Command {
     Quota(quota::Arguments),
     HashPassword(hash_password::Arguments),
     Serve(serve::Arguments),
+    PolicyServer(policy_server::Arguments),
     Queue(queue::Arguments),
     Reload(reload::Arguments),
     Audit(audit::Arguments),
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         Command::Quota(arguments) => quota::run(&arguments),
         Command::HashPassword(arguments) => hash_password::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::PolicyServer(arguments) => policy_server::run(&arguments),
         Command::Queue(arguments) => queue::run(arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),

@@ -15,7 +15,7 @@ use crate::configuration::unusable;
 use crate::{privileges, service_manager};
 
 /// How long transactions and deliveries in progress may take at the end.
-const GRACE: Duration = Duration::from_secs(30);
+pub(crate) const GRACE: Duration = Duration::from_secs(30);
 /// How often the files of the configuration are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -80,14 +80,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
 }
 
 /// The signals that are acted on.
-struct Signals {
+pub(crate) struct Signals {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    pub(crate) fn listen() -> std::io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
@@ -97,7 +97,7 @@ impl Signals {
 }
 
 /// Until SIGTERM or SIGINT; reloads on the way.
-async fn live(
+pub(crate) async fn live(
     server: &Server,
     config: &Path,
     mut reload: Reload,
@@ -190,7 +190,7 @@ fn checked(config: &Path, loaded: &Loaded, tests: &[Tested]) -> ReloadAnswer {
 }
 
 /// As many open files as the system allows: each connection is one, and the usual soft limit is 1,024.
-fn raise_open_files() {
+pub(crate) fn raise_open_files() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
     if let Err(error) = raised {
@@ -198,7 +198,7 @@ fn raise_open_files() {
     }
 }
 
-fn start_log(json: bool, level: Option<&str>) -> Result<(), Failure> {
+pub(crate) fn start_log(json: bool, level: Option<&str>) -> Result<(), Failure> {
     let variable = std::env::var("RUST_LOG").ok().filter(|value| !value.is_empty());
     let (from, text) = match (level, &variable) {
         (Some(level), _) => ("--log", level),
