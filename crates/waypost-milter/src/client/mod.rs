@@ -319,9 +319,8 @@ impl Dialogue<'_, '_> {
             (Owed::Options, other) => out_of_place(other.name(), &"in answer to options"),
             (Owed::Step(_), Response::Progress) => self.tally.progress(),
             (Owed::Step(Step::EndOfMessage), Response::Modify(wanted)) => self.tally.take(wanted),
-            (Owed::Step(step), Response::Modify(_) | Response::Options(_)) => {
-                let name = "a change before the end of the message, or options again,";
-                out_of_place(name, &format_args!("in answer to {step}"))
+            (Owed::Step(step), early @ (Response::Modify(_) | Response::Options(_))) => {
+                out_of_place(early.name(), &format_args!("in answer to {step}"))
             }
             (Owed::Step(step), response) => self.answered(step, response),
         }
