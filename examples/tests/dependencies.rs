@@ -27,8 +27,8 @@ fn outside(crates: BTreeSet<String>) -> Vec<String> {
 #[test]
 fn pure_crates_draw_in_no_runtime_tls_or_dns() {
     let pure = [
-        "types", "auth", "inbound", "route", "rules", "relay", "queue", "smtp", "mime", "postfix",
-        "config",
+        "types", "auth", "inbound", "route", "rules", "relay", "queue", "smtp", "milter", "mime",
+        "postfix", "config",
     ];
     for name in pure.map(|name| format!("waypost-{name}")) {
         let crates = tree(&name, &["--all-features"]);
