@@ -35,6 +35,7 @@
 //! ```
 
 mod admin;
+mod administrators;
 mod changes;
 pub mod control;
 mod core;
