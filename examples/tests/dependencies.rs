@@ -26,8 +26,10 @@ fn outside(crates: BTreeSet<String>) -> Vec<String> {
 
 #[test]
 fn pure_crates_draw_in_no_runtime_tls_or_dns() {
-    let pure =
-        ["types", "auth", "inbound", "route", "rules", "relay", "queue", "smtp", "mime", "config"];
+    let pure = [
+        "types", "auth", "inbound", "route", "rules", "relay", "queue", "smtp", "milter", "mime",
+        "config",
+    ];
     for name in pure.map(|name| format!("waypost-{name}")) {
         let crates = tree(&name, &["--all-features"]);
         assert!(crates.contains(&name), "{crates:?}");

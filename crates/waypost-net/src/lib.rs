@@ -36,6 +36,7 @@ pub mod authentication;
 pub mod client;
 mod concurrent;
 pub mod dns;
+pub mod milter;
 pub mod server;
 pub mod spf;
 #[cfg(feature = "test-kit")]

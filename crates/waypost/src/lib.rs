@@ -6,8 +6,9 @@
 //!
 //! # Features
 //!
-//! One for each crate. `auth`, `config`, `inbound`, `mime`, `queue`, `relay`, `route`, `rules` and
-//! `smtp` are on by default and do no I/O; `store`, `net` and `server` do. [`types`] is always there.
+//! One for each crate. `auth`, `config`, `inbound`, `milter`, `mime`, `queue`, `relay`, `route`,
+//! `rules` and `smtp` are on by default and do no I/O; `store`, `net` and `server` do. [`types`] is
+//! always there.
 //!
 //! # Example
 //!
@@ -26,6 +27,8 @@ pub use waypost_auth as auth;
 pub use waypost_config as config;
 #[cfg(feature = "inbound")]
 pub use waypost_inbound as inbound;
+#[cfg(feature = "milter")]
+pub use waypost_milter as milter;
 #[cfg(feature = "mime")]
 pub use waypost_mime as mime;
 #[cfg(feature = "net")]
