@@ -2,6 +2,7 @@
 
 mod address;
 mod client;
+mod connection;
 mod error;
 
 pub use address::{MilterAddress, MilterAddressError};
