@@ -42,6 +42,7 @@ mod core;
 mod delivery;
 mod disk;
 mod files;
+mod filter;
 mod health;
 mod log;
 mod maildir;

@@ -1,14 +1,17 @@
 //! A filter's answer about a message, and what it amounts to (D17).
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use waypost_inbound::TagVerdict;
 use waypost_milter::{FieldName, FieldValue, FilterAction, FilterVerdict, HeaderEdit};
 use waypost_mime::{HeaderText, field};
-use waypost_types::{HeaderBlock, HeaderLine, Recipient, Reply};
+use waypost_rules::{Changed, RuleChanges};
+use waypost_types::{HeaderBlock, HeaderLine, Mailbox, Recipient, Reply};
 
 use super::authentication::source;
+use super::decision::{Decision, SpamBy};
 use super::organization::SpamAction;
 use super::{Policy, Transaction};
 use crate::settings::{FilterHeader, FilterSettings, OnFilterFailure};
@@ -315,6 +318,41 @@ fn evidence(verdict: &FilterVerdict) -> String {
         }
     }
     text
+}
+
+/// A relayed message that counts against its user (D17).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abuse<'d> {
+    /// The organization that it was relayed for.
+    pub organization: &'d str,
+    /// The registered user whose envelope sender it bears, by primary address (D10).
+    pub user: &'d Mailbox,
+    /// What the filter says.
+    pub because: &'d str,
+}
+
+impl Decision {
+    /// Whether this is relayed mail of a registered user that the filter holds for spam or malware,
+    /// refused or not. Spam whose recipients' rules all bypass the filter is none.
+    #[must_use]
+    pub fn abuse(&self) -> Option<Abuse<'_>> {
+        let subject = &self.admission.as_ref()?.quota;
+        let user = subject.user.as_ref()?;
+        let mut views = self.organizations.iter();
+        let view = views.find(|view| *view.organization == *subject.organization)?;
+        let mut verdicts = view.verdicts.iter();
+        let verdict = verdicts.find(|one| matches!(one.by, SpamBy::Malware | SpamBy::Filter))?;
+        if verdict.by == SpamBy::Filter {
+            let clears = |by: &RuleChanges| by.changed.contains(&Changed::Spam);
+            let cleared = self.changed.iter().filter(|(_, by)| clears(by));
+            let cleared: HashSet<&Mailbox> = cleared.map(|(recipient, _)| recipient).collect();
+            let mut recipients = self.recipients.iter().map(|one| &one.recipient).peekable();
+            if recipients.peek().is_some() && recipients.all(|one| cleared.contains(one)) {
+                return None;
+            }
+        }
+        Some(Abuse { organization: &subject.organization, user, because: &verdict.because })
+    }
 }
 
 impl FilterSettings {

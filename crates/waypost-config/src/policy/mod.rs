@@ -42,7 +42,7 @@ pub use explanation::{
     ExplainedFilter, ExplainedGateway, ExplainedHost, ExplainedHosts, ExplainedRecipient,
     ExplainedSide, ExplainedSpam, ExplainedTls, Explanation, Layout, RulesShown,
 };
-pub use filter::{FilterAnswer, FilterFinding, FilterKind, FilterSaid, with_edits};
+pub use filter::{Abuse, FilterAnswer, FilterFinding, FilterKind, FilterSaid, with_edits};
 pub use mark::{MAX_MARKS, Mark, Marked};
 pub use observed::{Observation, ObservedKind, observed_at_mail};
 pub use organization::{InternalSenders, Login, Organization, SpamAction};
