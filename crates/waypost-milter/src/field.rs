@@ -192,7 +192,7 @@ fn push_folded(out: &mut String, mut line: &str, mut room: usize) -> bool {
 /// The beginning of a text, fit to be shown on a line.
 pub(crate) fn excerpt(text: &str) -> Box<str> {
     let mut shown: String =
-        text.chars().take(60).map(|c| if c.is_control() { '?' } else { c }).collect();
+        text.chars().take(60).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().nth(60).is_some() {
         shown.push('…');
     }

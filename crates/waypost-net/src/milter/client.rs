@@ -53,6 +53,13 @@ struct Inner {
     idle: Mutex<Vec<Connection>>,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let idle = self.idle.get_mut().unwrap_or_else(PoisonError::into_inner);
+        idle.drain(..).for_each(Connection::quit);
+    }
+}
+
 /// How a dialogue failed.
 enum Failure {
     /// The filter had said nothing yet, so it may not even have heard the question.
