@@ -201,14 +201,9 @@ impl Policy {
                 .or_else(|| verdict.and_then(|found| refused(recipient, &found.verdict)));
             first = first.or(fate.organization);
             match (fate.outcome, refused) {
-                (FateOutcome::Refused(refused), by_other) => {
-                    // What has to wait waits as a whole.
-                    let waits = by_other.filter(|other| other.reply.code() < 500);
+                (FateOutcome::Refused(refused), _) => {
                     instead.extend(fate.instead);
-                    decision.refusals.push(match waits {
-                        Some(waits) if is_for_spam(&refused) => waits,
-                        _ => refused,
-                    });
+                    decision.refusals.push(refused);
                 }
                 (taken, Some(refused)) => {
                     instead.push(kept(&refused, taken));
@@ -342,10 +337,6 @@ fn refused_by_filter(recipient: &Recipient, finding: &FilterFinding) -> Option<R
         _ => (RefusalCause::Filter, format!("the filter refuses: {}", finding.because)),
     };
     Some(Refused { recipient: recipient.address.clone(), reply, cause, because })
-}
-
-fn is_for_spam(refused: &Refused) -> bool {
-    matches!(refused.cause, RefusalCause::Spam | RefusalCause::Malware)
 }
 
 /// What is kept of a recipient's mail, should the message be taken for another one.

@@ -9,7 +9,7 @@ use waypost_types::{
 
 use super::at_data::Known;
 use super::evaluate::Told;
-use super::explanation::{ExplainedRefusal, explained_gateway};
+use super::explanation::{ExplainedFilter, ExplainedRefusal, explained_gateway};
 use super::filter::FilterAnswer;
 use super::{
     Decision, Explanation, ObservedKind, Policy, RcptVerdict, Transaction, observed_at_mail,
@@ -237,6 +237,9 @@ impl Policy {
             if standing.len() == recipients.len() { None } else { Some(at_data(recipients)) };
         let mut explanation = Explanation::of(self, &decision);
         super::attachments::explain(message, &decision, &mut explanation);
+        if self.server.filter.is_some() && supposed.filter.is_none() && !standing.is_empty() {
+            explanation.filter = Some(ExplainedFilter::not_asked());
+        }
         if let Some(all) = looked_at {
             // The message is known here: no ifs.
             observed.retain(|one| one.kind != ObservedKind::Rule);

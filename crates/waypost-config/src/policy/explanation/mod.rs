@@ -57,7 +57,7 @@ pub struct Explanation {
     /// What that organization makes of SPF, DKIM and DMARC; absent: they are not evaluated there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authentication: Option<ExplainedAuthentication>,
-    /// What the filter said to that organization; absent: none was asked, as in a dry run.
+    /// What the filter said to that organization; absent: there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<ExplainedFilter>,
     /// The relay entry that admits the client, if one does.
@@ -173,7 +173,7 @@ pub struct ExplainedSpam {
 /// What a filter said (D17).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExplainedFilter {
-    /// `clean`, `spam`, `malware`, `refuse`, `defer` or `unanswered`.
+    /// `clean`, `spam`, `malware`, `refuse`, `defer` or `unanswered`; `not-asked` of a dry run.
     pub finding: Cow<'static, str>,
     /// The line or the answer that says so.
     pub because: Box<str>,
@@ -514,6 +514,21 @@ impl ExplainedRefusal {
             reply: refused.reply.to_string(),
             because: refused.because.clone(),
             cure: cure::cure(refused.cause).map(Into::into),
+        }
+    }
+}
+
+impl ExplainedFilter {
+    /// Of a dry run of which nothing was supposed.
+    pub(super) fn not_asked() -> Self {
+        Self {
+            finding: "not-asked".into(),
+            because: "a dry run asks no filter; this is as if it had found nothing".into(),
+            score: None,
+            cleared: None,
+            adds: Vec::new(),
+            changes: Vec::new(),
+            ignored: Vec::new(),
         }
     }
 }
