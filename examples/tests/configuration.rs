@@ -143,6 +143,26 @@ fn explain_says_1_when_nobody_accepts_and_2_for_unusable_input_c9() {
 }
 
 #[test]
+fn explain_supposes_what_a_filter_might_say_d17() {
+    let marie = ["--to", "marie@solarmora.example"];
+    for (more, part) in [
+        (&[][..], "spam           no"),
+        (&["--spam", "Gtube"], "the filter: Gtube"),
+        (&["--malware", "Eicar"], "kept in quarantine \"malware\""),
+    ] {
+        let ran = explain(&[&marie[..], more].concat());
+        assert_eq!(ran.status, 0, "{more:?}: {}", ran.stderr);
+        assert!(ran.stdout.contains(part), "{more:?}: {}", ran.stdout);
+    }
+    let question = json!({
+        "id": 1, "client_ip": "203.0.113.7", "mail_from": "a@b.example",
+        "rcpt_to": ["marie@solarmora.example"], "message": "\r\n", "spam": "Gtube",
+    });
+    let ran = waypost(&["explain", SAMPLE, "--batch"], &question.to_string());
+    assert_eq!(ran.json_lines()[0]["spam_because"], json!([{"by": "filter", "because": "Gtube"}]));
+}
+
+#[test]
 fn explain_answers_batches_by_the_contract_c9() {
     let question = json!({
         "id": "1", "client_ip": "203.0.113.7", "listener": "mx", "helo": "h", "auth": null,

@@ -12,8 +12,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use waypost_types::{HeaderBlock, TlsState};
 
 use crate::diagnostics::{Place, Spanned};
-use crate::policy::{DryRun, ExplainedDelivery, Explanation, Policy};
-use crate::raw::{RawConfig, RawExpect, Via};
+use crate::policy::{
+    DryRun, ExplainedDelivery, Explanation, FilterAnswer, FilterSaid, Policy, Supposed,
+};
+use crate::raw::{FilterSays, RawConfig, RawExpect, Via};
 
 /// The client of a test that names none: a documentation address, which counts as public (E6).
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
@@ -79,8 +81,18 @@ fn explain(policy: &Policy, test: &Spanned<RawExpect>) -> Option<Result<Explanat
         rcpt_to: vec![&to],
         message: message.as_bytes(),
     };
+    let said = test.filter.as_ref().map(|says| {
+        let because = "supposed by the test".into();
+        FilterAnswer::supposed(match says.value {
+            FilterSays::Spam => FilterSaid::Spam(because),
+            FilterSays::Malware => FilterSaid::Malware(because),
+        })
+    });
+    let supposed = Supposed { filter: said.as_ref(), ..Supposed::default() };
     Some(
-        policy.explain_briefly(&run).map_err(|error| format!("the test cannot be played: {error}")),
+        policy
+            .explain_briefly(&run, supposed)
+            .map_err(|error| format!("the test cannot be played: {error}")),
     )
 }
 

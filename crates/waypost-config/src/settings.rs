@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use waypost_inbound::SpamTag;
 use waypost_types::{Domain, ListenerRole};
 
 /// `[server]` and its tables, and `[[listener]]`.
@@ -38,10 +39,62 @@ pub struct ServerSettings {
     pub timeouts: Timeouts,
     /// The retry schedule of routes that have none of their own (O2).
     pub retry: Retry,
+    /// Who is asked about each message before it is accepted (D17).
+    pub filter: Option<FilterSettings>,
     /// Where envelopes are recorded, if they are.
     pub record: Option<RecordSettings>,
     /// The listeners, in file order.
     pub listeners: Vec<ListenerSettings>,
+}
+
+/// `[server] filter`: who is asked about each message, and what the answers mean (D17).
+#[derive(Clone, Debug)]
+pub struct FilterSettings {
+    /// Where it listens, as written: `milter:HOST:PORT` or `milter:unix:PATH`.
+    pub address: Box<str>,
+    /// How long it may take for one message as a whole; more than nothing.
+    pub timeout: Duration,
+    /// What happens to a message about which it says nothing.
+    pub on_failure: OnFilterFailure,
+    /// Connections to it at a time; at least 1.
+    pub connections: usize,
+    /// What of its answer says spam.
+    pub spam_tag: SpamTag,
+    /// What of its answer says malware.
+    pub malware_tag: SpamTag,
+    /// Which changes to the header it may make.
+    pub header: FilterHeader,
+}
+
+impl PartialEq for FilterSettings {
+    fn eq(&self, other: &Self) -> bool {
+        let plain = |one: &Self| {
+            (one.address.clone(), one.timeout, one.on_failure, one.connections, one.header)
+        };
+        plain(self) == plain(other)
+            && self.spam_tag.is_same(&other.spam_tag)
+            && self.malware_tag.is_same(&other.malware_tag)
+    }
+}
+
+/// What happens to a message about which a filter says nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFilterFailure {
+    /// It is refused for now, with `451 4.7.1`.
+    #[default]
+    Defer,
+    /// It is taken as if the filter had found nothing.
+    Accept,
+}
+
+/// Which changes to the header a filter may make.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FilterHeader {
+    /// It may add fields, on top.
+    #[default]
+    Add,
+    /// It may also change and take away fields of the message.
+    All,
 }
 
 /// `[server] record`: the file to which envelopes are written.

@@ -183,6 +183,11 @@ fn frame(path: &str, key: &str) -> String {
         ("expect", _) => "[[expect]]\ndescription = \"x\"\nfrom = \"a@b.example\"\n\
                           to = \"marie@solarmora.com\"\nvia = \"mailbox\"\n"
             .to_owned(),
+        ("server.filter", "address") => "[server.filter]\n".to_owned(),
+        ("server.filter.spam_tag", _) => "[server.filter]\naddress = \"milter:a.example:1\"\n\
+                                          [server.filter.spam_tag]\nregex = '^X-S: (\\d+)$'\n"
+            .to_owned(),
+        ("server.filter", _) => "[server.filter]\naddress = \"milter:127.0.0.1:11332\"\n".to_owned(),
         ("server.record", _) => "[server.record]\nfile = \"envelopes.jsonl\"\n".to_owned(),
         (path, _) => format!("[{path}]\n"),
     };

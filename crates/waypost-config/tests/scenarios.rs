@@ -16,11 +16,14 @@ use serde::Deserialize;
 use serde_json::Value;
 use waypost_auth::{Authentication, Dkim, Dmarc, DmarcResult, Question, Spf};
 use waypost_config::diagnostics::{Report, SourceFile};
-use waypost_config::policy::{DecidedDelivery, DryRun, Mark, Policy};
+use waypost_config::policy::{
+    DecidedDelivery, DryRun, FilterAnswer, FilterSaid, Mark, Policy, Supposed,
+};
 use waypost_config::raw::{self, RawConfig};
 use waypost_config::run_expectations;
+use waypost_milter::{FieldName, FieldValue, FilterAction, FilterVerdict, HeaderEdit};
 use waypost_types::{
-    Account, Destination, Directory, HeaderBlock, ListenerRole, Mailbox, Recipient, Session,
+    Account, Destination, Directory, HeaderBlock, ListenerRole, Mailbox, Recipient, Reply, Session,
     TlsDemand, TlsState, Unavailable,
 };
 
@@ -60,6 +63,8 @@ struct When {
     body: Vec<String>,
     /// What SPF says, whatever it is asked about; absent, with no `dkim` either: no DNS is asked.
     spf: Option<String>,
+    /// What the filter says; absent: none is asked.
+    filter: Option<Filter>,
     /// What DKIM signatures say: `[["pass", "solarmora.com"]]`.
     dkim: Option<Vec<(String, String)>>,
     /// Transactions of ours that the message was in before: it bears their trace lines, newest first.
@@ -67,6 +72,80 @@ struct When {
     sent_before: Vec<Sent>,
     /// Header lines that stand so many times on top: `["Received: …", 51]`.
     repeated: Option<(String, usize)>,
+}
+
+/// What a filter says: it takes the message unless a key says otherwise.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Filter {
+    /// The source that it was told; absent: the client.
+    source: Option<String>,
+    /// It refuses with this reply.
+    reply: Option<String>,
+    quarantine: Option<String>,
+    #[serde(default)]
+    discard: bool,
+    /// It does not answer, for this reason.
+    nothing: Option<String>,
+    /// `[["X-Spam", "Yes"]]`
+    #[serde(default)]
+    adds: Vec<(String, String)>,
+    /// `[["Subject", 1, "[SPAM] Hello"]]`
+    #[serde(default)]
+    changes: Vec<(String, u32, String)>,
+    /// `[["Subject", 1]]`
+    #[serde(default)]
+    deletes: Vec<(String, u32)>,
+}
+
+impl Filter {
+    fn answer(&self, client_ip: &str) -> FilterAnswer {
+        let source = Some(self.source.as_deref().unwrap_or(client_ip).parse().unwrap());
+        if let Some(because) = &self.nothing {
+            return FilterAnswer { source, said: FilterSaid::Nothing(because.as_str().into()) };
+        }
+        let action = match (&self.reply, &self.quarantine, self.discard) {
+            (Some(reply), None, false) => {
+                let reply = replied(reply);
+                match reply.code() {
+                    ..500 => FilterAction::TempFail(reply),
+                    _ => FilterAction::Reject(reply),
+                }
+            }
+            (None, Some(reason), false) => FilterAction::Quarantine(reason.as_str().into()),
+            (None, None, true) => FilterAction::Discard,
+            (None, None, false) => FilterAction::Accept,
+            _ => panic!("one answer at a time"),
+        };
+        let name = |name: &String| FieldName::new(name).unwrap();
+        let value = |value: &String| FieldValue::new(value).unwrap();
+        let adds =
+            self.adds.iter().map(|(n, text)| HeaderEdit::Add { name: name(n), value: value(text) });
+        let changes = self.changes.iter().map(|(n, nth, text)| HeaderEdit::Change {
+            name: name(n),
+            nth: *nth,
+            value: value(text),
+        });
+        let deletes =
+            self.deletes.iter().map(|(n, nth)| HeaderEdit::Delete { name: name(n), nth: *nth });
+        let mut verdict = FilterVerdict::new(action, "end of message");
+        verdict.headers = adds.chain(changes).chain(deletes).collect();
+        FilterAnswer { source, said: FilterSaid::Verdict(verdict) }
+    }
+}
+
+/// `550 5.7.1 text`
+fn replied(text: &str) -> Reply {
+    let (code, rest) = text.split_once(' ').unwrap();
+    let (enhanced, words) = rest.split_once(' ').unwrap_or((rest, ""));
+    let parts: Vec<u8> = enhanced.split('.').map_while(|part| part.parse().ok()).collect();
+    match parts.as_slice() {
+        [class, subject, detail] => {
+            let enhanced = (*class, u16::from(*subject), u16::from(*detail));
+            Reply::new(code.parse().unwrap(), enhanced, words)
+        }
+        _ => Reply::plain(code.parse().unwrap(), rest),
+    }
 }
 
 fn hello() -> Vec<String> {
@@ -254,10 +333,13 @@ impl When {
             rcpt_to: self.rcpt_to.iter().map(String::as_str).collect(),
             message: message.as_bytes(),
         };
-        if self.spf.is_none() && self.dkim.is_none() {
-            return policy.explain(&run).unwrap();
-        }
-        policy.explain_authenticated(&run, &|question| self.answer(question)).unwrap()
+        let filter = self.filter.as_ref().map(|filter| filter.answer(&self.client_ip));
+        let dns = |question: &Question| self.answer(question);
+        let supposed = Supposed {
+            dns: (self.spf.is_some() || self.dkim.is_some()).then_some(&dns),
+            filter: filter.as_ref(),
+        };
+        policy.explain_supposing(&run, supposed).unwrap()
     }
 
     /// What a release of all that is quarantined would deliver, in order; the client is an MX one.

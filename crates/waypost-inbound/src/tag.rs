@@ -139,6 +139,12 @@ impl SpamTag {
         self.regex.as_str()
     }
 
+    /// Whether another tag has the same expression and the same score.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str() && self.score_at_least == other.score_at_least
+    }
+
     /// The verdict on a header. Without a matching line a message is not spam (E10).
     #[must_use]
     pub fn verdict(&self, header: &HeaderBlock<'_>) -> TagVerdict {

@@ -15,6 +15,8 @@ pub enum Spam {
     ByFilter,
     /// A gateway's tag says so; nothing clears it.
     ByTag,
+    /// A filter found malware, which is treated as spam at least; nothing clears it.
+    Malware,
 }
 
 /// A route, and which side of the message named it: the place of its walk in the list given to

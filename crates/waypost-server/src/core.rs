@@ -13,6 +13,7 @@ use waypost_smtp::server::Credentials;
 use waypost_store::CommitError;
 use waypost_types::{Mailbox, Reply};
 
+use crate::filter::Filter;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::quotas::{Quotas, Reserved};
@@ -28,6 +29,8 @@ pub(crate) struct Core {
     pub(crate) health: Health,
     /// Who writes envelopes down, if that is wanted.
     pub(crate) recorder: Recorder,
+    /// Who is asked about messages before they are accepted.
+    pub(crate) filter: Filter,
     /// Who finds out what SPF, DKIM and DMARC say; `None`: nobody can.
     pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
     /// The key of the draws (A9).
@@ -42,7 +45,10 @@ const PASSWORD_CHECKS: usize = 2;
 impl Core {
     pub(crate) fn new(policy: Arc<Policy>, spool: Spool, ledger: Ledger, clock: Clock) -> Self {
         let metrics = spool.metrics();
+        let filter = Filter::default();
+        filter.configure(policy.server.filter.as_ref());
         Self {
+            filter,
             recorder: Recorder::new(metrics.record.clone()),
             metrics,
             clock,

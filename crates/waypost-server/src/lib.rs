@@ -38,12 +38,14 @@
 //! ```
 
 mod admin;
+mod administrators;
 mod changes;
 pub mod control;
 mod core;
 mod delivery;
 mod disk;
 mod files;
+mod filter;
 mod front;
 mod health;
 mod inherited;

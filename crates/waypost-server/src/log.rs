@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use waypost_auth::DkimResult;
-use waypost_config::policy::{AuthenticationView, Observation};
+use waypost_config::policy::{AuthenticationView, FilterCleared, FilterView, Observation};
 use waypost_inbound::Source;
 use waypost_mime::Attachment;
 use waypost_net::client::Over;
@@ -83,6 +83,28 @@ impl Authenticated<'_> {
             %client, %sender, source = found.checked.map(display), organization,
             spf = found.spf.result.as_str(), dkim, dmarc = found.dmarc.result.as_str(),
             mode = view.mode.as_str(), because = view.verdict.because, "authenticated"
+        );
+    }
+}
+
+/// What the filter says of a message (D17).
+pub(crate) struct Filtered<'a> {
+    pub(crate) id: QueueId,
+    pub(crate) client: IpAddr,
+    pub(crate) source: Option<IpAddr>,
+    pub(crate) sender: &'a ReversePath,
+    pub(crate) organization: &'a str,
+    pub(crate) filter: &'a FilterView,
+}
+
+impl Filtered<'_> {
+    pub(crate) fn write(&self) {
+        let Self { id, client, source, sender, organization, filter } = self;
+        let finding = &filter.finding;
+        tracing::info!(
+            %id, %client, source = source.as_ref().map(display), %sender, organization,
+            finding = finding.kind.as_str(), because = finding.because, score = finding.score,
+            cleared = filter.cleared.map(FilterCleared::as_str), "filtered"
         );
     }
 }

@@ -1,6 +1,7 @@
 //! One SMTP session: the client's commands put to the policy, quotas and spool.
 
 mod authentication;
+mod filter;
 mod intake;
 mod observed;
 mod recipient;
@@ -14,10 +15,11 @@ use std::sync::Arc;
 
 use prometheus_client::metrics::counter::Counter;
 use waypost_config::policy::{
-    DataReply, DecidedDelivery, Decision, Explanation, Policy, RefusalCause, Refused, Transaction,
-    observed_at_mail,
+    DataReply, DecidedDelivery, Decision, Explanation, Known, Policy, RefusalCause, Refused,
+    Transaction, observed_at_mail,
 };
 use waypost_inbound::Source;
+use waypost_net::milter::MilterClient;
 use waypost_net::server::{Handler, Mail, Peer, SharedLimits, TlsFacts, is_generic_hello};
 use waypost_net::tls::TlsVersion;
 use waypost_queue::{Body, Entry, Hold, Owed};
@@ -89,6 +91,8 @@ struct Open {
     observed: observed::Before,
     /// What the recipients were told, if envelopes are recorded.
     noted: Option<record::Noted>,
+    /// Who is asked about the message, if anybody is.
+    filter: Option<MilterClient>,
 }
 
 impl Handler for SmtpHandler {
@@ -276,6 +280,7 @@ impl SmtpHandler {
             quota,
             observed,
             noted: self.noting(),
+            filter: self.core.filter.client(),
         });
         Ok(())
     }
@@ -310,15 +315,30 @@ impl SmtpHandler {
         {
             return reply;
         }
-        // Only now: what is refused anyway costs no question to the DNS.
-        if let Some((authenticated, answers)) = self.authenticated(session, &open, &body).await {
-            decision = authenticated;
-            record.iter_mut().for_each(|record| record.authenticated(answers.clone()));
+        let id = self.core.spool.next_id();
+        // Only now: what is refused anyway costs no question to DNS and filter.
+        let (authentication, filter) = tokio::join!(
+            self.authentication(&open, &body),
+            self.asked_filter(session, &open, &body, id)
+        );
+        if authentication.is_some() || !filter.is_empty() {
+            let known = Known { authentication: authentication.as_deref(), filter: &filter };
+            let (transaction, recipients) = (&open.transaction, &open.recipients);
+            let header = HeaderBlock::of(&body);
+            decision = open.policy.at_data_knowing(transaction, recipients, &header, known);
+            self.tell_authentication(session, &open, &decision);
+            self.tell_filter(session, &open, &decision, id).await;
+            let settings = open.policy.server.filter.as_ref();
+            for record in record.iter_mut() {
+                record.authenticated(authentication.clone().unwrap_or_default());
+                record.filtered(&filter, settings);
+            }
             if let Some(reply) = self.refused_as_a_whole(session, &open, &decision) {
                 return reply;
             }
         }
         record.iter_mut().for_each(|record| record.decided(&decision));
+        let body = filter::edited(&decision, body);
         let body = authentication::without_forged_results(session, &open, body);
         let header_size = HeaderBlock::of(&body).body_offset();
         if let Err(error) = self.core.spool.space(u64::try_from(body.len()).unwrap_or(u64::MAX)) {
@@ -331,7 +351,6 @@ impl SmtpHandler {
                 self.core.quotas.release_recipient(now, quota, &refused.recipient).await;
             }
         }
-        let id = self.core.spool.next_id();
         self.observe(seen, &open.transaction.sender, Some(id), &decision.observations);
         let entry = self.entry(id, session, &open, &decision, &body, header_size);
         self.core.spool.wait_for_room(&entry).await;
@@ -470,7 +489,8 @@ impl SmtpHandler {
             parameters: open.parameters.clone(),
             client: format!("{} [{}]", session.helo.as_deref().unwrap_or("?"), session.client_ip)
                 .into(),
-            trace: (authentication::stamps(decision) + &trace.line()).into(),
+            trace: (authentication::stamps(decision) + &trace.line() + &decision.filter_fields)
+                .into(),
             deliveries: delivered.chain(kept).chain(told).collect(),
             decision: serde_json::to_string(&explanation).unwrap_or_default().into(),
             size: u64::try_from(body.len()).unwrap_or(u64::MAX),

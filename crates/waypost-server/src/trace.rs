@@ -66,13 +66,23 @@ impl Trace<'_> {
     }
 }
 
-/// Trace lines with a comment in ours, which is the last one: behind everything that it tells, before
-/// the date (RFC 5321 section 4.4, `Stamp`).
+/// The lines on top of a message with a comment in our trace line, which is the first `Received` among
+/// them: behind everything that it tells, before the date (RFC 5321 section 4.4, `Stamp`).
 #[must_use]
-pub(crate) fn with_comment(trace: &str, comment: &str) -> String {
+pub(crate) fn with_comment(lines: &str, comment: &str) -> String {
+    let begin = match lines.starts_with("Received: ") {
+        true => 0,
+        false => lines.find("\r\nReceived: ").map_or(0, |at| at + 2),
+    };
+    let (above, rest) = lines.split_at(begin);
+    // It ends where a line does not continue it.
+    let ends = rest.match_indices("\r\n").map(|(at, end)| at + end.len());
+    let goes_on = |end: usize| rest.get(end..).is_some_and(|next| next.starts_with(['\t', ' ']));
+    let end = ends.into_iter().find(|end| !goes_on(*end)).unwrap_or(rest.len());
+    let (ours, below) = rest.split_at(end);
     // No date holds a semicolon.
-    let (told, date) = trace.rsplit_once(';').unwrap_or((trace, ""));
-    format!("{told}\r\n\t{comment};{date}")
+    let (told, date) = ours.rsplit_once(';').unwrap_or((ours, ""));
+    format!("{above}{told}\r\n\t{comment};{date}{below}")
 }
 
 fn is_helo(c: char) -> bool {
@@ -85,6 +95,26 @@ mod tests {
     use waypost_types::{ListenerRole, TlsState};
 
     use super::*;
+
+    #[test]
+    fn a_comment_goes_into_our_own_line_alone_o8() {
+        for (lines, want) in [
+            (
+                "Received: from a\r\n\tby b; date\r\n",
+                "Received: from a\r\n\tby b\r\n\t(c); date\r\n",
+            ),
+            (
+                "Received-SPF: pass;\r\n\tx\r\nReceived: from a\r\n\tby b; date\r\nDKIM-Signature: v=1;\r\n\tb=x\r\n",
+                "Received-SPF: pass;\r\n\tx\r\nReceived: from a\r\n\tby b\r\n\t(c); date\r\nDKIM-Signature: v=1;\r\n\tb=x\r\n",
+            ),
+            (
+                "Received: from a; date\r\nReceived: by a filter; date\r\n",
+                "Received: from a\r\n\t(c); date\r\nReceived: by a filter; date\r\n",
+            ),
+        ] {
+            assert_eq!(with_comment(lines, "(c)"), want);
+        }
+    }
 
     #[test]
     fn our_own_line_reads_back_as_the_client() {

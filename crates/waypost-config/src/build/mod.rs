@@ -6,6 +6,7 @@
 //! place. Nothing stops at the first mistake. **Not here:** the `[[expect]]` tests, which need the
 //! compiled policy.
 
+mod filter;
 mod inbound;
 mod lint;
 mod logins;

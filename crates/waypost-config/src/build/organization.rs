@@ -129,6 +129,7 @@ fn one(
             raw::SpamAction::Quarantine => SpamAction::Quarantine,
             raw::SpamAction::Reject => SpamAction::Reject,
         },
+        abuse_threshold: raw.abuse_threshold.value,
         passwords: directory
             .active_users()
             .filter_map(|(user, password, _)| Some((user.address.clone(), password?.clone())))

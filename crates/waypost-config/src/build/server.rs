@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use waypost_inbound::PublicAddresses;
 use waypost_types::ListenerRole;
 
-use super::{Unique, proxies};
+use super::{Unique, filter, proxies};
 use crate::diagnostics::{Diagnostic, Place, Report, Spanned};
 use crate::raw::{self, RawConfig, RawListener, RawRecord, RawRetry, RawServer, RawTls, Role};
 use crate::settings::{
@@ -46,6 +46,7 @@ pub(super) fn build(raw: &RawConfig, report: &mut Report) -> Option<ServerSettin
         limits: limits(server, report),
         timeouts: timeouts(server, report),
         retry,
+        filter: server.filter.as_ref().and_then(|raw| filter::build(&raw.0, report)),
         record: server.record.as_ref().and_then(|record| self::record(&record.0, report)),
         listeners,
     })

@@ -2,25 +2,39 @@
 
 use std::collections::{HashMap, HashSet};
 
+use std::sync::Arc;
+
 use waypost_auth::{Authentication, Verdict};
-use waypost_inbound::SpamEvaluation;
+use waypost_inbound::{Source, SpamEvaluation, TagVerdict};
 use waypost_rules::{FromField, Spam};
 use waypost_types::{
     Changes, Delivery, Destination, HeaderBlock, Mailbox, Recipient, Reply, TlsDemand,
 };
 
 use super::decision::{
-    DataReply, DecidedDelivery, Decision, GatewayView, OrganizationView, Quarantined,
-    RecipientView, RefusalCause, Refused, RuleLookedAt,
+    AuthenticationView, DataReply, DecidedDelivery, Decision, FilterCleared, FilterView,
+    GatewayView, OrganizationView, Quarantined, RecipientView, RefusalCause, Refused, RuleLookedAt,
+    SpamBy, SpamVerdict,
 };
-use super::evaluate::{Evaluation, Facts, Fate, FateOutcome, Told};
+use super::evaluate::{Evaluation, Facts, Fate, FateOutcome, Harm, Told};
+use super::filter::{FilterAnswer, FilterFinding, FilterKind, FilterSaid};
 use super::internal_sender::{Claim, undecided};
 use super::mark::{Mark, TraceMarks, looped};
-use super::organization::Organization;
+use super::organization::{Organization, SpamAction};
 use super::{Policy, Transaction, authentication, signatures};
 
 /// Of so many rules that were looked at a live decision tells; of more where more match.
 pub const RULES_TOLD: usize = 256;
+
+/// What was found out about a message beside its header.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known<'k> {
+    /// What SPF, DKIM and DMARC say: the answers to the questions of [`Policy::authentication_due`];
+    /// `None`: nobody asked.
+    pub authentication: Option<&'k [Authentication]>,
+    /// What the filter says: an answer for each source of [`Policy::filter_due`]; empty: nobody asked.
+    pub filter: &'k [FilterAnswer],
+}
 
 impl Policy {
     /// DATA: decides for every recipient that RCPT accepted, from the message's header.
@@ -45,7 +59,7 @@ impl Policy {
         recipients: &[Recipient],
         header: &HeaderBlock<'_>,
     ) -> Decision {
-        self.decide(transaction, recipients, header, None, Told::Most(RULES_TOLD))
+        self.decide(transaction, recipients, header, Known::default(), Told::Most(RULES_TOLD))
     }
 
     /// The same with what SPF, DKIM and DMARC say: the answers to the questions of
@@ -63,7 +77,25 @@ impl Policy {
         header: &HeaderBlock<'_>,
         answers: &[Authentication],
     ) -> Decision {
-        self.decide(transaction, recipients, header, Some(answers), Told::Most(RULES_TOLD))
+        let known = Known { authentication: Some(answers), ..Known::default() };
+        self.decide(transaction, recipients, header, known, Told::Most(RULES_TOLD))
+    }
+
+    /// The same with all that can be found out beside the header, the filter's answers too (D17).
+    ///
+    /// What a filter refuses for another reason than spam or malware, or for now, is refused for each
+    /// recipient whose organization the answer is for, and so most often as a whole. What is refused as
+    /// spam or malware for one recipient, and taken for another, is kept in quarantine instead: a bounce
+    /// would go to whom the message pretends to be from.
+    #[must_use]
+    pub fn at_data_knowing(
+        &self,
+        transaction: &Transaction,
+        recipients: &[Recipient],
+        header: &HeaderBlock<'_>,
+        known: Known<'_>,
+    ) -> Decision {
+        self.decide(transaction, recipients, header, known, Told::Most(RULES_TOLD))
     }
 
     pub(super) fn decide(
@@ -71,10 +103,18 @@ impl Policy {
         transaction: &Transaction,
         recipients: &[Recipient],
         header: &HeaderBlock<'_>,
-        answers: Option<&[Authentication]>,
+        known: Known<'_>,
         told: Told,
     ) -> Decision {
-        let message = Message::read(header);
+        let mut message = Message::read(header);
+        let filter = self.server.filter.as_ref();
+        let found: Vec<Option<Arc<FilterFinding>>> = known
+            .filter
+            .iter()
+            .map(|answer| FilterFinding::of(&answer.said, filter, header).map(Arc::new))
+            .collect();
+        message.signed |= found.iter().flatten().any(|finding| finding.signs());
+        let message = message;
         let mut decision = Decision {
             organizations: Vec::new(),
             rules: Vec::new(),
@@ -88,6 +128,8 @@ impl Policy {
             refusals: Vec::new(),
             quarantined: Vec::new(),
             stamps: Vec::new(),
+            filter_fields: Box::default(),
+            filter_edits: Vec::new(),
             reply: DataReply::Accept,
         };
         let mut views = Views {
@@ -95,11 +137,13 @@ impl Policy {
             transaction,
             message: &message,
             header,
-            answers,
+            known,
+            found: &found,
             seen: vec![],
+            harm: vec![],
             claims: vec![],
         };
-        let mut unauthenticated = Vec::new();
+        let mut instead = Vec::new();
         let mut owed = Owed::default();
         let mut decided = HashSet::new();
         let mut first = None;
@@ -149,13 +193,20 @@ impl Policy {
                 first = first.or(fate.organization);
                 continue;
             }
-            let verdict = fate.organization.as_deref().and_then(|name| views.verdict(name));
-            let refused = verdict.and_then(|verdict| refused(recipient, verdict));
+            let view = fate.organization.as_deref().and_then(|name| views.view(name));
+            let verdict = view.and_then(|view| view.authentication.as_ref());
+            let finding = view.and_then(|view| view.filter.as_ref()).map(|view| &view.finding);
+            let refused = finding
+                .and_then(|finding| refused_by_filter(recipient, finding))
+                .or_else(|| verdict.and_then(|found| refused(recipient, &found.verdict)));
             first = first.or(fate.organization);
             match (fate.outcome, refused) {
-                (FateOutcome::Refused(refused), _) => decision.refusals.push(refused),
+                (FateOutcome::Refused(refused), _) => {
+                    instead.extend(fate.instead);
+                    decision.refusals.push(refused);
+                }
                 (taken, Some(refused)) => {
-                    unauthenticated.push(kept(&refused, taken));
+                    instead.push(kept(&refused, taken));
                     decision.refusals.push(refused);
                 }
                 (FateOutcome::Quarantined(kept), None) => decision.quarantined.push(kept),
@@ -163,7 +214,7 @@ impl Policy {
             }
         }
         decision.deliveries = owed.once();
-        keep_unauthenticated(&mut decision, unauthenticated);
+        keep_instead(&mut decision, instead);
         decision.organizations = views.seen;
         for view in &decision.organizations {
             let found = view.authentication.as_ref();
@@ -186,16 +237,23 @@ impl Policy {
             let cause = if loops { RefusalCause::Loop } else { RefusalCause::WithOthers };
             refuse_all(&mut decision, &reply, cause, recipients);
         }
+        filter_edits(&mut decision);
         if message.signed {
             signatures::warn_of_added_lines(&mut decision, header);
+            signatures::warn_of_changed_fields(&mut decision, header);
         }
         stamp(&mut decision);
+        filter_fields(&mut decision);
         decision
     }
 
     /// The organizations whose view of the message may matter for a recipient; the one that owns the
     /// decision first.
-    fn concerned(&self, transaction: &Transaction, recipient: &Recipient) -> Vec<&Organization> {
+    pub(super) fn concerned(
+        &self,
+        transaction: &Transaction,
+        recipient: &Recipient,
+    ) -> Vec<&Organization> {
         let admission = transaction.admission.as_ref();
         let relaying = admission.and_then(|found| self.organization(&found.quota.organization));
         let receiving = self.receiving(&recipient.address);
@@ -265,6 +323,22 @@ fn refused(recipient: &Recipient, verdict: &Verdict) -> Option<Refused> {
     })
 }
 
+/// The refusal of a recipient by the filter itself, whatever the organization says.
+fn refused_by_filter(recipient: &Recipient, finding: &FilterFinding) -> Option<Refused> {
+    let reply = finding.refusal()?;
+    let (cause, because) = match finding.kind {
+        FilterKind::Unanswered(_) => {
+            let because = format!(
+                "on_failure = \"defer\", and the filter gave no answer: {}",
+                finding.because
+            );
+            (RefusalCause::FilterUnanswered, because)
+        }
+        _ => (RefusalCause::Filter, format!("the filter refuses: {}", finding.because)),
+    };
+    Some(Refused { recipient: recipient.address.clone(), reply, cause, because })
+}
+
 /// What is kept of a recipient's mail, should the message be taken for another one.
 fn kept(refused: &Refused, taken: FateOutcome) -> Quarantined {
     let deliveries = match taken {
@@ -274,20 +348,24 @@ fn kept(refused: &Refused, taken: FateOutcome) -> Quarantined {
     };
     Quarantined {
         recipient: refused.recipient.clone(),
-        quarantine: "authentication".into(),
+        quarantine: match refused.cause {
+            RefusalCause::Filter | RefusalCause::FilterUnanswered => "filter".into(),
+            _ => "authentication".into(),
+        },
         because: refused.because.as_str().into(),
         deliveries,
     }
 }
 
-/// Where the message is taken for somebody, those who refuse it for SPF or DMARC have it kept.
-fn keep_unauthenticated(decision: &mut Decision, unauthenticated: Vec<Quarantined>) {
+/// Where the message is taken for somebody, those who refuse it as spam, as malware, or for SPF or
+/// DMARC have it kept.
+fn keep_instead(decision: &mut Decision, instead: Vec<Quarantined>) {
     let is_taken = !decision.deliveries.is_empty() || !decision.quarantined.is_empty();
     let is_deferred = decision.refusals.iter().any(|refused| refused.reply.code() < 500);
     if is_taken && !is_deferred {
-        let for_that = |one: &Refused| matches!(one.cause, RefusalCause::Authentication(_));
-        decision.refusals.retain(|refused| !for_that(refused));
-        decision.quarantined.extend(unauthenticated);
+        let is_kept = |one: &Refused| instead.iter().any(|kept| kept.recipient == one.recipient);
+        decision.refusals.retain(|refused| !is_kept(refused));
+        decision.quarantined.extend(instead);
     }
 }
 
@@ -310,6 +388,47 @@ fn stamp(decision: &mut Decision) {
     for one in deliveries.iter_mut().chain(kept) {
         let own = lines(one).to_vec();
         one.delivery.changes.added_headers.splice(0..0, own);
+    }
+}
+
+/// Puts the filter's fields where they belong: below our trace line if all agree, else to each
+/// delivery.
+fn filter_fields(decision: &mut Decision) {
+    let Decision { organizations, deliveries, quarantined, filter_fields, .. } = decision;
+    let finding = |one: &DecidedDelivery| {
+        let view = organizations.iter().find(|view| view.organization == one.organization);
+        view.and_then(|view| view.filter.as_ref()).map(|view| &view.finding)
+    };
+    let top = |one: &DecidedDelivery| finding(one).map(|one| one.top()).unwrap_or_default();
+    let kept = || quarantined.iter().flat_map(|kept| &kept.deliveries);
+    let Some(first) = deliveries.iter().chain(kept()).next() else { return };
+    let shared = top(first);
+    // One answer for all is the rule.
+    let same = |one: &DecidedDelivery| {
+        one.organization == first.organization
+            || finding(one) == finding(first)
+            || top(one) == shared
+    };
+    if deliveries.iter().chain(kept()).all(same) {
+        *filter_fields = shared.into();
+        return;
+    }
+    let kept = quarantined.iter_mut().flat_map(|kept| &mut kept.deliveries);
+    for one in deliveries.iter_mut().chain(kept) {
+        let own = finding(one).map(|one| one.lines()).unwrap_or_default();
+        one.delivery.changes.added_headers.extend(own);
+    }
+}
+
+/// The filter's changes to fields of the message: only what it wants for all organizations, since they
+/// are made once.
+fn filter_edits(decision: &mut Decision) {
+    let mut findings =
+        decision.organizations.iter().map(|view| view.filter.as_ref().map(|view| &view.finding));
+    let Some(first) = findings.next() else { return };
+    let edits = first.map_or(&[][..], |finding| &finding.edits);
+    if findings.all(|other| other.map_or(&[][..], |finding| &finding.edits) == edits) {
+        decision.filter_edits = edits.to_vec();
     }
 }
 
@@ -381,14 +500,51 @@ impl Message {
     }
 }
 
+/// Why a message counts as spam, the gravest first.
+fn verdicts(
+    tag: Option<&TagVerdict>,
+    filter: Option<&FilterView>,
+    dmarc: Option<&AuthenticationView>,
+) -> Vec<SpamVerdict> {
+    let mut all = Vec::new();
+    let by_filter = filter.filter(|view| view.cleared.is_none()).map(|view| &view.finding);
+    all.extend(by_filter.and_then(|finding| {
+        let (by, least) = match finding.kind {
+            FilterKind::Malware => (SpamBy::Malware, SpamAction::Quarantine),
+            FilterKind::Spam { least } => (SpamBy::Filter, least),
+            _ => return None,
+        };
+        Some(SpamVerdict {
+            by,
+            least,
+            because: finding.because.clone(),
+            text: finding.text.clone(),
+        })
+    }));
+    let mark = |by, because: &str| SpamVerdict {
+        by,
+        because: because.into(),
+        least: SpamAction::Mark,
+        text: None,
+    };
+    all.extend(tag.map(|tag| mark(SpamBy::Tag, tag.line.as_deref().unwrap_or_default())));
+    all.extend(dmarc.map(|found| mark(SpamBy::Dmarc, &found.verdict.because)));
+    all.sort_by_key(|verdict| verdict.by);
+    all
+}
+
 /// What each organization sees, found out once.
 struct Views<'v> {
     policy: &'v Policy,
     transaction: &'v Transaction,
     message: &'v Message,
     header: &'v HeaderBlock<'v>,
-    answers: Option<&'v [Authentication]>,
+    known: Known<'v>,
+    /// What the filter's answers amount to, one for each.
+    found: &'v [Option<Arc<FilterFinding>>],
     seen: Vec<OrganizationView>,
+    /// Why it counts as spam, for each of those seen.
+    harm: Vec<Option<Arc<Harm>>>,
     /// Of the sender to be internal, for each of those seen.
     claims: Vec<Claim>,
 }
@@ -417,17 +573,39 @@ impl Views<'_> {
             spam_evaluation: gateway.spam_evaluation(client_ip),
             tag: gateway.tag_verdict(client_ip, self.header),
         });
-        let authentication =
-            self.policy.authentication_view(organization, self.transaction, &source, self.answers);
+        let authentication = self.policy.authentication_view(
+            organization,
+            self.transaction,
+            &source,
+            self.known.authentication,
+        );
         let view = gateway.as_ref();
         let tagged = view.and_then(|view| view.tag.as_ref()).is_some_and(|verdict| verdict.spam);
         let only_tag = view.is_some_and(|view| view.spam_evaluation == SpamEvaluation::OnlyTag);
-        let spam = match &authentication {
-            _ if tagged => Spam::ByTag,
-            Some(found) if found.verdict.is_spam() && !only_tag => Spam::ByFilter,
-            _ => Spam::No,
+        let filter = self.finding(&source).map(|finding| FilterView {
+            cleared: match (only_tag, view.is_some_and(|view| view.allow_listed)) {
+                (true, _) => Some(FilterCleared::OnlySpamTag),
+                (false, true) => Some(FilterCleared::AllowList),
+                (false, false) => None,
+            }
+            .filter(|_| matches!(finding.kind, FilterKind::Spam { .. })),
+            finding: FilterFinding::clone(finding),
+        });
+        let by_dmarc = authentication.as_ref().filter(|found| found.verdict.is_spam() && !only_tag);
+        let tag = view.and_then(|view| view.tag.as_ref()).filter(|_| tagged);
+        let verdicts = verdicts(tag, filter.as_ref(), by_dmarc);
+        let spam = match verdicts.first().map(|first| first.by) {
+            None => Spam::No,
+            Some(SpamBy::Malware) => Spam::Malware,
+            Some(SpamBy::Tag) => Spam::ByTag,
+            Some(SpamBy::Filter | SpamBy::Dmarc) => Spam::ByFilter,
         };
-        let found = authentication::answer(&source, self.answers);
+        let harm = (!verdicts.is_empty()).then(|| {
+            let lines = filter.as_ref().map(|view| view.finding.telling.clone());
+            Arc::new(Harm { verdicts: verdicts.clone(), lines: lines.unwrap_or_default() })
+        });
+        self.harm.push(harm);
+        let found = authentication::answer(&source, self.known.authentication);
         let Message { from, signed, .. } = self.message;
         let claim = self.policy.claim(self.transaction, organization, from, found, *signed);
         self.claims.push(claim);
@@ -435,6 +613,8 @@ impl Views<'_> {
             organization: organization.name.clone(),
             source,
             spam,
+            verdicts,
+            filter,
             spoofed_internal: matches!(claim, Claim::Unproved | Claim::Undecided),
             sender_because: organization
                 .internal
@@ -444,10 +624,19 @@ impl Views<'_> {
         });
     }
 
-    /// What SPF, DKIM and DMARC lead to in an organization.
-    fn verdict(&self, organization: &str) -> Option<&Verdict> {
-        let view = self.seen.iter().find(|view| &*view.organization == organization)?;
-        view.authentication.as_ref().map(|found| &found.verdict)
+    /// What an organization sees.
+    fn view(&self, organization: &str) -> Option<&OrganizationView> {
+        self.seen.iter().find(|view| &*view.organization == organization)
+    }
+
+    /// What the filter's answer for a source amounts to.
+    fn finding(&self, source: &Source) -> Option<&'_ Arc<FilterFinding>> {
+        let supposed = |answer: &FilterAnswer| {
+            matches!(answer.said, FilterSaid::Spam(_) | FilterSaid::Malware(_))
+        };
+        let is_its = |answer: &FilterAnswer| answer.source == source.ip || supposed(answer);
+        let place = self.known.filter.iter().position(is_its)?;
+        self.found.get(place)?.as_ref()
     }
 
     /// What becomes of the sender's claim to be internal in an organization.
@@ -458,13 +647,15 @@ impl Views<'_> {
     }
 
     fn facts(&self, organization: &Organization) -> Facts {
-        let view = self.seen.iter().find(|view| view.organization == organization.name);
+        let place = self.seen.iter().position(|view| view.organization == organization.name);
+        let view = place.and_then(|place| self.seen.get(place));
         let client_ip = Some(self.transaction.session.client_ip);
         Facts {
             internal_sender: self.claim(&organization.name) == Claim::Holds,
             spam: view.map_or(Spam::No, |view| view.spam),
             source_ip: view.map_or(client_ip, |view| view.source.ip),
             signed: self.message.signed,
+            harm: place.and_then(|place| self.harm.get(place)).cloned().flatten(),
         }
     }
 }

@@ -2,9 +2,12 @@
 
 use std::net::IpAddr;
 
+use super::filter::FilterFinding;
 use super::mark::Marked;
+use super::organization::SpamAction;
 use waypost_auth::{Authentication, Mode, RefusedFor, Verdict};
 use waypost_inbound::{Source, SpamEvaluation, TagVerdict};
+use waypost_milter::HeaderEdit;
 use waypost_relay::{Admission, RefusalReason};
 use waypost_rules::{AccountKind, Direction, Overridden, RuleChanges, Spam};
 use waypost_types::{Delivery, HeaderLine, Mailbox, OrgUnit, Reply};
@@ -42,6 +45,13 @@ pub struct Decision {
     /// Lines for the very top of the message, above our `Received` (E2); where organizations differ in
     /// them, each delivery has its own among its changes instead.
     pub stamps: Vec<HeaderLine>,
+    /// Fields that the filter adds, each ended by CR LF, to stand on top of the message below our
+    /// `Received` (D17); where organizations differ in them, each delivery has its own among its changes
+    /// instead.
+    pub filter_fields: Box<str>,
+    /// Changes of the filter to the message's own fields, for
+    /// [`with_edits`](super::with_edits); empty unless `header = "all"`.
+    pub filter_edits: Vec<HeaderEdit>,
     /// The reply to DATA.
     pub reply: DataReply,
 }
@@ -75,6 +85,10 @@ pub struct OrganizationView {
     pub source: Source,
     /// Its verdict on spam, before `bypass_spam` of single rules.
     pub spam: Spam,
+    /// What says so, the gravest first; empty where it is none.
+    pub verdicts: Vec<SpamVerdict>,
+    /// What the filter said; `None`: none was asked.
+    pub filter: Option<FilterView>,
     /// The sender claims to be internal without the proof that is asked for (C3).
     pub spoofed_internal: bool,
     /// Which domains the sender was judged by, and which of ours makes it internal (C3).
@@ -83,6 +97,92 @@ pub struct OrganizationView {
     pub gateway: Option<GatewayView>,
     /// SPF, DKIM and DMARC; `None`: they are not evaluated for this message there.
     pub authentication: Option<AuthenticationView>,
+}
+
+/// Why a message counts as spam in an organization (D17).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpamVerdict {
+    /// What says so.
+    pub by: SpamBy,
+    /// The line, answer or result that says so.
+    pub because: Box<str>,
+    /// What is done with it at least, whatever `spam_action` says.
+    pub least: SpamAction,
+    /// What the client is told where it is refused, if the filter has words of its own.
+    pub text: Option<Box<str>>,
+}
+
+/// What says that a message is spam; the gravest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SpamBy {
+    /// The filter, which found malware.
+    Malware,
+    /// The gateway's tag (E9).
+    Tag,
+    /// The filter.
+    Filter,
+    /// DMARC (E2).
+    Dmarc,
+}
+
+impl SpamBy {
+    /// Whether `bypass_spam` and the allow list clear it, and `only_spam_tag` does not ask it (E10, E11).
+    #[must_use]
+    pub fn can_be_cleared(self) -> bool {
+        matches!(self, Self::Filter | Self::Dmarc)
+    }
+
+    /// The word for it: `malware`, `tag`, `filter` or `dmarc`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malware => "malware",
+            Self::Tag => "tag",
+            Self::Filter => "filter",
+            Self::Dmarc => "dmarc",
+        }
+    }
+}
+
+impl SpamVerdict {
+    /// In words: `the gateway's tag says spam`.
+    pub(super) fn in_words(&self) -> String {
+        match self.by {
+            SpamBy::Malware => format!("the filter found malware ({})", self.because),
+            SpamBy::Tag => "the gateway's tag says spam".to_owned(),
+            SpamBy::Filter => format!("the filter says spam ({})", self.because),
+            SpamBy::Dmarc => "DMARC says quarantine (E2)".to_owned(),
+        }
+    }
+}
+
+/// What a filter's answer is to one organization (D17).
+#[derive(Clone, Debug, PartialEq)]
+pub struct FilterView {
+    /// What the answer amounts to.
+    pub finding: FilterFinding,
+    /// Why its verdict on spam does not count here, before `bypass_spam` of single rules.
+    pub cleared: Option<FilterCleared>,
+}
+
+/// Why a filter's verdict on spam does not count in an organization.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FilterCleared {
+    /// The source is on the allow list (E11).
+    AllowList,
+    /// The client is a gateway whose tag alone decides (E10).
+    OnlySpamTag,
+}
+
+impl FilterCleared {
+    /// In words.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AllowList => "the source is on the allow list (E11)",
+            Self::OnlySpamTag => "only_spam_tag: the gateway's tag alone decides (E10)",
+        }
+    }
 }
 
 /// What the settings of an organization's inbound gateway say of a message.
@@ -210,6 +310,12 @@ pub enum RefusalCause {
     Rule,
     /// `spam_action = "reject"`.
     Spam,
+    /// The same, and what it is is malware (D17).
+    Malware,
+    /// The filter refuses, for another reason than spam or malware, or for now (D17).
+    Filter,
+    /// The filter did not answer, and `on_failure = "defer"` (D17).
+    FilterUnanswered,
     /// SPF or DMARC (E2).
     Authentication(RefusedFor),
     /// Whether the sender is internal, as it claims, cannot be told now (C3).

@@ -7,15 +7,23 @@ use waypost_types::{
     HeaderBlock, ListenerRole, Mailbox, Recipient, ReversePath, Session, TlsState,
 };
 
+use super::at_data::Known;
 use super::evaluate::Told;
-use super::explanation::{ExplainedRefusal, explained_gateway};
+use super::explanation::{ExplainedFilter, ExplainedRefusal, explained_gateway};
+use super::filter::FilterAnswer;
 use super::{
     Decision, Explanation, ObservedKind, Policy, RcptVerdict, Transaction, observed_at_mail,
     rcpt_accepted,
 };
 
-/// What a DNS might answer, where somebody knows.
-type Answering<'a> = Option<&'a dyn Fn(&Question) -> Authentication>;
+/// What is supposed of a message, since a dry run asks neither DNS nor filter.
+#[derive(Clone, Copy, Default)]
+pub struct Supposed<'a> {
+    /// What a DNS might answer to the questions of [`Policy::authentication_due`] (E2, C3).
+    pub dns: Option<&'a dyn Fn(&Question) -> Authentication>,
+    /// What a filter might say (D17).
+    pub filter: Option<&'a FilterAnswer>,
+}
 
 /// A transaction to be tried without sending anything.
 #[derive(Clone, Debug)]
@@ -65,12 +73,16 @@ impl Policy {
     /// # Errors
     /// [`DryRunError`] when listener or addresses are unusable.
     pub fn explain(&self, run: &DryRun<'_>) -> Result<Explanation, DryRunError> {
-        self.explained(run, None, Told::EVERYTHING)
+        self.explained(run, Supposed::default(), Told::EVERYTHING)
     }
 
     /// The same without the rules looked at, for whoever does not read them.
-    pub(crate) fn explain_briefly(&self, run: &DryRun<'_>) -> Result<Explanation, DryRunError> {
-        self.explained(run, None, Told::Nothing)
+    pub(crate) fn explain_briefly(
+        &self,
+        run: &DryRun<'_>,
+        supposed: Supposed<'_>,
+    ) -> Result<Explanation, DryRunError> {
+        self.explained(run, supposed, Told::Nothing)
     }
 
     /// The same with answers to the questions of [`Policy::authentication_due`], as a DNS might give
@@ -83,13 +95,26 @@ impl Policy {
         run: &DryRun<'_>,
         answer: &dyn Fn(&Question) -> Authentication,
     ) -> Result<Explanation, DryRunError> {
-        self.explained(run, Some(answer), Told::EVERYTHING)
+        let supposed = Supposed { dns: Some(answer), ..Supposed::default() };
+        self.explained(run, supposed, Told::EVERYTHING)
+    }
+
+    /// The same with all that is supposed of the message.
+    ///
+    /// # Errors
+    /// [`DryRunError`] when listener or addresses are unusable.
+    pub fn explain_supposing(
+        &self,
+        run: &DryRun<'_>,
+        supposed: Supposed<'_>,
+    ) -> Result<Explanation, DryRunError> {
+        self.explained(run, supposed, Told::EVERYTHING)
     }
 
     fn explained(
         &self,
         run: &DryRun<'_>,
-        answer: Answering<'_>,
+        supposed: Supposed<'_>,
         told: Told,
     ) -> Result<Explanation, DryRunError> {
         let session = self.session(run)?;
@@ -107,18 +132,18 @@ impl Policy {
         if recipients.is_empty() {
             return Err(DryRunError::NoRecipient);
         }
-        Ok(self.try_transaction(&session, &sender, &recipients, run.message, answer, told))
+        Ok(self.try_transaction(&session, &sender, &recipients, run.message, supposed, told))
     }
 
-    /// DATA for a replay, which reads no rules looked at; `answers`: what SPF, DKIM and DMARC said.
+    /// DATA for a replay, which reads no rules looked at.
     pub(crate) fn at_data_briefly(
         &self,
         transaction: &Transaction,
         recipients: &[Recipient],
         header: &HeaderBlock<'_>,
-        answers: Option<&[Authentication]>,
+        known: Known<'_>,
     ) -> Decision {
-        self.decide(transaction, recipients, header, answers, Told::Nothing)
+        self.decide(transaction, recipients, header, known, Told::Nothing)
     }
 
     pub(crate) fn session(&self, run: &DryRun<'_>) -> Result<Session, DryRunError> {
@@ -166,7 +191,7 @@ impl Policy {
         sender: &ReversePath,
         recipients: &[Recipient],
         message: &[u8],
-        answer: Answering<'_>,
+        supposed: Supposed<'_>,
         told: Told,
     ) -> Explanation {
         let header = HeaderBlock::of(message);
@@ -197,17 +222,24 @@ impl Policy {
             }
         }
         let at_data = |recipients: &[Recipient]| {
-            let answers = answer.map(|answer| {
+            let answers = supposed.dns.map(|answer| {
                 let due = self.authentication_due(&transaction, recipients, &header);
                 due.iter().map(answer).collect::<Vec<_>>()
             });
-            self.decide(&transaction, recipients, &header, answers.as_deref(), told)
+            let known = Known {
+                authentication: answers.as_deref(),
+                filter: supposed.filter.map(std::slice::from_ref).unwrap_or_default(),
+            };
+            self.decide(&transaction, recipients, &header, known, told)
         };
         let decision = at_data(&standing);
         let looked_at =
             if standing.len() == recipients.len() { None } else { Some(at_data(recipients)) };
         let mut explanation = Explanation::of(self, &decision);
         super::attachments::explain(message, &decision, &mut explanation);
+        if self.server.filter.is_some() && supposed.filter.is_none() && !standing.is_empty() {
+            explanation.filter = Some(ExplainedFilter::not_asked());
+        }
         if let Some(all) = looked_at {
             // The message is known here: no ifs.
             observed.retain(|one| one.kind != ObservedKind::Rule);

@@ -3,22 +3,27 @@
 //! Both entry points, at RCPT with the `From:` unknown and at the end of DATA with it known, call
 //! [`Evaluation::recipient`]; nothing else in the project decides where mail goes.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use waypost_rules::{
     Direction, Plan, Question, Reports, RuleChanges, Spam, Subject, Verdict, Walk, combine,
     rule_changes,
 };
 use waypost_types::{
-    Account, Delivery, Destination, Mailbox, Recipient, Reply, TlsDemand, Unavailable,
+    Account, Delivery, Destination, HeaderLine, Mailbox, Recipient, Reply, TlsDemand, Unavailable,
 };
 
-use super::decision::{DecidedDelivery, Quarantined, RefusalCause, Refused, SideView};
+use super::decision::{
+    DecidedDelivery, Quarantined, RefusalCause, Refused, SideView, SpamBy, SpamVerdict,
+};
 use super::making::Making;
 use super::observed::{self, Observation, Watched};
 use super::organization::{Organization, SpamAction};
 use super::{Policy, Transaction};
 
 /// What is known of the message, as far as one organization is concerned.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Facts {
     /// The sender counts as internal (C3).
     pub(super) internal_sender: bool,
@@ -28,6 +33,17 @@ pub(super) struct Facts {
     pub(super) source_ip: Option<std::net::IpAddr>,
     /// The message carries a DKIM signature.
     pub(super) signed: bool,
+    /// Why it counts as spam, if it does.
+    pub(super) harm: Option<Arc<Harm>>,
+}
+
+/// Why a message counts as spam.
+#[derive(Debug)]
+pub(super) struct Harm {
+    /// The gravest first; never empty.
+    pub(super) verdicts: Vec<SpamVerdict>,
+    /// Lines of the filter that tell so.
+    pub(super) lines: Vec<HeaderLine>,
 }
 
 /// One recipient's fate, and the rules looked at on the way.
@@ -46,6 +62,8 @@ pub(super) struct Fate {
     pub(super) watched: Vec<Watched>,
     /// What they would have done; [`Evaluation::recipient`] fills it in.
     pub(super) observations: Vec<Observation>,
+    /// What is kept of mail that is refused as spam, should the message be taken for another recipient.
+    pub(super) instead: Option<Quarantined>,
 }
 
 /// Whether rules that are only observed act: they do where it is asked what would be (O6).
@@ -242,13 +260,14 @@ impl<'p> Evaluation<'p, '_> {
         let watched = watched.collect();
         let mut changed =
             (self.told != Told::Nothing || rules == ObservedRules::Acting).then(Vec::new);
-        let outcome = match sides.last() {
-            None => FateOutcome::Refused(self.relaying_denied(&recipient.address)),
+        let (outcome, instead) = match sides.last() {
+            None => (FateOutcome::Refused(self.relaying_denied(&recipient.address)), None),
             Some(last) => {
                 let facts = facts(last.organization);
                 let outcome = self.outcome(recipient, &sides, last, facts, changed.as_mut());
                 outcome.unwrap_or_else(|unavailable| {
-                    FateOutcome::Refused(directory_failed(&recipient.address, &unavailable))
+                    let failed = directory_failed(&recipient.address, &unavailable);
+                    (FateOutcome::Refused(failed), None)
                 })
             }
         };
@@ -265,6 +284,7 @@ impl<'p> Evaluation<'p, '_> {
             changed: changed.unwrap_or_default(),
             watched,
             observations: Vec::new(),
+            instead,
         }
     }
 
@@ -275,7 +295,8 @@ impl<'p> Evaluation<'p, '_> {
         last: &Side<'p>,
         facts: Facts,
         changed: Option<&mut Vec<RuleChanges>>,
-    ) -> Result<FateOutcome, Unavailable> {
+    ) -> Result<(FateOutcome, Option<Quarantined>), Unavailable> {
+        let refused = |refused| Ok((FateOutcome::Refused(refused), None));
         let walks: Vec<&Walk<'_>> = sides.iter().map(|side| &side.walk).collect();
         let verdict = combine(&recipient.address, &walks, facts.spam);
         if let Some(changed) = changed {
@@ -289,62 +310,60 @@ impl<'p> Evaluation<'p, '_> {
         }
         let (plan, kept) = match verdict {
             Verdict::Reject { rule, text } => {
-                return Ok(FateOutcome::Refused(Refused {
+                return refused(Refused {
                     recipient: recipient.address.clone(),
                     reply: Reply::new(550, (5, 7, 1), &text),
                     cause: RefusalCause::Rule,
                     because: format!("rule \"{rule}\" rejects"),
-                }));
+                });
             }
             Verdict::Quarantine { rule, name, plan } => (plan, Some((name, rule))),
             Verdict::Deliver(plan) => (plan, None),
         };
         let incoming = !last.direction.is_outgoing();
         if incoming && self.is_unknown(&recipient.address, last.organization, &plan)? {
-            return Ok(FateOutcome::Refused(unknown(&recipient.address, last.organization)));
+            return refused(unknown(&recipient.address, last.organization));
         }
-        let spam = plan.spam != Spam::No;
-        let action = last.organization.spam_action;
-        if spam && action == SpamAction::Reject {
-            return Ok(FateOutcome::Refused(Refused {
-                recipient: recipient.address.clone(),
-                reply: Reply::new(
-                    550,
-                    (5, 7, 1),
-                    match plan.spam {
-                        Spam::ByTag => "Message refused as spam: a trusted gateway tagged it so",
-                        _ => {
-                            "Message refused as spam: its author's domain asks to quarantine it (DMARC)"
-                        }
-                    },
-                ),
-                cause: RefusalCause::Spam,
-                because: match plan.spam {
-                    Spam::ByTag => "spam_action = \"reject\", and the gateway's tag says spam",
-                    _ => "spam_action = \"reject\", and DMARC says quarantine (E2)",
-                }
-                .to_owned(),
-            }));
-        }
-        let marked = spam && action == SpamAction::Mark;
-        let made = Making { evaluation: self, recipient, sides, last, facts, marked };
+        let harm = facts.harm.clone();
+        let verdicts = harm.iter().flat_map(|harm| &harm.verdicts);
+        let bypassed = walks.iter().flat_map(|walk| &walk.matched).any(|rule| {
+            matches!(&rule.action, waypost_rules::Action::Modify(changes) if changes.bypass_spam)
+        });
+        let standing: Vec<&SpamVerdict> =
+            verdicts.filter(|verdict| !(bypassed && verdict.by.can_be_cleared())).collect();
+        let verdict = standing.first().copied();
+        let least = standing.iter().map(|verdict| verdict.least).max().unwrap_or_default();
+        let action = last.organization.spam_action.max(least);
+        let told = standing.iter().any(|one| matches!(one.by, SpamBy::Filter | SpamBy::Malware));
+        let lines = harm.as_ref().filter(|_| told).map_or(&[][..], |harm| &harm.lines);
+        let marked = verdict.is_some() && action == SpamAction::Mark;
+        let made = Making { evaluation: self, recipient, sides, last, facts, marked, lines };
         let own = made.own(&plan)?;
         if own.is_empty() {
-            return Ok(FateOutcome::Refused(nobody_in(&plan.recipient, &recipient.address)));
+            return refused(nobody_in(&plan.recipient, &recipient.address));
         }
         let copies = made.copies(&plan)?;
-        let kept = kept.or_else(|| {
-            let by_tag = spam && action == SpamAction::Quarantine;
-            by_tag.then(|| ("spam".into(), "spam_action = \"quarantine\"".into()))
+        let all = |own: Vec<DecidedDelivery>, copies| own.into_iter().chain(copies).collect();
+        let kept_as = |(quarantine, because), deliveries| Quarantined {
+            recipient: recipient.address.clone(),
+            quarantine,
+            because,
+            deliveries,
+        };
+        let spam = verdict.filter(|_| action != SpamAction::Mark).map(|verdict| {
+            let because = spam_because(last.organization.spam_action, action, verdict);
+            (verdict, (spam_quarantine(verdict), because))
         });
-        Ok(match kept {
-            Some((quarantine, because)) => FateOutcome::Quarantined(Quarantined {
-                recipient: recipient.address.clone(),
-                quarantine,
-                because,
-                deliveries: own.into_iter().chain(copies).collect(),
-            }),
-            None => FateOutcome::Delivered { own, copies },
+        Ok(match (spam, kept) {
+            (Some((verdict, spam)), kept) if action == SpamAction::Reject => {
+                let refused = refused_as_spam(&recipient.address, verdict, &spam.1);
+                let instead = kept_as(kept.unwrap_or(spam), all(own, copies));
+                (FateOutcome::Refused(refused), Some(instead))
+            }
+            (spam, kept) => match kept.or_else(|| spam.map(|(_, spam)| spam)) {
+                Some(kept) => (FateOutcome::Quarantined(kept_as(kept, all(own, copies))), None),
+                None => (FateOutcome::Delivered { own, copies }, None),
+            },
         })
     }
 
@@ -411,7 +430,58 @@ impl Fate {
             changed: Vec::new(),
             watched: Vec::new(),
             observations: Vec::new(),
+            instead: None,
         }
+    }
+}
+
+/// The quarantine for spam of a kind.
+fn spam_quarantine(verdict: &SpamVerdict) -> Box<str> {
+    match verdict.by {
+        SpamBy::Malware => "malware".into(),
+        SpamBy::Tag | SpamBy::Filter | SpamBy::Dmarc => "spam".into(),
+    }
+}
+
+/// Why spam is refused or kept: the setting, or the verdict where it is graver.
+fn spam_because(setting: SpamAction, action: SpamAction, verdict: &SpamVerdict) -> Box<str> {
+    let words = verdict.in_words();
+    match (action, verdict.by) {
+        (SpamAction::Quarantine, SpamBy::Tag | SpamBy::Dmarc) if setting == action => {
+            "spam_action = \"quarantine\"".into()
+        }
+        (SpamAction::Quarantine, _) if setting == action => {
+            format!("spam_action = \"quarantine\", and {words}").into()
+        }
+        (SpamAction::Reject, _) => format!("spam_action = \"reject\", and {words}").into(),
+        (_, SpamBy::Malware) => format!("{words}, which is never only marked").into(),
+        _ => format!("{words}, and wants it held").into(),
+    }
+}
+
+fn refused_as_spam(recipient: &Mailbox, verdict: &SpamVerdict, because: &str) -> Refused {
+    let text: Cow<'_, str> = match (verdict.by, &verdict.text) {
+        (SpamBy::Tag, _) => "Message refused as spam: a trusted gateway tagged it so".into(),
+        (SpamBy::Dmarc, _) => {
+            "Message refused as spam: its author's domain asks to quarantine it (DMARC)".into()
+        }
+        (SpamBy::Malware, None) => "Message refused: it holds malware, as a filter says".into(),
+        (SpamBy::Malware, Some(text)) => {
+            format!("Message refused: it holds malware, as a filter says: {text}").into()
+        }
+        (SpamBy::Filter, None) => "Message refused as spam: a filter says so".into(),
+        (SpamBy::Filter, Some(text)) => {
+            format!("Message refused as spam: a filter says so: {text}").into()
+        }
+    };
+    Refused {
+        recipient: recipient.clone(),
+        reply: Reply::new(550, (5, 7, 1), &text),
+        cause: match verdict.by {
+            SpamBy::Malware => RefusalCause::Malware,
+            SpamBy::Tag | SpamBy::Filter | SpamBy::Dmarc => RefusalCause::Spam,
+        },
+        because: because.to_owned(),
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Making<'m, 'p, 't> {
     pub(super) facts: Facts,
     /// It is spam, and the mailbox system is to be told.
     pub(super) marked: bool,
+    /// What the filter says of it, where that counts.
+    pub(super) lines: &'m [HeaderLine],
 }
 
 impl Making<'_, '_, '_> {
@@ -239,6 +241,12 @@ impl Making<'_, '_, '_> {
         if self.marked && matches!(delivery.destination, Destination::Mailbox { .. }) {
             delivery.changes.added_headers.extend(HeaderLine::new("X-Spam-Flag", "YES").ok());
             delivery.spam = true;
+        }
+        for line in self.lines {
+            let headers = &mut delivery.changes.added_headers;
+            if !headers.contains(line) {
+                headers.push(line.clone());
+            }
         }
         self.with_source(delivery);
         one

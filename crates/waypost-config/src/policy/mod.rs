@@ -11,6 +11,7 @@ mod decision;
 mod dry_run;
 mod evaluate;
 mod explanation;
+mod filter;
 mod internal_sender;
 mod making;
 mod mark;
@@ -28,18 +29,20 @@ use waypost_types::{
     TlsDemand, Unavailable,
 };
 
-pub use at_data::RULES_TOLD;
+pub use at_data::{Known, RULES_TOLD};
 pub use decision::{
-    AuthenticationView, DataReply, DecidedDelivery, Decision, GatewayView, OrganizationView,
-    Quarantined, RecipientView, RefusalCause, Refused, RuleLookedAt, SideView,
+    AuthenticationView, DataReply, DecidedDelivery, Decision, FilterCleared, FilterView,
+    GatewayView, OrganizationView, Quarantined, RecipientView, RefusalCause, Refused, RuleLookedAt,
+    SideView, SpamBy, SpamVerdict,
 };
-pub use dry_run::{DryRun, DryRunError};
+pub use dry_run::{DryRun, DryRunError, Supposed};
 use evaluate::{Evaluation, Facts, Fate, FateOutcome, ObservedRules, Told};
 pub use explanation::{
     Drawing, ExplainedAdmission, ExplainedAttachment, ExplainedAuthentication, ExplainedDelivery,
-    ExplainedGateway, ExplainedHost, ExplainedHosts, ExplainedRecipient, ExplainedSide,
-    ExplainedTls, Explanation, Layout, RulesShown,
+    ExplainedFilter, ExplainedGateway, ExplainedHost, ExplainedHosts, ExplainedRecipient,
+    ExplainedSide, ExplainedSpam, ExplainedTls, Explanation, Layout, RulesShown,
 };
+pub use filter::{Abuse, FilterAnswer, FilterFinding, FilterKind, FilterSaid, with_edits};
 pub use mark::{MAX_MARKS, Mark, Marked};
 pub use observed::{Observation, ObservedKind, observed_at_mail};
 pub use organization::{InternalSenders, Login, Organization, SpamAction};
@@ -325,6 +328,7 @@ impl Policy {
             spam: Spam::No,
             source_ip: None,
             signed: false,
+            harm: None,
         }
     }
 

@@ -14,7 +14,7 @@ use waypost_rules::{
 use waypost_types::{Destination, Directory, Domain, HostPort, Mailbox, ReversePath, RouteName};
 
 /// What is done with spam (D17).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SpamAction {
     /// Delivered to the mailbox system with a header line; the built-in Maildir files it under Junk.
     #[default]
@@ -79,6 +79,8 @@ pub struct Organization {
     pub authenticate: Mode,
     /// What is done with spam.
     pub spam_action: SpamAction,
+    /// From so many spam messages of one user in 24 hours on the administrators are told (D17); 0: never.
+    pub abuse_threshold: u64,
     /// Who is who.
     pub directory: Arc<dyn Directory>,
     /// The password hashes of users, by primary address.

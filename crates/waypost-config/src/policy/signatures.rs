@@ -37,6 +37,32 @@ fn warn(one: &mut DecidedDelivery, closed: &HashSet<Vec<u8>>) {
     one.warnings.push(text);
 }
 
+/// Adds a warning to each delivery of a message whose signed fields the filter changes. Linear in the
+/// header.
+pub(super) fn warn_of_changed_fields(decision: &mut Decision, header: &HeaderBlock<'_>) {
+    if decision.filter_edits.is_empty() {
+        return;
+    }
+    let signed: HashSet<Vec<u8>> = header
+        .fields()
+        .named("dkim-signature")
+        .flat_map(|signature| signed_names(signature.raw))
+        .collect();
+    let breaks = decision.filter_edits.iter().find(|edit| {
+        let name = edit.name().as_str().to_ascii_lowercase();
+        name == "dkim-signature" || signed.contains(name.as_bytes())
+    });
+    let Some(edit) = breaks else { return };
+    let text = format!(
+        "the filter changes the field {}, which a DKIM signature covers, so the signature breaks (B3)",
+        edit.name()
+    );
+    let kept = decision.quarantined.iter_mut().flat_map(|kept| &mut kept.deliveries);
+    for one in decision.deliveries.iter_mut().chain(kept) {
+        one.warnings.push(text.clone());
+    }
+}
+
 /// The names, in lower case, that a signature lists more often than there are fields.
 fn closed_names(header: &HeaderBlock<'_>) -> HashSet<Vec<u8>> {
     let mut listed: HashMap<Vec<u8>, usize> = HashMap::new();

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use waypost_types::{Mailbox, ReversePath, RouteName};
 
+use super::filter::FilterSays;
 use super::keys::table;
 use super::text::{Name, OneLine};
 use super::words::Via;
@@ -79,6 +80,10 @@ table! {
         ///
         /// Example: `tls = true`
         default tls: bool = false, "O7";
+        /// What the filter says of the message. Absent: nothing, as if there were none.
+        ///
+        /// Example: `filter = "spam"`
+        optional filter: FilterSays, "D17";
         /// Header lines of the message. `From:` is added where it is missing.
         ///
         /// Example: `header = "From: marie@solarmora.com"`

@@ -8,6 +8,7 @@
 mod checked;
 mod csv_directory;
 mod expect;
+mod filter;
 mod inbound;
 mod keys;
 mod leaf;
@@ -32,6 +33,9 @@ use reader::{Key, Read, Reader};
 pub use checked::{CopyTo, DnsServers, Pattern, Range, TlsCheck};
 pub use csv_directory::read_directory_csv;
 pub use expect::RawExpect;
+pub use filter::{
+    Filter, FilterAddress, FilterHeader, FilterSays, OnFilterFailure, RawFilter, RawFilterTag,
+};
 pub use inbound::{RawInboundGateway, RawSpamTag};
 pub use keys::{Form, KeyInfo, Kind, Need};
 pub use leaf::{Load, Port};

@@ -20,8 +20,6 @@ pub(crate) enum Allowed {
     Absent,
     /// This text.
     Text(&'static str),
-    /// This number.
-    Number(i64),
     /// An empty list.
     EmptyList,
 }
@@ -31,9 +29,6 @@ impl Allowed {
         match self {
             Allowed::Absent => false,
             Allowed::Text(text) => value.as_str() == Some(text),
-            Allowed::Number(number) => value.as_integer().is_some_and(|found| {
-                i64::from_str_radix(found.as_str(), found.radix()).ok() == Some(*number)
-            }),
             Allowed::EmptyList => value.as_array().is_some_and(|list| list.is_empty()),
         }
     }
@@ -42,7 +37,6 @@ impl Allowed {
         let default = match self {
             Allowed::Absent => return "remove it".into(),
             Allowed::Text(text) => format!("\"{text}\""),
-            Allowed::Number(number) => number.to_string(),
             Allowed::EmptyList => "[]".into(),
         };
         format!("remove it, or write `{name} = {default}`, which is what this version does")
@@ -57,9 +51,7 @@ const fn entry_of(path: &'static str, allowed: Allowed, rule: &'static str) -> N
 pub(crate) const NOT_YET: &[NotYet] = &[
     entry_of("server.redis", Allowed::Absent, "O5"),
     entry_of("server.redis_fallback", Allowed::Text("defer"), "O5"),
-    entry_of("server.filter", Allowed::Absent, "D17"),
     entry_of("organization.administrators", Allowed::EmptyList, "D17"),
-    entry_of("organization.abuse_threshold", Allowed::Number(100), "D17"),
     entry_of("organization.over_limit", Allowed::Text("reject"), "D10"),
     entry_of("organization.relay.copy_to", Allowed::Absent, "D16"),
 ];

@@ -95,12 +95,13 @@ table! {
         default authenticate: Authenticate = Authenticate::Off, "E2";
         /// What happens to spam: `"mark"` adds `X-Spam-Flag: YES` on the way to the mailbox system
         /// (built-in Maildir puts it into Junk), `"quarantine"` keeps it under the name `spam`,
-        /// `"reject"` refuses it with 550.
+        /// `"reject"` refuses it with 550. Malware is never only marked: it is kept under the name
+        /// `malware`, or refused.
         ///
         /// Example: `spam_action = "quarantine"`
         default spam_action: SpamAction = SpamAction::Mark, "D17";
-        /// Spam messages of one user in a day, above which the administrators are told, once a user
-        /// and day.
+        /// From so many relayed messages of one user in 24 hours on that the filter holds for spam or
+        /// malware, refused ones included, the administrators are told, once a user and day. 0: never.
         ///
         /// Example: `abuse_threshold = 100`
         default abuse_threshold: u64 = 100, "D17";

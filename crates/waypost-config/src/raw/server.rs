@@ -6,6 +6,7 @@ use std::time::Duration;
 use waypost_types::Domain;
 
 use super::checked::{DnsServers, Range, TlsCheck};
+use super::filter::Filter;
 use super::keys::table;
 use super::leaf::Port;
 use super::record::Record;
@@ -89,10 +90,11 @@ table! {
         ///
         /// Example: `redis_fallback = "defer"`
         default redis_fallback: RedisFallback = RedisFallback::Defer, "O5";
-        /// A filter that sees relayed and inbound mail before it is accepted. Absent: none.
+        /// A filter that sees relayed and inbound mail before it is accepted: where it listens, or a
+        /// table. Absent: none.
         ///
         /// Example: `filter = "milter:127.0.0.1:11332"`
-        optional filter: String, "D17";
+        optional filter: Filter, "D17";
         /// Addresses and ranges of proxies whose connections begin with a PROXY header, version 1
         /// or 2. From these a header is demanded, from others none is taken. What it announces is
         /// the client for every rule, limit and log line. Wide ranges are warned of.

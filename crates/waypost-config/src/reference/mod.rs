@@ -76,7 +76,7 @@ pub fn exactly_one(path: &str) -> &'static [&'static str] {
 }
 
 /// Tables that one of their keys may stand for, written as a value in the table's place.
-const SHORT: &[(&str, &str)] = &[("server.record", "file")];
+const SHORT: &[(&str, &str)] = &[("server.filter", "address"), ("server.record", "file")];
 
 /// The key whose value alone may stand for the table at `path`.
 #[must_use]

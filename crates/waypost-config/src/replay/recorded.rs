@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use waypost_auth::Authentication;
 
+use crate::policy::FilterAnswer;
+
 /// The longest line that is read, in octets.
 pub const MAX_LINE: usize = 4 << 20;
 
@@ -54,6 +56,9 @@ pub struct Recorded {
     /// What SPF, DKIM and DMARC said, where that was asked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub authentication: Vec<Authentication>,
+    /// What the filter said, where it was asked; of the fields that it adds, those that tell its verdict.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filter: Vec<FilterAnswer>,
     /// The version of the configuration that decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Box<str>>,
@@ -126,6 +131,7 @@ impl Default for Recorded {
             cut: false,
             hashed: None,
             authentication: Vec::new(),
+            filter: Vec::new(),
             version: None,
             queue_id: None,
             fate: None,

@@ -14,6 +14,7 @@ pub(super) fn settings(old: &Policy, new: &Policy) -> Vec<String> {
         (was.hostname != is.hostname, "hostname"),
         (was.dns != is.dns, "dns"),
         (was.mx_port != is.mx_port, "mx_port"),
+        (was.filter != is.filter, "filter (judged where its answers were recorded)"),
         (was.proxy_protocol_from != is.proxy_protocol_from, "proxy_protocol_from"),
         (was.xclient_from != is.xclient_from, "xclient_from"),
         (was.timeouts != is.timeouts, "timeouts"),

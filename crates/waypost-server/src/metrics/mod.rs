@@ -6,6 +6,7 @@
 //! a bounded number of hosts: never text that a client or next hop chose.
 
 mod deliveries;
+mod filter;
 mod histogram;
 mod next_hop_tls;
 mod observed;
@@ -34,6 +35,7 @@ use waypost_types::{EnhancedCode, Reply, Timestamp};
 
 pub(crate) use deliveries::Outcomes;
 use deliveries::{ByHost, ByRoute};
+use filter::FilterMetrics;
 use histogram::Histogram;
 pub(crate) use next_hop_tls::{Checked, NextHopTls};
 pub(crate) use observed::Observed;
@@ -170,6 +172,8 @@ pub(crate) struct Metrics {
     /// What settings in mode observe would have done (O6).
     pub(crate) observed: Observed,
     authentications: Family<AuthenticationLabels, Counter>,
+    /// What the filter answers.
+    pub(crate) filter: FilterMetrics,
     quota: Family<LimitLabels, Counter>,
     handshakes: Family<HandshakeLabels, Counter>,
     notices: Family<ActionLabels, Counter>,
@@ -241,6 +245,7 @@ impl Metrics {
             "Results of SPF, DKIM and DMARC; of DKIM one for each signature.",
             Family::<AuthenticationLabels, Counter>::default(),
         );
+        let filter = FilterMetrics::new(&mut r);
         let quota = r.add(
             "waypost_quota_refusals",
             "limit",
@@ -367,6 +372,7 @@ impl Metrics {
             refusals,
             observed,
             authentications,
+            filter,
             quota,
             handshakes,
             notices,

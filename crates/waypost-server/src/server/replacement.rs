@@ -267,6 +267,7 @@ impl Server {
         self.limits.lock().set_limits(connection_limits(&is.limits));
         self.core.metrics.policy(&policy, self.core.clock.now());
         self.core.recorder.configure(is, &self.base);
+        self.core.filter.configure(is.filter.as_ref());
         drop(old);
         let old = self.core.replace_policy(policy);
         self.deliverer.policy_replaced(&old);

@@ -10,14 +10,12 @@ use super::{Open, SmtpHandler};
 use crate::log;
 
 impl SmtpHandler {
-    /// The decision with what the DNS says of a message, and that; `None` where no organization concerned
-    /// asks.
-    pub(super) async fn authenticated(
+    /// What the DNS says of a message; `None` where no organization concerned asks.
+    pub(super) async fn authentication(
         &self,
-        session: &Session,
         open: &Open,
         body: &Body,
-    ) -> Option<(Decision, Vec<Authentication>)> {
+    ) -> Option<Vec<Authentication>> {
         let header = HeaderBlock::of(body);
         let (policy, transaction) = (&open.policy, &open.transaction);
         let questions = policy.authentication_due(transaction, &open.recipients, &header);
@@ -30,19 +28,21 @@ impl SmtpHandler {
             // A policy that asks is refused at start and reload then.
             None => questions.iter().map(waypost_auth::Question::unanswered).collect(),
         };
-        let decision =
-            policy.at_data_authenticated(transaction, &open.recipients, &header, &answers);
         for answer in &answers {
             self.core.metrics.authenticated(answer);
         }
+        Some(answers)
+    }
+
+    /// Logs what SPF, DKIM and DMARC say, and what each organization makes of it.
+    pub(super) fn tell_authentication(&self, session: &Session, open: &Open, decision: &Decision) {
         for view in &decision.organizations {
             if let Some(found) = &view.authentication {
-                let (client, sender) = (session.client_ip, &transaction.sender);
+                let (client, sender) = (session.client_ip, &open.transaction.sender);
                 log::Authenticated { client, sender, organization: &view.organization, found }
                     .write();
             }
         }
-        Some((decision, answers))
     }
 }
 

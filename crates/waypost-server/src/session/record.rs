@@ -7,8 +7,9 @@
 use std::sync::Arc;
 
 use waypost_auth::Authentication;
-use waypost_config::policy::{Decision, Policy, mail_accepted, rcpt_accepted};
+use waypost_config::policy::{Decision, FilterAnswer, Policy, mail_accepted, rcpt_accepted};
 use waypost_config::replay::{LocalPartKey, Recorded, RecordedFate, RecordedGoing, kept_header};
+use waypost_config::settings::FilterSettings;
 use waypost_types::{
     Destination, HeaderBlock, Mailbox, QueueId, Reply, ReversePath, Session, TlsState,
 };
@@ -169,6 +170,21 @@ impl Draft {
     /// What SPF, DKIM and DMARC said.
     pub(super) fn authenticated(&mut self, answers: Vec<Authentication>) {
         self.recorded.authentication = answers;
+    }
+
+    /// What the filter said.
+    pub(super) fn filtered(&mut self, answers: &[FilterAnswer], settings: Option<&FilterSettings>) {
+        let kept = answers.iter().map(|answer| answer.deciding(settings));
+        self.recorded.filter = match &self.key {
+            None => kept.collect(),
+            // Its words may name addresses.
+            Some(key) => kept
+                .filter_map(|answer| {
+                    let hidden = key.hide(&serde_json::to_string(&answer).ok()?);
+                    serde_json::from_str(&hidden).ok()
+                })
+                .collect(),
+        };
     }
 
     /// Where the message goes.

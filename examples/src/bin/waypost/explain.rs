@@ -4,7 +4,9 @@ use std::io::{self, Write as _};
 use std::net::IpAddr;
 
 use serde::Deserialize;
-use waypost_config::policy::{DryRun, DryRunError, Explanation, Policy};
+use waypost_config::policy::{
+    DryRun, DryRunError, Explanation, FilterAnswer, FilterSaid, Policy, Supposed,
+};
 use waypost_types::TlsState;
 
 use crate::answer::{self, Answer, Failure};
@@ -44,14 +46,20 @@ pub(crate) struct Arguments {
     /// The session is inside TLS
     #[arg(long)]
     tls: bool,
+    /// Suppose that the filter holds the message for spam, for this reason; none is asked (D17)
+    #[arg(long, value_name = "REASON")]
+    spam: Option<String>,
+    /// The same of malware
+    #[arg(long, value_name = "REASON", conflicts_with = "spam")]
+    malware: Option<String>,
     /// Answer one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     look: Look,
     /// Read JSON lines {"id", "client_ip", "listener", "helo", "auth", "tls", "mail_from", "rcpt_to",
-    /// "message"} on stdin and answer one each
-    #[arg(long, conflicts_with_all = ["message", "client_ip", "listener", "from", "to", "helo", "auth", "tls"])]
+    /// "message", "spam", "malware"} on stdin and answer one each
+    #[arg(long, conflicts_with_all = ["message", "client_ip", "listener", "from", "to", "helo", "auth", "tls", "spam", "malware"])]
     batch: bool,
 }
 
@@ -69,6 +77,11 @@ struct Question {
     mail_from: Option<String>,
     rcpt_to: Vec<String>,
     message: String,
+    /// The filter is supposed to say so, for this reason.
+    #[serde(default)]
+    spam: Option<String>,
+    #[serde(default)]
+    malware: Option<String>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
@@ -80,7 +93,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
 }
 
 fn answer(policy: &Policy, question: &Question) -> Result<Explanation, DryRunError> {
-    policy.explain(&DryRun {
+    let run = DryRun {
         client_ip: question.client_ip,
         listener: question.listener.as_deref(),
         helo: question.helo.as_deref(),
@@ -89,7 +102,16 @@ fn answer(policy: &Policy, question: &Question) -> Result<Explanation, DryRunErr
         mail_from: question.mail_from.as_deref().unwrap_or(""),
         rcpt_to: question.rcpt_to.iter().map(String::as_str).collect(),
         message: question.message.as_bytes(),
-    })
+    };
+    let filter = supposed(question.spam.as_deref(), question.malware.as_deref());
+    policy.explain_supposing(&run, Supposed { filter: filter.as_ref(), ..Supposed::default() })
+}
+
+/// What the filter is supposed to say; of two, the graver.
+fn supposed(spam: Option<&str>, malware: Option<&str>) -> Option<FilterAnswer> {
+    let malware = malware.map(|because| FilterSaid::Malware(because.into()));
+    let said = malware.or_else(|| spam.map(|because| FilterSaid::Spam(because.into())));
+    said.map(FilterAnswer::supposed)
 }
 
 fn one(arguments: &Arguments, policy: &Policy) -> Result<Answer, Failure> {
@@ -99,7 +121,7 @@ fn one(arguments: &Arguments, policy: &Policy) -> Result<Answer, Failure> {
         return Err(Failure::Input("give --client-ip, --from, --to and a message".to_owned()));
     };
     let message = answer::read_file(message)?;
-    let explanation = policy.explain(&DryRun {
+    let run = DryRun {
         client_ip,
         listener: arguments.listener.as_deref(),
         helo: arguments.helo.as_deref(),
@@ -108,7 +130,10 @@ fn one(arguments: &Arguments, policy: &Policy) -> Result<Answer, Failure> {
         mail_from: from,
         rcpt_to: arguments.to.iter().map(String::as_str).collect(),
         message: &message,
-    });
+    };
+    let filter = supposed(arguments.spam.as_deref(), arguments.malware.as_deref());
+    let supposed = Supposed { filter: filter.as_ref(), ..Supposed::default() };
+    let explanation = policy.explain_supposing(&run, supposed);
     let explanation = explanation.map_err(|error| Failure::Input(options(&error.to_string())))?;
     let mut out = io::stdout().lock();
     if arguments.json {

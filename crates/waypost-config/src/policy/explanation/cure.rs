@@ -31,8 +31,14 @@ pub(super) fn cure(cause: RefusalCause) -> Option<&'static str> {
              what it would refuse"
         }
         RefusalCause::Spam => {
-            "look at the line that the tag matches; spam_action = \"mark\" or \"quarantine\" refuses \
-             nothing"
+            "look at the line that the tag matches, or at what the filter says; spam_action = \
+             \"mark\" or \"quarantine\" refuses nothing"
+        }
+        RefusalCause::Malware => "spam_action = \"mark\" or \"quarantine\" keeps it instead",
+        RefusalCause::Filter => "see the filter's own log and settings",
+        RefusalCause::FilterUnanswered => {
+            "see whether the filter runs; on_failure = \"accept\" takes mail without it; the client \
+             tries again by itself"
         }
         RefusalCause::Authentication(_) => {
             "the sending domain mends its SPF, DKIM or DMARC; authenticate = \"report\" refuses \

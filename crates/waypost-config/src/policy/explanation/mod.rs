@@ -19,7 +19,7 @@ use waypost_rules::Spam;
 use waypost_types::{Destination, Recipient, Reply, RouteName, Session, TlsDemand};
 
 use super::decision::{
-    AuthenticationView, DataReply, DecidedDelivery, Decision, OrganizationView, Refused,
+    AuthenticationView, DataReply, DecidedDelivery, Decision, FilterView, OrganizationView, Refused,
 };
 use super::observed::Observation;
 use super::{Policy, mail_accepted};
@@ -44,6 +44,9 @@ pub struct Explanation {
     pub source_ip: Option<IpAddr>,
     /// Whether the message counts as spam there.
     pub spam: bool,
+    /// Why it does, the gravest first; absent where it does not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spam_because: Vec<ExplainedSpam>,
     /// Whether it claims to be internal without proof.
     pub spoofed_internal: bool,
     /// That organization.
@@ -54,6 +57,9 @@ pub struct Explanation {
     /// What that organization makes of SPF, DKIM and DMARC; absent: they are not evaluated there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authentication: Option<ExplainedAuthentication>,
+    /// What the filter said to that organization; absent: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<ExplainedFilter>,
     /// The relay entry that admits the client, if one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admission: Option<ExplainedAdmission>,
@@ -153,6 +159,39 @@ pub struct ExplainedAuthentication {
     pub verdict: Cow<'static, str>,
     /// Why.
     pub because: String,
+}
+
+/// Why a message counts as spam (D17).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedSpam {
+    /// What says so: `malware`, `tag`, `filter` or `dmarc`.
+    pub by: Cow<'static, str>,
+    /// The line, answer or result that says so.
+    pub because: Box<str>,
+}
+
+/// What a filter said (D17).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExplainedFilter {
+    /// `clean`, `spam`, `malware`, `refuse`, `defer` or `unanswered`; `not-asked` of a dry run.
+    pub finding: Cow<'static, str>,
+    /// The line or the answer that says so.
+    pub because: Box<str>,
+    /// The number taken from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f64>,
+    /// Why its verdict on spam does not count there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleared: Option<Cow<'static, str>>,
+    /// The names of the fields that it adds to every delivery.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adds: Vec<String>,
+    /// Its changes to fields of the message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
+    /// What it wanted and does not get.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<String>,
 }
 
 /// One rule looked at.
@@ -345,6 +384,10 @@ impl Explanation {
             version: policy.version().into(),
             source_ip: first.and_then(|view| view.source.ip),
             spam: first.is_some_and(|view| view.spam != Spam::No),
+            spam_because: first.map(spam_because).unwrap_or_default(),
+            filter: first
+                .and_then(|view| view.filter.as_ref())
+                .map(|view| filtered(decision, view)),
             spoofed_internal: first.is_some_and(|view| view.spoofed_internal),
             organization: first.map(|view| view.organization.clone()),
             inbound_gateway: first.and_then(explained_gateway),
@@ -472,6 +515,41 @@ impl ExplainedRefusal {
             because: refused.because.clone(),
             cure: cure::cure(refused.cause).map(Into::into),
         }
+    }
+}
+
+impl ExplainedFilter {
+    /// Of a dry run of which nothing was supposed.
+    pub(super) fn not_asked() -> Self {
+        Self {
+            finding: "not-asked".into(),
+            because: "a dry run asks no filter; this is as if it had found nothing".into(),
+            score: None,
+            cleared: None,
+            adds: Vec::new(),
+            changes: Vec::new(),
+            ignored: Vec::new(),
+        }
+    }
+}
+
+fn spam_because(view: &OrganizationView) -> Vec<ExplainedSpam> {
+    let verdicts = view.verdicts.iter();
+    verdicts
+        .map(|one| ExplainedSpam { by: one.by.as_str().into(), because: one.because.clone() })
+        .collect()
+}
+
+fn filtered(decision: &Decision, view: &FilterView) -> ExplainedFilter {
+    let FilterView { finding, cleared } = view;
+    ExplainedFilter {
+        finding: finding.kind.as_str().into(),
+        because: finding.because.clone(),
+        score: finding.score,
+        cleared: cleared.map(|cleared| cleared.as_str().into()),
+        adds: finding.added_names(),
+        changes: decision.filter_edits.iter().map(ToString::to_string).collect(),
+        ignored: finding.ignored.clone(),
     }
 }
 

@@ -3,8 +3,8 @@
 use super::super::observed::{Observation, ObservedKind};
 use super::page::{Layout, Page, Tone, printable};
 use super::{
-    ExplainedAuthentication, ExplainedDelivery, ExplainedGateway, ExplainedRule, ExplainedSide,
-    Explanation,
+    ExplainedAuthentication, ExplainedDelivery, ExplainedFilter, ExplainedGateway, ExplainedRule,
+    ExplainedSide, Explanation,
 };
 
 /// Of the rules that did not match, so many are told of each recipient, nearest first.
@@ -164,8 +164,23 @@ impl Explanation {
         field("spam", if self.spam { "yes" } else { "no" });
         match &self.inbound_gateway {
             Some(gateway) => gateway.spam(&mut field),
-            None if self.spam && self.authentication.is_some() => field("  by", "DMARC"),
+            None if self.spam_because.is_empty() && self.spam && self.authentication.is_some() => {
+                field("  by", "DMARC");
+            }
             None => {}
+        }
+        for spam in self.spam_because.iter().filter(|spam| spam.by != "tag") {
+            let by = match &*spam.by {
+                "malware" => {
+                    format!("the filter, which found malware: {}", printable(&spam.because))
+                }
+                "filter" => format!("the filter: {}", printable(&spam.because)),
+                _ => "DMARC".to_owned(),
+            };
+            field("  by", &by);
+        }
+        if let Some(filter) = &self.filter {
+            filter.write(&mut field);
         }
         if let Some(authentication) = &self.authentication {
             authentication.write(&mut field);
@@ -433,6 +448,27 @@ impl ExplainedGateway {
         if let Some(text) = &self.tag_not_a_number {
             let text = printable(text);
             field("  tag", &format!("`{text}` is no number, so its line is no match"));
+        }
+    }
+}
+
+impl ExplainedFilter {
+    fn write(&self, field: &mut impl FnMut(&str, &str)) {
+        field("filter", &format!("{}: {}", self.finding, printable(&self.because)));
+        if let Some(score) = self.score {
+            field("  score", &score.to_string());
+        }
+        if let Some(cleared) = &self.cleared {
+            field("  counts not", cleared);
+        }
+        if !self.adds.is_empty() {
+            field("  adds", &self.adds.join(", "));
+        }
+        for change in &self.changes {
+            field("  changes", &printable(change));
+        }
+        for ignored in &self.ignored {
+            field("  ignored", &printable(ignored));
         }
     }
 }
