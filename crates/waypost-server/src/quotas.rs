@@ -83,6 +83,11 @@ impl Reserved {
         self.local.subject()
     }
 
+    /// The recipients reserved so far, each as often as it was given.
+    pub(crate) fn recipients(&self) -> &[Mailbox] {
+        self.local.recipients()
+    }
+
     /// What the journal keeps of a message that is accepted at `at`; `None` when nothing was reserved.
     pub(crate) fn counted(&self, at: Timestamp) -> Option<QuotaCommit> {
         let (subject, recipients) = (self.local.subject(), self.local.recipients());

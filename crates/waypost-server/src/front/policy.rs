@@ -22,6 +22,7 @@ use super::{ForeignSenders, requests};
 use crate::core::Core;
 use crate::log;
 use crate::metrics::{At, Reason};
+use crate::quotas::Reserved;
 use crate::session::own_postmaster;
 
 /// Messages that end uncounted before it is said that Postfix never asks at their end.
@@ -71,22 +72,14 @@ impl PolicyService {
 
     async fn answer(&self, request: PolicyRequest) -> Action {
         match request.state {
-            ProtocolState::Mail => self.begun(request, |_, open, _| match &open.admitted {
-                Ok(_) => Action::Dunno,
-                Err(reply) => Action::from(reply.clone()),
-            }),
-            ProtocolState::Rcpt => self.begun(request, Self::recipient),
+            ProtocolState::Mail | ProtocolState::Rcpt => self.begun(request).await,
             ProtocolState::EndOfMessage => self.end_of_message(request).await,
             _ => Action::Dunno,
         }
     }
 
     /// Finds the request's message, or begins it.
-    fn begun(
-        &self,
-        request: PolicyRequest,
-        answer: impl FnOnce(&Self, &mut Open, &PolicyRequest) -> Action,
-    ) -> Action {
+    async fn begun(&self, request: PolicyRequest) -> Action {
         let found = self.messages().take(&request.instance);
         let mut open = match found {
             Some(Message::Open(open)) => open,
@@ -103,7 +96,11 @@ impl PolicyService {
             }
             None => Box::new(self.begin(&request)),
         };
-        let action = answer(self, &mut open, &request);
+        let action = match (request.state, &open.admitted) {
+            (ProtocolState::Rcpt, _) => self.recipient(&mut open, &request).await,
+            (_, Ok(_)) => Action::Dunno,
+            (_, Err(reply)) => Action::from(reply.clone()),
+        };
         self.messages().put(request.instance, Message::Open(open), self.core.clock.now());
         action
     }
@@ -118,7 +115,7 @@ impl PolicyService {
         let policy = self.core.policy();
         let admitted = self.admit(&policy, request);
         let admission = admitted.as_ref().ok().and_then(|one| one.admission.as_ref());
-        let quota = admission.map(|one| self.core.ledger().begin(one.quota.clone()));
+        let quota = admission.map(|one| self.core.quotas.begin(one.quota.clone()));
         Open { policy, admitted, recipients: Vec::new(), quota }
     }
 
@@ -189,7 +186,7 @@ impl PolicyService {
     }
 
     /// One recipient, as at RCPT of `serve`.
-    fn recipient(&self, open: &mut Open, request: &PolicyRequest) -> Action {
+    async fn recipient(&self, open: &mut Open, request: &PolicyRequest) -> Action {
         let transaction = match &open.admitted {
             Ok(transaction) => transaction,
             Err(reply) => return Action::from(reply.clone()),
@@ -224,7 +221,7 @@ impl PolicyService {
             && let Some(quota) = &mut open.quota
         {
             let now = self.core.clock.now();
-            let reserved = self.core.ledger().reserve(now, quota, &address);
+            let reserved = self.core.quotas.reserve(now, quota, &address).await;
             match reserved {
                 Ok(reservation) => {
                     let organization = &quota.subject().organization;
@@ -254,7 +251,7 @@ impl PolicyService {
                         format!("quarantine {quarantine}: Postfix cannot hold what it relays");
                     if let Some(quota) = &mut open.quota {
                         let now = self.core.clock.now();
-                        self.core.ledger().release_recipient(now, quota, &address);
+                        self.core.quotas.release_recipient(now, quota, &address).await;
                     }
                     let why = (At::Rcpt, Reason::Rule);
                     return self.turned_down(request, why, reply, &because).into();
@@ -287,7 +284,7 @@ impl PolicyService {
             Some(Message::Open(open)) => open,
             Some(Message::Counted) => return self.put_back(request.instance, Message::Counted),
             // Nothing was asked at RCPT, or this program was started since.
-            None => match self.unseen(&request) {
+            None => match self.unseen(&request).await {
                 Ok(Some((open, said))) => {
                     action = said;
                     open
@@ -299,7 +296,7 @@ impl PolicyService {
         let counted = match open.quota.take() {
             None => Ok(()),
             Some(mut quota) => {
-                self.reconcile(&request, &mut quota);
+                self.reconcile(&request, &mut quota).await;
                 let recipients = quota.recipients().len();
                 tracing::info!(
                     client = %request.client, sender = %open.admitted.as_ref().map_or_else(
@@ -331,10 +328,10 @@ impl PolicyService {
 
     /// A message at whose end we hear of it first. With its only recipient it is judged now; mail that is
     /// relayed for several recipients comes again, so that nobody gets past the quotas.
-    fn unseen(&self, request: &PolicyRequest) -> Result<Option<(Box<Open>, Action)>, Action> {
+    async fn unseen(&self, request: &PolicyRequest) -> Result<Option<(Box<Open>, Action)>, Action> {
         let mut open = Box::new(self.begin(request));
         if request.recipient.is_some() {
-            return match self.recipient(&mut open, request) {
+            return match self.recipient(&mut open, request).await {
                 Action::Refuse(reply) => Err(Action::Refuse(reply)),
                 Action::Hold(why) => Ok(Some((open, Action::Hold(why)))),
                 _ => Ok(Some((open, Action::Dunno))),
@@ -355,7 +352,7 @@ impl PolicyService {
 
     /// Brings the reservation to the number of recipients that Postfix accepted: others may have been
     /// refused by a restriction behind ours, or asked about twice.
-    fn reconcile(&self, request: &PolicyRequest, quota: &mut waypost_relay::Transaction) {
+    async fn reconcile(&self, request: &PolicyRequest, quota: &mut Reserved) {
         let accepted = usize::try_from(request.recipient_count).unwrap_or(usize::MAX);
         let asked = quota.recipients().len();
         if accepted == 0 || accepted == asked {
@@ -368,7 +365,7 @@ impl PolicyService {
         );
         let now = self.core.clock.now();
         for excess in excess(quota.recipients(), accepted) {
-            self.core.ledger().release_recipient(now, quota, &excess);
+            self.core.quotas.release_recipient(now, quota, &excess).await;
         }
     }
 
