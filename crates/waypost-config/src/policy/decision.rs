@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::mark::Marked;
+use super::relay_copy::Copied;
 use waypost_auth::{Authentication, Mode, RefusedFor, Verdict};
 use waypost_inbound::{Source, SpamEvaluation, TagVerdict};
 use waypost_relay::{Admission, RefusalReason};
@@ -33,7 +34,11 @@ pub struct Decision {
     pub changed: Vec<(Mailbox, RuleChanges)>,
     /// The relay entry's admission.
     pub admission: Option<Admission>,
-    /// What is owed, in the order of the recipients, copies behind their original.
+    /// What becomes of the copy that the relay entry asks for (D16); `None`: it asks for none, or the
+    /// message is refused.
+    pub copied: Option<Copied>,
+    /// What is owed, in the order of the recipients, copies behind their original; last the one that a
+    /// relay entry asks for.
     pub deliveries: Vec<DecidedDelivery>,
     /// The recipients that are refused.
     pub refusals: Vec<Refused>,
@@ -162,7 +167,7 @@ pub struct DecidedDelivery {
     pub chosen_by: Option<Box<str>>,
     /// The rule that settled what is demanded of TLS.
     pub tls_by: Option<Box<str>>,
-    /// It is a copy that a rule adds.
+    /// It is a copy that a rule adds, or, where no rule chose it, a relay entry (D16).
     pub is_copy: bool,
     /// In words: why it goes where it goes.
     pub reason: String,

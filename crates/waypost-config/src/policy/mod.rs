@@ -16,6 +16,7 @@ mod making;
 mod mark;
 mod observed;
 mod organization;
+mod relay_copy;
 mod signatures;
 
 use std::collections::HashMap;
@@ -43,6 +44,7 @@ pub use explanation::{
 pub use mark::{MAX_MARKS, Mark, Marked};
 pub use observed::{Observation, ObservedKind, observed_at_mail};
 pub use organization::{InternalSenders, Login, Organization, SpamAction};
+pub use relay_copy::Copied;
 
 use crate::settings::ServerSettings;
 
