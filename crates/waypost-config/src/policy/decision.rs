@@ -179,6 +179,14 @@ pub struct DecidedDelivery {
     pub marks: Vec<Marked>,
 }
 
+impl DecidedDelivery {
+    /// Whether it is the copy of the message that a relay entry asks for (D16): those of rules have a rule.
+    #[must_use]
+    pub fn is_relay_copy(&self) -> bool {
+        self.is_copy && self.chosen_by.is_none()
+    }
+}
+
 /// One recipient that is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
