@@ -12,9 +12,10 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use support::{file, waypost};
-use waypost_net::server::ConnectionRefusal;
+use waypost_net::server::{ConnectionRefusal, LoginRefusal};
 use waypost_relay::{RefusalReason, at_recipient};
 use waypost_smtp::end_of_data::DataFault;
 use waypost_types::{Reply, ReversePath};
@@ -149,6 +150,8 @@ fn quoted_replies_are_those_of_the_server() {
     let mut replies: Vec<Reply> = [
         RefusalReason::TlsRequired,
         RefusalReason::AuthenticationRequired,
+        RefusalReason::AuthenticationFailed,
+        RefusalReason::AddressDeferred,
         RefusalReason::AddressNotListed,
         RefusalReason::SenderNotRegistered,
         RefusalReason::SenderNotInDomains,
@@ -161,9 +164,13 @@ fn quoted_replies_are_those_of_the_server() {
             ConnectionRefusal::GenericHello { limit: 10 },
             ConnectionRefusal::TooOften { limit: 600 },
             ConnectionRefusal::PerClient { limit: 100 },
+            ConnectionRefusal::PerNetwork { limit: 1000 },
         ]
         .map(ConnectionRefusal::reply),
     );
+    let window = Duration::from_secs(900);
+    let too_many = LoginRefusal::TooManyFailures { limit: 20, window, wait: window };
+    replies.extend([LoginRefusal::WrongCredentials, too_many].map(LoginRefusal::reply));
     replies.extend(at_recipient(&ReversePath::Null, 1, 1000).err());
     replies.push(DataFault::BareLf.reply());
     let known: Vec<String> = replies.iter().map(ToString::to_string).collect();

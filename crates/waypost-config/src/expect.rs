@@ -138,7 +138,8 @@ impl<'a> Expected<'a> {
     }
 
     fn came(&self, explanation: &Explanation) -> bool {
-        let deliveries = || explanation.deliveries.iter();
+        // Copies of what is relayed are beside the point: they say nothing about the way of the mail.
+        let deliveries = || explanation.deliveries.iter().filter(|one| !one.is_relay_copy());
         let same = |a: &str, b: &str| a.to_lowercase() == b.to_lowercase();
         match self {
             Self::Route(name) => {
@@ -175,7 +176,8 @@ fn last_reply(explanation: &Explanation) -> &str {
 fn came(explanation: &Explanation) -> String {
     let kept = explanation.quarantined.iter();
     let kept = kept.map(|kept| format!("quarantine \"{}\"", kept.quarantine));
-    let came: Vec<String> = explanation.deliveries.iter().map(way).chain(kept).collect();
+    let sent = explanation.deliveries.iter().filter(|one| !one.is_relay_copy());
+    let came: Vec<String> = sent.map(way).chain(kept).collect();
     if came.is_empty() {
         return format!("reply {}", last_reply(explanation));
     }

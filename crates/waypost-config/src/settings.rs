@@ -178,10 +178,16 @@ pub struct Limits {
     pub connections: usize,
     /// Connections at once of one client.
     pub connections_per_client: usize,
+    /// Connections at once of one network.
+    pub connections_per_network: usize,
     /// New connections of one client in a minute.
     pub connections_per_client_per_minute: usize,
     /// New connections a minute of one client with a generic HELO name (D15).
     pub generic_helo_connections_per_minute: usize,
+    /// Failed AUTH of one client within the window (D6).
+    pub auth_failures: usize,
+    /// How long a failed AUTH counts.
+    pub auth_failure_window: Duration,
     /// The largest header, in bytes.
     pub header_size: u64,
     /// Connections to one host of the next hops at a time; at least 1.
@@ -198,8 +204,11 @@ impl Default for Limits {
             hops: 50,
             connections: 10_000,
             connections_per_client: 100,
+            connections_per_network: 1000,
             connections_per_client_per_minute: 600,
             generic_helo_connections_per_minute: 10,
+            auth_failures: 20,
+            auth_failure_window: Duration::from_secs(15 * 60),
             header_size: 1 << 20,
             connections_per_host: 20,
             messages_per_connection: 100,

@@ -508,6 +508,45 @@ fn a_change_names_the_rules_responsible_c9() {
     }
 }
 
+/// A copy is a matter of the message: it is told with the first recipient who is taken.
+#[test]
+fn the_copy_of_a_relayed_message_is_compared_d16() {
+    let to = |copy_to: &str| {
+        let range = "addresses = [{ range = \"203.0.113.1\" }]";
+        policy(&BASE.replace(range, &format!("{range}\n{copy_to}")))
+    };
+    let plain = to("");
+    let sender = to("copy_to = \"sender-mailbox\"");
+    let archive = to("copy_to = \"archive@z.example\"");
+    let relayed = Recorded {
+        client_ip: [203, 0, 113, 1].into(),
+        listener: Some("relay".into()),
+        mail_from: Some("ann@s.example.com".into()),
+        rcpt_to: vec!["one@y.example".into(), "two@y.example".into()],
+        ..inbound("")
+    };
+    for (old, new, after) in [
+        (&plain, &sender, Some("the mailbox system, to ann@s.example.com, from <>, no bounces")),
+        (
+            &plain,
+            &archive,
+            Some("the MX hosts of the domain, to archive@z.example, from <>, no bounces"),
+        ),
+        (&archive, &sender, Some("the mailbox system, to ann@s.example.com, from <>, no bounces")),
+        (&sender, &plain, Some("")),
+        (&archive, &archive, None),
+    ] {
+        let change = Comparison::new(old, new).compare(&relayed).unwrap().change;
+        assert_eq!(change.is_some(), after.is_some(), "{change:?}");
+        let (Some(change), Some(after)) = (change, after) else { continue };
+        let [one] = change.changes.as_slice() else { panic!("{change:?}") };
+        assert_eq!(one.recipient.as_deref(), Some("one@y.example"));
+        assert_eq!(one.turn, Turn::Elsewhere);
+        let copied = one.after_in_words().get(1).map_or("", String::as_str);
+        assert_eq!(copied, after, "{change:?}");
+    }
+}
+
 #[test]
 fn identical_changes_are_one_group_with_three_examples() {
     let (old, new) = (policy(&format!("{BASE}{SPLIT}")), policy(BASE));

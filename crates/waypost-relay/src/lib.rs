@@ -91,7 +91,7 @@ pub use password::{MAX_PASSWORD, PasswordHash, PasswordHashError, Verifier, hash
 pub use quota::{QuotaCommit, QuotaLimit, QuotaRefusal, QuotaSubject, QuotaUse, Reservation};
 pub use refusal::{Refusal, RefusalReason};
 pub use relay_entry::{
-    AddressSettings, AllowedSenders, CopyTo, RelayEntry, RelayMode, RelaySettings,
+    AddressSettings, AllowedSenders, CopyTo, RelayEntry, RelayMode, RelaySettings, UnlistedAddress,
 };
 pub use relay_error::{
     RelayError, RelayErrorKind, RelayPlace, RelayWarning, RelayWarningKind, ServiceError,

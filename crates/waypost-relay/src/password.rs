@@ -76,6 +76,8 @@ impl PasswordHash {
     /// or over-long one is wrong at once.
     #[must_use]
     pub fn verify(&self, password: &[u8]) -> bool {
+        #[cfg(test)]
+        tests::RUNS.with(|runs| runs.set(runs.get() + u32::from(is_password(password))));
         is_password(password) && Argon2::default().verify_password(password, &self.0).is_ok()
     }
 
@@ -181,13 +183,9 @@ impl Verifier {
     /// is not active or has no password: false, in the same time.
     #[must_use]
     pub fn verify(&self, user: Option<&PasswordHash>, password: &[u8]) -> bool {
-        match user {
-            Some(hash) => hash.verify(password),
-            None => {
-                let _ = self.typical.as_ref().map(|hash| black_box(hash.verify(password)));
-                false
-            }
-        }
+        // One way for both, so that both cost one hash and nothing else.
+        let Some(hash) = user.or(self.typical.as_ref()) else { return false };
+        black_box(hash.verify(password)) & user.is_some()
     }
 }
 
@@ -196,6 +194,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    thread_local! {
+        /// Hashes computed on this thread to check a password.
+        pub(super) static RUNS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    }
 
     /// Of `password`, salt `somesalt`, with small parameters.
     fn small() -> String {
@@ -257,6 +260,37 @@ mod tests {
             assert!(!verifier.verify(None, password), "an unknown user");
         }
         assert!(!Verifier::default().verify(None, b"password"));
+    }
+
+    /// Counted, not timed: whatever is wrong, or nothing, one hash is computed, and it is one with
+    /// the parameters that most users have.
+    #[test]
+    fn each_check_computes_one_hash_whoever_it_is_d6() {
+        let (marie, paul): (PasswordHash, PasswordHash) = {
+            let paul = hash_password(b"another", [3; 16]).unwrap();
+            (hash_password(b"password", [7; 16]).unwrap(), paul)
+        };
+        let verifier = Verifier::new([&marie, &paul]);
+        for (user, password, want) in [
+            (Some(&marie), &b"password"[..], true),
+            (Some(&marie), b"wrong", false),
+            (Some(&paul), b"password", false),
+            // Nobody has the name, is inactive, or has no password.
+            (None, b"password", false),
+            (None, b"another", false),
+            (None, b"wrong", false),
+        ] {
+            let before = RUNS.get();
+            assert_eq!(verifier.verify(user, password), want);
+            assert_eq!(RUNS.get() - before, 1, "{user:?} {}", password.escape_ascii());
+            assert_eq!(verifier.typical.as_ref().map(PasswordHash::cost), Some(marie.cost()));
+        }
+        let before = RUNS.get();
+        for user in [Some(&marie), None] {
+            assert!(!verifier.verify(user, b""));
+            assert!(!verifier.verify(user, &[b'x'; MAX_PASSWORD + 1]));
+        }
+        assert_eq!(RUNS.get(), before, "none for what is no password, whoever it is");
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Refusal {
     pub organization: Option<Arc<str>>,
     /// The description of the entry that got furthest.
     pub entry: Option<Arc<str>>,
+    /// Whether an entry would go on if the client authenticated; the reply then says so too.
+    pub auth_would_help: bool,
     /// What observed entries would have refused (O6).
     pub observed: Vec<ObservedRefusal>,
 }
@@ -27,7 +29,26 @@ pub struct Refusal {
 impl Refusal {
     pub(crate) fn without_entry(because: RefusalReason) -> Self {
         let reply = because.reply();
-        Self { reply, because, organization: None, entry: None, observed: Vec::new() }
+        Self {
+            reply,
+            because,
+            organization: None,
+            entry: None,
+            auth_would_help: false,
+            observed: Vec::new(),
+        }
+    }
+
+    /// The refusal of a client that tried AUTH before and failed. Where AUTH would have helped, that is
+    /// the reason, whichever entry got furthest without it: told of its address, or its sender, the
+    /// client's owner would mend what is right.
+    #[must_use]
+    pub fn after_failed_auth(self) -> Self {
+        if !self.auth_would_help {
+            return self;
+        }
+        let because = RefusalReason::AuthenticationFailed;
+        Self { reply: because.reply(), because, ..self }
     }
 }
 
@@ -45,10 +66,14 @@ pub enum RefusalReason {
     TlsRequired,
     /// The entry needs AUTH (D3).
     AuthenticationRequired,
+    /// The entry needs AUTH (D3), and the client tried it and failed.
+    AuthenticationFailed,
     /// The client proved to be a user of another organization (D3).
     AuthenticatedElsewhere,
     /// The client's address is not an enabled one of the entry (D3).
     AddressNotListed,
+    /// The same, where the entry defers such clients.
+    AddressDeferred,
     /// The sender is not a registered, active user (D2).
     SenderNotRegistered,
     /// The sender is not in or below a verified domain (D2).
@@ -60,17 +85,37 @@ pub enum RefusalReason {
 }
 
 impl RefusalReason {
+    /// Every reason, in the order in which an entry checks.
+    pub const ALL: [RefusalReason; 12] = [
+        RefusalReason::NotARelayListener,
+        RefusalReason::NoRelayEntry,
+        RefusalReason::TlsRequired,
+        RefusalReason::AuthenticationRequired,
+        RefusalReason::AuthenticationFailed,
+        RefusalReason::AuthenticatedElsewhere,
+        RefusalReason::AddressNotListed,
+        RefusalReason::AddressDeferred,
+        RefusalReason::SenderNotRegistered,
+        RefusalReason::SenderNotInDomains,
+        RefusalReason::Unidentified,
+        RefusalReason::DirectoryUnavailable,
+    ];
+
     /// How far an entry got that refuses for this reason.
     pub(crate) fn stage(self) -> u8 {
         match self {
             RefusalReason::NotARelayListener | RefusalReason::NoRelayEntry => 0,
             RefusalReason::TlsRequired => 1,
-            RefusalReason::AuthenticationRequired | RefusalReason::AuthenticatedElsewhere => 2,
+            RefusalReason::AuthenticationRequired
+            | RefusalReason::AuthenticationFailed
+            | RefusalReason::AuthenticatedElsewhere => 2,
             RefusalReason::AddressNotListed => 3,
-            RefusalReason::SenderNotRegistered | RefusalReason::SenderNotInDomains => 4,
-            RefusalReason::Unidentified => 5,
-            // A temporary reason must not be hidden by a permanent one.
-            RefusalReason::DirectoryUnavailable => 6,
+            // A temporary reason must not be hidden by a permanent one of the same stage, nor, where
+            // the directory is down, of any.
+            RefusalReason::AddressDeferred => 4,
+            RefusalReason::SenderNotRegistered | RefusalReason::SenderNotInDomains => 5,
+            RefusalReason::Unidentified => 6,
+            RefusalReason::DirectoryUnavailable => 7,
         }
     }
 
@@ -81,7 +126,7 @@ impl RefusalReason {
             RefusalReason::NotARelayListener => Reply::new(
                 550,
                 (5, 7, 1),
-                "This port does not relay; send through the port for relaying or submission",
+                "This port does not relay; send through the port for relaying or submission (D3)",
             ),
             RefusalReason::NoRelayEntry => Reply::new(
                 550,
@@ -96,6 +141,11 @@ impl RefusalReason {
                 (5, 7, 0),
                 "Authentication required to relay; use AUTH PLAIN or LOGIN (D3)",
             ),
+            RefusalReason::AuthenticationFailed => Reply::new(
+                530,
+                (5, 7, 0),
+                "Authentication failed before, and relaying this mail needs it; correct user and password, then use AUTH again (D3)",
+            ),
             RefusalReason::AuthenticatedElsewhere => Reply::new(
                 550,
                 (5, 7, 1),
@@ -105,6 +155,11 @@ impl RefusalReason {
                 550,
                 (5, 7, 1),
                 "This client's IP address may not relay; ask the administrator to list it (D3)",
+            ),
+            RefusalReason::AddressDeferred => Reply::new(
+                450,
+                (4, 7, 1),
+                "This client's IP address may not relay yet; ask the administrator to list it, the mail can wait (D3)",
             ),
             RefusalReason::SenderNotRegistered => Reply::new(
                 550,
@@ -122,7 +177,7 @@ impl RefusalReason {
                 "To relay for a foreign or empty envelope sender, authenticate or give one of your organization's domains in EHLO (D7)",
             ),
             RefusalReason::DirectoryUnavailable => {
-                Reply::new(451, (4, 3, 0), "The directory cannot answer now; try again later")
+                Reply::new(451, (4, 3, 0), "The directory cannot answer now; try again later (C8)")
             }
         }
     }
@@ -135,10 +190,14 @@ impl fmt::Display for RefusalReason {
             RefusalReason::NoRelayEntry => "no relay entry is in force",
             RefusalReason::TlsRequired => "the session is in clear text and TLS is required (D5)",
             RefusalReason::AuthenticationRequired => "AUTH is required (D3)",
+            RefusalReason::AuthenticationFailed => "AUTH is required, and failed before (D3)",
             RefusalReason::AuthenticatedElsewhere => {
                 "the client authenticated as a user of another organization (D3)"
             }
             RefusalReason::AddressNotListed => "the client's address is not an enabled one (D3)",
+            RefusalReason::AddressDeferred => {
+                "the client's address is not an enabled one, and unlisted_address = \"defer\" (D3)"
+            }
             RefusalReason::SenderNotRegistered => {
                 "the sender is not a registered, active user of the organization (D2)"
             }

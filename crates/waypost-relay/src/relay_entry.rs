@@ -25,6 +25,8 @@ pub struct RelaySettings {
     pub require_auth: bool,
     /// TLS is required (D5).
     pub require_tls: bool,
+    /// What a client hears whose address is not listed (D3).
+    pub unlisted_address: UnlistedAddress,
     /// Where a copy of each relayed message goes (D16): `sender-mailbox`, or an address.
     pub copy_to: Option<String>,
     /// Whether the entry is in force (O6).
@@ -32,7 +34,7 @@ pub struct RelaySettings {
 }
 
 impl RelaySettings {
-    /// Settings without an address, AUTH, TLS or copies, in force.
+    /// Settings without an address, AUTH, TLS or copies, in force; other addresses are rejected.
     #[must_use]
     pub fn new(description: &str, allowed_senders: AllowedSenders) -> Self {
         Self {
@@ -41,6 +43,7 @@ impl RelaySettings {
             addresses: Vec::new(),
             require_auth: false,
             require_tls: false,
+            unlisted_address: UnlistedAddress::Reject,
             copy_to: None,
             mode: RelayMode::Enforce,
         }
@@ -77,6 +80,21 @@ pub enum AllowedSenders {
     MyDomains,
     /// Any address; a foreign one is rewritten (D8), and the client must be known (D7).
     Any,
+}
+
+/// What a client hears whose address a relay entry does not list (D3).
+///
+/// Clients bounce what is rejected. While addresses are being moved, or lists are written by hand,
+/// deferring keeps the mail in the client's queue until the list is right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+pub enum UnlistedAddress {
+    /// `550 5.7.1`.
+    #[default]
+    Reject,
+    /// `450 4.7.1`.
+    Defer,
 }
 
 /// Whether a relay entry is in force (O6).
@@ -153,6 +171,7 @@ pub struct RelayEntry {
     pub(crate) allowed_senders: AllowedSenders,
     pub(crate) proof: Proof,
     pub(crate) encryption: Encryption,
+    pub(crate) unlisted_address: UnlistedAddress,
     pub(crate) copy_to: Option<CopyTo>,
     pub(crate) mode: RelayMode,
     warnings: Vec<RelayWarning>,
@@ -267,6 +286,7 @@ impl RelayEntry {
             allowed_senders: settings.allowed_senders,
             proof,
             encryption,
+            unlisted_address: settings.unlisted_address,
             copy_to,
             mode: settings.mode,
             warnings,

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
 use waypost_types::{
-    Account, Directory, Domain, ListenerRole, Mailbox, ReversePath, Session, Unavailable,
+    Account, Directory, Domain, ListenerRole, Mailbox, Reply, ReversePath, Session, Unavailable,
 };
 
 use crate::admission::{Admission, Because, Identity, ObservedRefusal};
 use crate::limits::{LimitOverrides, Limits, Payment, UserLimitOverrides};
 use crate::quota::QuotaSubject;
 use crate::refusal::{Refusal, RefusalReason};
-use crate::relay_entry::{AllowedSenders, Encryption, RelayEntry, RelayMode};
+use crate::relay_entry::{AllowedSenders, Encryption, RelayEntry, RelayMode, UnlistedAddress};
 use crate::relay_error::ServiceError;
 
 /// What the relay service needs to know of one organization.
@@ -144,6 +144,7 @@ impl RelayService {
         let mut observed = Vec::new();
         let mut best: Option<Admitted<'_>> = None;
         let mut furthest: Option<Refused<'_>> = None;
+        let mut auth_would_help = false;
         for (index, organization) in self.organizations.iter().enumerate() {
             for entry in &organization.settings.entries {
                 if entry.mode == RelayMode::Off {
@@ -157,6 +158,8 @@ impl RelayService {
                         }
                     }
                     Err(because) => {
+                        auth_would_help |=
+                            entry.mode == RelayMode::Enforce && client.lacks_auth(entry, because);
                         if entry.mode == RelayMode::Observe {
                             observed.push(ObservedRefusal {
                                 organization: Arc::clone(&organization.name),
@@ -174,7 +177,7 @@ impl RelayService {
         }
         match (best, furthest) {
             (Some(admitted), _) => Ok(admitted.into_admission(sender, observed)),
-            (None, Some(refused)) => Err(refused.into_refusal(observed)),
+            (None, Some(refused)) => Err(refused.into_refusal(auth_would_help, observed)),
             (None, None) => Err(Refusal::without_entry(RefusalReason::NoRelayEntry)),
         }
     }
@@ -274,12 +277,26 @@ impl<'a> Client<'a> {
         }
         let mut address = None;
         if let Some(list) = entry.proof.addresses() {
-            let (range, description) =
-                list.find(self.session.client_ip).ok_or(RefusalReason::AddressNotListed)?;
+            let found = list.find(self.session.client_ip);
+            let (range, description) = found.ok_or(match entry.unlisted_address {
+                UnlistedAddress::Reject => RefusalReason::AddressNotListed,
+                UnlistedAddress::Defer => RefusalReason::AddressDeferred,
+            })?;
             address = Some((*range, Box::from(description)));
         }
         let identity = self.identify(index, entry.allowed_senders)?;
         Ok(Because { auth, address, identity })
+    }
+
+    /// Whether AUTH may be what keeps the client from an entry that refuses: the entry asks for it, and the
+    /// client sits where the entry wants it; or AUTH would say who the client is (D7).
+    fn lacks_auth(&self, entry: &RelayEntry, because: RefusalReason) -> bool {
+        let sits_right = || {
+            let addresses = entry.proof.addresses();
+            addresses.is_none_or(|list| list.find(self.session.client_ip).is_some())
+        };
+        let is_asked = entry.proof.asks_for_auth() && sits_right();
+        self.auth.is_none() && (is_asked || because == RefusalReason::Unidentified)
     }
 
     fn identify(
@@ -375,15 +392,26 @@ impl Refused<'_> {
         (self.entry.mode == RelayMode::Enforce, self.because.stage())
     }
 
-    fn into_refusal(self, observed: Vec<ObservedRefusal>) -> Refusal {
+    fn into_refusal(self, auth_would_help: bool, observed: Vec<ObservedRefusal>) -> Refusal {
+        let reply = match (self.because, auth_would_help) {
+            (RefusalReason::AddressNotListed, true) => address_or_auth(),
+            (because, _) => because.reply(),
+        };
         Refusal {
-            reply: self.because.reply(),
+            reply,
+            auth_would_help,
             because: self.because,
             organization: Some(Arc::clone(&self.organization.name)),
             entry: Some(Arc::clone(&self.entry.description)),
             observed,
         }
     }
+}
+
+/// The reply for an unlisted address where AUTH would do as well.
+fn address_or_auth() -> Reply {
+    let text = "This client's IP address may not relay; authenticate with AUTH, or ask the administrator to list it (D3)";
+    Reply::new(550, (5, 7, 1), text)
 }
 
 #[cfg(test)]

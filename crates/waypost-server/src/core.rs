@@ -6,12 +6,12 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use waypost_config::policy::Policy;
 use waypost_net::authentication::Authenticator;
-use waypost_net::server::Clock;
+use waypost_net::server::{Clock, LoginRefusal};
 use waypost_queue::{Body, Entry};
 use waypost_relay::Ledger;
 use waypost_smtp::server::Credentials;
 use waypost_store::CommitError;
-use waypost_types::{Mailbox, Reply};
+use waypost_types::Mailbox;
 
 use crate::filter::Filter;
 use crate::health::Health;
@@ -110,15 +110,17 @@ impl Core {
 
     /// Checks a user and password (D6). A few at a time, off the async workers, in the same time
     /// whether the user exists or not.
-    pub(crate) async fn authenticate(&self, credentials: Credentials) -> Result<Mailbox, Reply> {
-        let wrong = || Reply::new(535, (5, 7, 8), "Authentication credentials invalid");
-        let later = || Reply::new(454, (4, 7, 0), "The password cannot be checked now; try again");
+    pub(crate) async fn authenticate(
+        &self,
+        credentials: Credentials,
+    ) -> Result<Mailbox, LoginRefusal> {
         let policy = self.policy();
         let user = match credentials.user.parse::<Mailbox>() {
-            Ok(name) => policy.active_user(&name).map_err(|_| later())?,
+            Ok(name) => policy.active_user(&name).map_err(|_| LoginRefusal::Unchecked)?,
             Err(_) => None,
         };
-        let _turn = self.password_checks.acquire().await.map_err(|_| later())?;
+        let turn = self.password_checks.acquire().await;
+        let _turn = turn.map_err(|_| LoginRefusal::Unchecked)?;
         let checked = {
             let user = user.clone();
             tokio::task::spawn_blocking(move || {
@@ -128,8 +130,8 @@ impl Core {
         };
         match (checked, user) {
             (Ok(true), Some(user)) => Ok(user),
-            (Ok(_), _) => Err(wrong()),
-            (Err(_), _) => Err(later()),
+            (Ok(_), _) => Err(LoginRefusal::WrongCredentials),
+            (Err(_), _) => Err(LoginRefusal::Unchecked),
         }
     }
 }

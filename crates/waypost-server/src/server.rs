@@ -310,8 +310,11 @@ fn connection_limits(limits: &Limits) -> ConnectionLimits {
     ConnectionLimits {
         total: limits.connections,
         per_client: number(limits.connections_per_client),
+        per_network: number(limits.connections_per_network),
         per_client_per_minute: number(limits.connections_per_client_per_minute),
         generic_hello_per_minute: number(limits.generic_helo_connections_per_minute),
+        login_failures: number(limits.auth_failures),
+        login_failure_window: limits.auth_failure_window,
     }
 }
 

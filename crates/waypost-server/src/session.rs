@@ -20,7 +20,9 @@ use waypost_config::policy::{
 };
 use waypost_inbound::Source;
 use waypost_net::milter::MilterClient;
-use waypost_net::server::{Handler, Mail, Peer, SharedLimits, TlsFacts, is_generic_hello};
+use waypost_net::server::{
+    Handler, LoginRefusal, Mail, Peer, SharedLimits, TlsFacts, is_generic_hello,
+};
 use waypost_net::tls::TlsVersion;
 use waypost_queue::{Body, Entry, Hold, Owed};
 use waypost_route::Draw;
@@ -54,6 +56,8 @@ pub(crate) struct SmtpHandler {
     proxy: Option<IpAddr>,
     extended: bool,
     tls: Option<String>,
+    /// The client tried AUTH since it came or TLS began, and failed.
+    auth_failed: bool,
     open: Option<Open>,
 }
 
@@ -109,6 +113,7 @@ impl Handler for SmtpHandler {
     ) -> Result<(), Reply> {
         self.forget();
         self.extended = false;
+        self.auth_failed = false;
         self.proxy = peer.proxy.map(|proxy| proxy.ip().to_canonical());
         // What the proxy was told is not proved to us: it stands in the log, and gives no right.
         let shown = |told: &Option<Told<Box<str>>>| told.as_ref().and_then(Told::known).cloned();
@@ -122,6 +127,7 @@ impl Handler for SmtpHandler {
 
     async fn tls(&mut self, _session: &Session, facts: TlsFacts) {
         self.forget();
+        self.auth_failed = false;
         self.core.metrics.handshake(Side::Server, Some(TlsVersion::named(&facts.version)));
         self.tls = Some(format!("{} {}", facts.version, facts.cipher));
     }
@@ -152,13 +158,18 @@ impl Handler for SmtpHandler {
         session: &Session,
         credentials: Credentials,
     ) -> Result<Mailbox, Reply> {
-        let found = self.core.authenticate(credentials).await;
-        found.map_err(|reply| {
-            let (reason, because) = match reply.code() {
-                454 => (Reason::CredentialsUnchecked, "the credentials cannot be checked now"),
-                _ => (Reason::WrongCredentials, "user and password do not belong together"),
-            };
-            self.turn_down(session, At::Auth, reason, reply, &because)
+        let client = session.client_ip;
+        let begun = self.limits.lock().attempt_login(self.core.clock.now(), client);
+        let found = match begun {
+            Ok(()) => self.core.authenticate(credentials).await,
+            Err(refusal) => Err(refusal),
+        };
+        if begun.is_ok() && found != Err(LoginRefusal::WrongCredentials) {
+            self.limits.lock().login_does_not_count(self.core.clock.now(), client);
+        }
+        self.auth_failed = found.is_err();
+        found.map_err(|refusal| {
+            self.turn_down(session, At::Auth, refusal.into(), refusal.reply(), &refusal)
         })
     }
 
@@ -214,7 +225,26 @@ impl Handler for SmtpHandler {
 
 impl SmtpHandler {
     pub(crate) fn new(core: Arc<Core>, limits: SharedLimits, on: Arc<OnListener>) -> Self {
-        Self { core, limits, on, proxy: None, extended: false, tls: None, open: None }
+        Self {
+            core,
+            limits,
+            on,
+            proxy: None,
+            extended: false,
+            tls: None,
+            auth_failed: false,
+            open: None,
+        }
+    }
+
+    /// What relaying is refused for, told to a client that may have tried AUTH before.
+    fn in_view_of_auth(
+        &self,
+        session: &Session,
+        refusal: waypost_relay::Refusal,
+    ) -> waypost_relay::Refusal {
+        let has_failed = self.auth_failed && session.auth.is_none();
+        if has_failed { refusal.after_failed_auth() } else { refusal }
     }
 
     fn seen<'a>(&self, session: &'a Session) -> Seen<'a> {
@@ -256,8 +286,14 @@ impl SmtpHandler {
         let observations = observed_at_mail(tried.as_ref());
         self.observe(seen, &sender, None, &observations);
         let transaction = match tried {
-            Ok(transaction) => transaction,
+            Ok(mut transaction) => {
+                let refused = transaction.relay_refusal.take();
+                transaction.relay_refusal =
+                    refused.map(|refusal| self.in_view_of_auth(session, refusal));
+                transaction
+            }
             Err(refusal) => {
+                let refusal = self.in_view_of_auth(session, refusal);
                 let why = (At::Mail, refusal.because.into());
                 note(&self.core, seen, Some(&sender), None, why, &refusal.reply, &refusal);
                 self.record_refused_mail(session, &sender, &refusal.reply, &policy);

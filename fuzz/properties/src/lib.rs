@@ -28,6 +28,7 @@ mod milter_client;
 mod mime_edit;
 mod proxy_header;
 mod received_line;
+mod relay_session;
 mod smtp_client;
 mod smtp_server;
 mod spool_record;
@@ -44,6 +45,7 @@ pub use milter_client::milter_client;
 pub use mime_edit::mime_edit;
 pub use proxy_header::proxy_header;
 pub use received_line::received_line;
+pub use relay_session::relay_session;
 pub use smtp_client::smtp_client;
 pub use smtp_server::smtp_server;
 pub use spool_record::spool_record;
@@ -52,7 +54,7 @@ pub use spool_record::spool_record;
 pub type Property = fn(&[u8]);
 
 /// Every property by the name of its fuzz target and of its directory in `fuzz/corpus`.
-pub const ALL: [(&str, Property); 14] = [
+pub const ALL: [(&str, Property); 15] = [
     ("config", config),
     ("dsn", dsn),
     ("end_of_data", end_of_data),
@@ -64,6 +66,7 @@ pub const ALL: [(&str, Property); 14] = [
     ("mime_edit", mime_edit),
     ("proxy_header", proxy_header),
     ("received_line", received_line),
+    ("relay_session", relay_session),
     ("smtp_client", smtp_client),
     ("smtp_server", smtp_server),
     ("spool_record", spool_record),

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use waypost_relay::{
     AddressSettings, AllowedSenders, LimitMode, LimitOverrides, OrganizationRelay, Payment,
     RelayEntry, RelayMode, RelayPlace, RelayService, RelaySettings, RelayWarningKind,
+    UnlistedAddress,
 };
 
 use super::Unique;
@@ -140,6 +141,10 @@ fn settings(raw: &RawRelay) -> Option<RelaySettings> {
         addresses: addresses.collect(),
         require_auth: raw.require_auth.value,
         require_tls: raw.require_tls.value,
+        unlisted_address: match raw.unlisted_address.value {
+            raw::UnlistedAddress::Reject => UnlistedAddress::Reject,
+            raw::UnlistedAddress::Defer => UnlistedAddress::Defer,
+        },
         copy_to: raw.copy_to.as_ref().map(|copy_to| match &copy_to.value {
             raw::CopyTo::SenderMailbox => "sender-mailbox".to_owned(),
             raw::CopyTo::Address(address) => address.to_string(),

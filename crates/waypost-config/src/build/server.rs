@@ -179,14 +179,26 @@ fn limits(server: &RawServer, report: &mut Report) -> Limits {
             ));
         }
     }
+    if raw.auth_failures.value == 0 {
+        report.push(Diagnostic::error(
+            "no-login",
+            raw.auth_failures.place,
+            "D6",
+            "with `auth_failures = 0` nobody can authenticate",
+            "write 1 or more, or remove it",
+        ));
+    }
     Limits {
         message_size: raw.message_size.0,
         recipients: count(&raw.recipients),
         hops: count(&raw.hops),
         connections: count(&raw.connections),
         connections_per_client: count(&raw.connections_per_client),
+        connections_per_network: count(&raw.connections_per_network),
         connections_per_client_per_minute: count(&raw.connections_per_client_per_minute),
         generic_helo_connections_per_minute: count(&raw.generic_helo_connections_per_minute),
+        auth_failures: count(&raw.auth_failures),
+        auth_failure_window: raw.auth_failure_window.value,
         header_size: raw.header_size.0,
         connections_per_host: count(&raw.connections_per_host),
         messages_per_connection: u32::try_from(raw.messages_per_connection.value)

@@ -47,6 +47,7 @@ pub const CATALOGUE: &[Known] = &[
     known("no-direction", Error, "C2", "A rule affects no mail.", "Write `affects` with at least one of the four directions."),
     known("no-domain", Error, "C3", "An organization has no verified domain.", "Add `domains`, the primary one first."),
     known("no-filter", Error, "D17", "With a time-out or a number of connections of 0 the filter can never answer.", "Write more than nothing, or remove it."),
+    known("no-login", Error, "D6", "With a limit of 0 nobody can authenticate.", "Write 1 or more, or remove it."),
     known("no-recipient", Error, "C6", "A recipient is replaced with nothing.", "Write `address`, or `local_part` and/or `domain`."),
     known("no-roots", Error, "A6", "A file of trusted roots holds no certificate.", "Write the authority's certificates into it, in PEM."),
     known("not-public", Error, "B4", "An address of `public_addresses` cannot be seen from outside.", "Write the address that others see."),

@@ -21,6 +21,7 @@ use super::filter::{FilterAnswer, FilterFinding, FilterKind, FilterSaid};
 use super::internal_sender::{Claim, undecided};
 use super::mark::{Mark, TraceMarks, looped};
 use super::organization::{Organization, SpamAction};
+use super::relay_copy::{NotCopied, RelayCopy, without_mailbox};
 use super::{Policy, Transaction, authentication, signatures};
 
 /// Of so many rules that were looked at a live decision tells; of more where more match.
@@ -48,6 +49,10 @@ impl Policy {
     /// one whose recipients are all refused gets the first one's refusal. Where the message is
     /// refused as a whole, nothing is delivered or kept. A recipient that is given twice is decided
     /// once.
+    ///
+    /// A message that is taken and whose relay entry asks for a copy has one more delivery (D16), however
+    /// many recipients it has. It is refused as a whole where that copy has come back, and deferred
+    /// where the directory cannot say who gets it.
     ///
     /// Of the rules looked at it tells those that match and others, [`RULES_TOLD`] in all.
     ///
@@ -124,6 +129,7 @@ impl Policy {
             recipients: Vec::new(),
             changed: Vec::new(),
             admission: transaction.admission.clone(),
+            copied: None,
             deliveries: Vec::new(),
             refusals: Vec::new(),
             quarantined: Vec::new(),
@@ -148,11 +154,13 @@ impl Policy {
         let mut decided = HashSet::new();
         let mut first = None;
         let marks = TraceMarks::read(header);
+        let copy = self.relay_copy(transaction);
         let loops = match marks.is_empty() {
             true => HashSet::new(),
             false => {
                 let fates = recipients.iter().map(|recipient| views.fate(recipient, Told::Nothing));
-                let again = fates.flat_map(|fate| marks_of(&fate.outcome)).collect();
+                let again = fates.flat_map(|fate| marks_of(&fate.outcome));
+                let again = again.chain(copy.as_ref().map(RelayCopy::mark)).collect();
                 marks.loops(&again)
             }
         };
@@ -215,6 +223,11 @@ impl Policy {
         }
         decision.deliveries = owed.once();
         keep_instead(&mut decision, instead);
+        let copy = copy.map(|copy| {
+            views.of(copy.organization());
+            let facts = views.facts(copy.organization());
+            (copy, facts)
+        });
         decision.organizations = views.seen;
         for view in &decision.organizations {
             let found = view.authentication.as_ref();
@@ -231,10 +244,19 @@ impl Policy {
             decision.organizations.sort_by_key(|view| view.organization != first);
         }
         decision.reply = self.reply(&decision, &message);
+        let too_far = message.hops > self.server.limits.hops;
+        let mut cause = if too_far { RefusalCause::Loop } else { RefusalCause::WithOthers };
+        if decision.reply == DataReply::Accept {
+            decision.copied = without_mailbox(transaction);
+            if let Some((copy, facts)) = copy
+                && let Err(not) = copy.join(&mut decision, facts, &loops)
+            {
+                let NotCopied { reply, cause: because } = not;
+                (decision.reply, cause) = (DataReply::Refuse(reply), because);
+            }
+        }
         if let DataReply::Refuse(reply) = &decision.reply {
             let reply = reply.clone();
-            let loops = message.hops > self.server.limits.hops;
-            let cause = if loops { RefusalCause::Loop } else { RefusalCause::WithOthers };
             refuse_all(&mut decision, &reply, cause, recipients);
         }
         filter_edits(&mut decision);
@@ -475,9 +497,9 @@ impl Owed {
 }
 
 /// What makes two deliveries the same mail for the same mailbox by the same way.
-type Sameness = (Mailbox, Destination, Changes);
+pub(super) type Sameness = (Mailbox, Destination, Changes);
 
-fn sameness(one: &DecidedDelivery) -> Sameness {
+pub(super) fn sameness(one: &DecidedDelivery) -> Sameness {
     let Delivery { recipient, destination, changes, .. } = &one.delivery;
     (recipient.clone(), destination.clone(), changes.clone())
 }

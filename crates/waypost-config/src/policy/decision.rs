@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::filter::FilterFinding;
 use super::mark::Marked;
 use super::organization::SpamAction;
+use super::relay_copy::Copied;
 use waypost_auth::{Authentication, Mode, RefusedFor, Verdict};
 use waypost_inbound::{Source, SpamEvaluation, TagVerdict};
 use waypost_milter::HeaderEdit;
@@ -36,7 +37,11 @@ pub struct Decision {
     pub changed: Vec<(Mailbox, RuleChanges)>,
     /// The relay entry's admission.
     pub admission: Option<Admission>,
-    /// What is owed, in the order of the recipients, copies behind their original.
+    /// What becomes of the copy that the relay entry asks for (D16); `None`: it asks for none, or the
+    /// message is refused.
+    pub copied: Option<Copied>,
+    /// What is owed, in the order of the recipients, copies behind their original; last the one that a
+    /// relay entry asks for.
     pub deliveries: Vec<DecidedDelivery>,
     /// The recipients that are refused.
     pub refusals: Vec<Refused>,
@@ -262,7 +267,7 @@ pub struct DecidedDelivery {
     pub chosen_by: Option<Box<str>>,
     /// The rule that settled what is demanded of TLS.
     pub tls_by: Option<Box<str>>,
-    /// It is a copy that a rule adds.
+    /// It is a copy that a rule adds, or, where no rule chose it, a relay entry (D16).
     pub is_copy: bool,
     /// In words: why it goes where it goes.
     pub reason: String,
@@ -272,6 +277,14 @@ pub struct DecidedDelivery {
     pub warnings: Vec<String>,
     /// Our own marks for its trace line, by which a loop is known (O3, O8).
     pub marks: Vec<Marked>,
+}
+
+impl DecidedDelivery {
+    /// Whether it is the copy of the message that a relay entry asks for (D16): those of rules have a rule.
+    #[must_use]
+    pub fn is_relay_copy(&self) -> bool {
+        self.is_copy && self.chosen_by.is_none()
+    }
 }
 
 /// One recipient that is refused.

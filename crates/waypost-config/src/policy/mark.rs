@@ -86,7 +86,8 @@ impl fmt::Display for Mark {
 pub struct Marked {
     /// The mark.
     pub mark: Mark,
-    /// The rule that chose the way; `None`: no rule did, and it goes to the mailbox system.
+    /// The rule that chose the way; `None`: no rule did, and it goes to the mailbox system, or is the
+    /// copy that a relay entry asks for.
     pub rule: Option<Box<str>>,
 }
 

@@ -17,6 +17,7 @@ mod making;
 mod mark;
 mod observed;
 mod organization;
+mod relay_copy;
 mod signatures;
 
 use std::collections::HashMap;
@@ -46,6 +47,7 @@ pub use filter::{Abuse, FilterAnswer, FilterFinding, FilterKind, FilterSaid, wit
 pub use mark::{MAX_MARKS, Mark, Marked};
 pub use observed::{Observation, ObservedKind, observed_at_mail};
 pub use organization::{InternalSenders, Login, Organization, SpamAction};
+pub use relay_copy::Copied;
 
 use crate::settings::ServerSettings;
 

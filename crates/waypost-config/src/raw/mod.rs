@@ -54,7 +54,8 @@ pub use server::{RawListener, RawRetry, RawServer, RawServerLimits, RawTimeouts,
 pub use text::{DirectoryFiles, FilePath, Name, OneLine};
 pub use words::{
     AccountKind, Affects, AllowedSenders, Authenticate, InternalSenders, Mode, OnTlsFailure,
-    OverLimit, Protocol, RedisFallback, RejectCode, Role, SpamAction, Switch, TlsStart, Via,
+    OverLimit, Protocol, RedisFallback, RejectCode, Role, SpamAction, Switch, TlsStart,
+    UnlistedAddress, Via,
 };
 
 table! {

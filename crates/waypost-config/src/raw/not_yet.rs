@@ -53,7 +53,6 @@ pub(crate) const NOT_YET: &[NotYet] = &[
     entry_of("server.redis_fallback", Allowed::Text("defer"), "O5"),
     entry_of("organization.administrators", Allowed::EmptyList, "D17"),
     entry_of("organization.over_limit", Allowed::Text("reject"), "D10"),
-    entry_of("organization.relay.copy_to", Allowed::Absent, "D16"),
 ];
 
 /// The entry of a key in a table, if there is one.

@@ -3,7 +3,7 @@
 use super::checked::{CopyTo, Range};
 use super::keys::table;
 use super::text::{Name, OneLine};
-use super::words::{AllowedSenders, Mode};
+use super::words::{AllowedSenders, Mode, UnlistedAddress};
 
 table! {
     /// A group of clients that may relay, to any recipient. Admitted is whom any entry admits.
@@ -45,8 +45,16 @@ table! {
         ///
         /// Example: `require_tls = true`
         default require_tls: bool = false, "D5";
-        /// Where a copy of each relayed message goes: `"sender-mailbox"`, or an address. Copies
-        /// count for no quota. Absent: nowhere.
+        /// What a client hears whose address is not among `addresses`: `"reject"`, `550 5.7.1`, so
+        /// that its mail bounces; `"defer"`, `450 4.7.1`, so that it waits there until the list is
+        /// right. Of several entries that refuse for the address, one that defers goes first.
+        ///
+        /// Example: `unlisted_address = "defer"`
+        default unlisted_address: UnlistedAddress = UnlistedAddress::Reject, "D3";
+        /// Where one copy of each relayed message goes: `"sender-mailbox"`, the mailbox of the
+        /// registered user who sent it (none for a sender who is no user); or an address. It goes
+        /// there as it was sent, whatever the rules say. Copies count for no quota, and nobody is
+        /// told when one fails. Absent: nowhere.
         ///
         /// Example: `copy_to = "archive@solarmora.com"`
         optional copy_to: CopyTo, "D16";

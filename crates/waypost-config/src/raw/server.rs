@@ -163,16 +163,31 @@ table! {
         ///
         /// Example: `connections_per_client = 100`
         default connections_per_client: u64 = 100, "D15";
+        /// Connections of one network at a time, beyond it `421`: the 256 addresses of an IPv4 /24, an
+        /// IPv6 /48. A client is an IPv4 address, or the /64 of an IPv6 one.
+        ///
+        /// Example: `connections_per_network = 1000`
+        default connections_per_network: u64 = 1000, "D15";
         /// New connections of one client address in a minute; beyond it `421`. Many messages over
         /// one connection are never limited by this.
         ///
         /// Example: `connections_per_client_per_minute = 600`
         default connections_per_client_per_minute: u64 = 600, "D15";
         /// The same for clients whose HELO says nothing about them: `localhost`, our own name, a
-        /// name of one label. They are accepted, within this.
+        /// name of one label or in `localdomain`. They are accepted, within this.
         ///
         /// Example: `generic_helo_connections_per_minute = 10`
         default generic_helo_connections_per_minute: u64 = 10, "D15";
+        /// Failed AUTH of one client address within `auth_failure_window`; from then on AUTH gets
+        /// `454 4.7.0` without a look at the password, until the oldest failure is out of the
+        /// window. A success takes nothing back.
+        ///
+        /// Example: `auth_failures = 20`
+        default auth_failures: u64 = 20, "D6";
+        /// How long a failed AUTH counts.
+        ///
+        /// Example: `auth_failure_window = "15m"`
+        default auth_failure_window: Duration = Duration::from_secs(15 * 60), "D6";
         /// The largest header block of a message; a larger one is refused, never cut.
         ///
         /// Example: `header_size = "1MiB"`

@@ -89,6 +89,22 @@ impl Words for Mode {
         &[("enforce", Mode::Enforce), ("observe", Mode::Observe), ("off", Mode::Off)];
 }
 
+/// What a client hears whose address a relay entry does not list (D3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UnlistedAddress {
+    /// Its mail bounces.
+    Reject,
+    /// Its mail waits.
+    Defer,
+}
+
+impl Words for UnlistedAddress {
+    const EXPECTED: &'static str = "a way to refuse unlisted addresses";
+    const EXAMPLE: &'static str = "\"reject\"";
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("reject", UnlistedAddress::Reject), ("defer", UnlistedAddress::Defer)];
+}
+
 /// What proves that a sender is internal (C3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum InternalSenders {

@@ -305,13 +305,18 @@ impl Policy {
             };
             (original, sent)
         };
+        // The copy of a relayed message is told with its first recipient who is taken (D16).
+        let first = deliveries.iter().find(|one| !one.is_relay_copy());
+        let first = first.map(|one| &one.delivery.original_recipient);
+        let first = first.or(quarantined.first().map(|kept| &kept.recipient)).cloned();
         for kept in quarantined {
             let sent = kept.deliveries.into_iter().map(|one| sent(one).1).collect();
             fate.settle(&kept.recipient, Some((kept.quarantine, kept.because)), sent);
         }
         for one in deliveries {
+            let told_with = first.clone().filter(|_| one.is_relay_copy());
             let (original, sent) = sent(one);
-            fate.settle(&original, None, vec![sent]);
+            fate.settle(&told_with.unwrap_or(original), None, vec![sent]);
         }
         let by_notice = reply == DataReply::Accept;
         for refused in &refusals {

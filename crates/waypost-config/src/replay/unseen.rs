@@ -24,13 +24,18 @@ pub(super) fn settings(old: &Policy, new: &Policy) -> Vec<String> {
             "the limits of sizes",
         ),
         (
-            (limits.connections, limits.connections_per_client)
-                != (then.connections, then.connections_per_client)
+            (limits.connections, limits.connections_per_client, limits.connections_per_network)
+                != (then.connections, then.connections_per_client, then.connections_per_network)
                 || limits.connections_per_client_per_minute
                     != then.connections_per_client_per_minute
                 || limits.generic_helo_connections_per_minute
                     != then.generic_helo_connections_per_minute,
             "the limits of connections (D15)",
+        ),
+        (
+            (limits.auth_failures, limits.auth_failure_window)
+                != (then.auth_failures, then.auth_failure_window),
+            "the limits of AUTH (D6)",
         ),
         (
             (limits.connections_per_host, limits.messages_per_connection)

@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use waypost_types::{Domain, Reply, Timestamp};
+
+use super::login_limits::{LoginLimits, LoginRefusal};
 
 /// Limits across the connections of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,10 +16,16 @@ pub struct ConnectionLimits {
     pub total: usize,
     /// Open connections of one client.
     pub per_client: u32,
+    /// Open connections of one network: an IPv4 /24, an IPv6 /48.
+    pub per_network: u32,
     /// Connections that a client makes within a minute; messages do not count.
     pub per_client_per_minute: u32,
     /// As above, for connections that say HELO with a generic name.
     pub generic_hello_per_minute: u32,
+    /// Failed logins of one client within the next one (D6).
+    pub login_failures: u32,
+    /// How long a failed login counts.
+    pub login_failure_window: Duration,
 }
 
 impl Default for ConnectionLimits {
@@ -24,8 +33,11 @@ impl Default for ConnectionLimits {
         Self {
             total: 10_000,
             per_client: 100,
+            per_network: 1000,
             per_client_per_minute: 600,
             generic_hello_per_minute: 10,
+            login_failures: 20,
+            login_failure_window: Duration::from_secs(15 * 60),
         }
     }
 }
@@ -35,21 +47,31 @@ impl Default for ConnectionLimits {
 #[non_exhaustive]
 pub enum ConnectionRefusal {
     /// All places are taken.
-    #[error("the server has {limit} connections open, its limit; try again later")]
+    #[error("the server has {limit} connections open, its limit; try again later (D15)")]
     Total {
         /// The limit.
         limit: usize,
     },
     /// The client has too many connections open.
-    #[error("your address has {limit} connections open, the limit; close some or use them again")]
+    #[error(
+        "your address has {limit} connections open, the limit; close some or use them again (D15)"
+    )]
     PerClient {
+        /// The limit.
+        limit: u32,
+    },
+    /// The client's network has too many connections open.
+    #[error(
+        "your network has {limit} connections open, the limit; close some or use them again (D15)"
+    )]
+    PerNetwork {
         /// The limit.
         limit: u32,
     },
     /// The client connects too often.
     #[error(
         "your address made {limit} connections within a minute, the limit; send more messages \
-         over one connection"
+         over one connection (D15)"
     )]
     TooOften {
         /// The limit.
@@ -57,15 +79,15 @@ pub enum ConnectionRefusal {
     },
     /// The client connects too often under a name that anyone could use.
     #[error(
-        "your address made {limit} connections within a minute under the name localhost, ours, or \
-         one without a dot, the limit; give your own full name in EHLO"
+        "your address made {limit} connections within a minute under the name localhost, ours, one \
+         without a dot or in localdomain, the limit; give your own full name in EHLO (D15)"
     )]
     GenericHello {
         /// The limit.
         limit: u32,
     },
     /// More clients than can be told apart came within a minute.
-    #[error("too many different clients connect; try again in a minute")]
+    #[error("too many different clients connect; try again in a minute (D15)")]
     TooManyClients,
 }
 
@@ -86,21 +108,28 @@ pub struct ConnectionTotals {
     pub refused_total: u64,
     /// Refused for [`ConnectionRefusal::PerClient`].
     pub refused_per_client: u64,
+    /// Refused for [`ConnectionRefusal::PerNetwork`].
+    pub refused_per_network: u64,
     /// Refused for [`ConnectionRefusal::TooOften`].
     pub refused_too_often: u64,
     /// Refused for [`ConnectionRefusal::TooManyClients`].
     pub refused_too_many_clients: u64,
 }
 
-/// Counts connections by client: an IPv4 address, or the /64 of an IPv6 one.
+/// Counts connections by client, an IPv4 address or the /64 of an IPv6 one, and by network, an IPv4 /24
+/// or an IPv6 /48: who has one network has all its addresses. Counts failed logins by client too.
 ///
 /// Times come in; they need not be exact, but must not go back. Memory: one small entry for each
-/// client with an open connection or one within the last minute, at most 2^20.
+/// client with an open connection or one within the last minute, at most 2^20; one for each network
+/// with an open connection; one for each client with a failed login, at most 2^17.
 #[derive(Debug)]
 pub struct ClientLimits {
     limits: ConnectionLimits,
     open: usize,
     clients: HashMap<IpAddr, Client>,
+    /// Open connections by network.
+    networks: HashMap<IpAddr, u32>,
+    logins: LoginLimits,
     swept: Timestamp,
     totals: ConnectionTotals,
 }
@@ -124,7 +153,7 @@ struct Minute {
 const SLOTS: usize = 7;
 const SLOT_MILLIS: u64 = 10_000;
 const MOST_CLIENTS: usize = 1 << 20;
-const SWEEP: std::time::Duration = std::time::Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_secs(60);
 
 impl Minute {
     fn count(&mut self, now: Timestamp) -> u32 {
@@ -153,6 +182,8 @@ impl ClientLimits {
             limits,
             open: 0,
             clients: HashMap::new(),
+            networks: HashMap::new(),
+            logins: LoginLimits::new(limits.login_failures, limits.login_failure_window),
             swept: Timestamp::default(),
             totals: ConnectionTotals::default(),
         }
@@ -160,6 +191,7 @@ impl ClientLimits {
 
     /// Other limits from now on; what is open stays open.
     pub fn set_limits(&mut self, limits: ConnectionLimits) {
+        self.logins.set(limits.login_failures, limits.login_failure_window);
         self.limits = limits;
     }
 
@@ -226,6 +258,7 @@ impl ClientLimits {
             Ok(()) => &mut totals.accepted,
             Err(ConnectionRefusal::Total { .. }) => &mut totals.refused_total,
             Err(ConnectionRefusal::PerClient { .. }) => &mut totals.refused_per_client,
+            Err(ConnectionRefusal::PerNetwork { .. }) => &mut totals.refused_per_network,
             Err(ConnectionRefusal::TooOften { .. }) => &mut totals.refused_too_often,
             Err(_) => &mut totals.refused_too_many_clients,
         } += 1;
@@ -238,10 +271,11 @@ impl ClientLimits {
 
     /// One connection more of a client.
     fn add(&mut self, now: Timestamp, client: IpAddr) -> Result<(), ConnectionRefusal> {
-        let ConnectionLimits { per_client, per_client_per_minute, .. } = self.limits;
+        let ConnectionLimits { per_client, per_network, per_client_per_minute, .. } = self.limits;
         if now.since(self.swept) >= SWEEP {
             self.sweep(now);
         }
+        let around = surroundings(client);
         let client = network(client);
         if self.clients.len() >= MOST_CLIENTS && !self.clients.contains_key(&client) {
             return Err(ConnectionRefusal::TooManyClients);
@@ -250,10 +284,14 @@ impl ClientLimits {
         if client.open >= per_client {
             return Err(ConnectionRefusal::PerClient { limit: per_client });
         }
+        if self.networks.get(&around).is_some_and(|open| *open >= per_network) {
+            return Err(ConnectionRefusal::PerNetwork { limit: per_network });
+        }
         if !client.connections.add(now, per_client_per_minute) {
             return Err(ConnectionRefusal::TooOften { limit: per_client_per_minute });
         }
         client.open += 1;
+        *self.networks.entry(around).or_default() += 1;
         Ok(())
     }
 
@@ -272,9 +310,30 @@ impl ClientLimits {
         if let Some(client) = self.clients.get_mut(&network(client)) {
             client.open = client.open.saturating_sub(1);
         }
+        let around = surroundings(client);
+        if let Some(open) = self.networks.get_mut(&around) {
+            *open = open.saturating_sub(1);
+            if *open == 0 {
+                self.networks.remove(&around);
+            }
+        }
     }
 
-    /// A connected client said HELO with `localhost`, the server's own name, or one without a dot.
+    /// A client begins to authenticate: it counts as one that fails, until
+    /// [`ClientLimits::login_does_not_count`].
+    ///
+    /// # Errors
+    /// [`LoginRefusal::TooManyFailures`] when it failed too often; nothing is to be checked then.
+    pub fn attempt_login(&mut self, now: Timestamp, client: IpAddr) -> Result<(), LoginRefusal> {
+        self.logins.attempt(now, client)
+    }
+
+    /// An attempt succeeded, or could not be judged.
+    pub fn login_does_not_count(&mut self, now: Timestamp, client: IpAddr) {
+        self.logins.forgive(now, client);
+    }
+
+    /// A connected client said HELO with a generic name ([`is_generic_hello`]).
     ///
     /// # Errors
     /// [`ConnectionRefusal::GenericHello`] when it does so too often.
@@ -303,22 +362,40 @@ impl ClientLimits {
     }
 }
 
-/// Whether a HELO name says nothing about its user (D15): `localhost`, a name without a dot, or the
-/// server's own. An address literal does say something.
+/// Whether a HELO name says nothing about its user (D15): a name without a dot, such as `localhost`, one
+/// in `localhost` or `localdomain`, which a system has that nobody named, or the server's own. An
+/// address literal does say something.
 #[must_use]
 pub fn is_generic_hello(name: &str, own: &Domain) -> bool {
     name.parse::<Domain>().is_ok_and(|name| {
-        name.is_unqualified() || name == *own || name.as_str() == "localhost.localdomain"
+        let last = name.as_str().rsplit('.').next();
+        name.is_unqualified()
+            || name == *own
+            || last.is_some_and(|last| ["localhost", "localdomain"].contains(&last))
     })
 }
 
 /// What counts as one client.
-fn network(client: IpAddr) -> IpAddr {
+pub(super) fn network(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();
             IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
+/// What counts as one network.
+fn surroundings(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            IpAddr::from([a, b, c, 0])
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, c, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0))
         }
     }
 }
@@ -399,8 +476,6 @@ impl Drop for Slot {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -440,6 +515,37 @@ mod tests {
     }
 
     #[test]
+    fn open_connections_are_limited_by_network_d15() {
+        let limits =
+            ConnectionLimits { per_client: 2, per_network: 3, ..ConnectionLimits::default() };
+        let mut clients = ClientLimits::new(limits);
+        let full = Err(ConnectionRefusal::PerNetwork { limit: 3 });
+        for (client, want) in [
+            ("192.0.2.1", Ok(())),
+            ("192.0.2.2", Ok(())),
+            ("::ffff:192.0.2.255", Ok(())),
+            ("192.0.2.3", full),
+            ("192.0.3.3", Ok(())),
+            ("2001:db8:1::1", Ok(())),
+            ("2001:db8:1:1::1", Ok(())),
+            ("2001:db8:1:ffff::1", Ok(())),
+            ("2001:db8:1:2::1", full),
+            ("2001:db8:2::1", Ok(())),
+        ] {
+            assert_eq!(clients.connect(at(0), ip(client)), want, "{client}");
+        }
+        assert_eq!(clients.totals().refused_per_network, 2);
+        let reply = full.unwrap_err().reply().to_string();
+        assert!(reply.starts_with("421 4.7.0 your network has 3"), "{reply}");
+        clients.disconnect(ip("192.0.2.1"));
+        assert_eq!(clients.connect(at(0), ip("192.0.2.3")), Ok(()));
+        for gone in ["192.0.2.2", "192.0.2.3", "192.0.2.255", "192.0.3.3"] {
+            clients.disconnect(ip(gone));
+        }
+        assert_eq!(clients.networks.len(), 2, "networks without a connection are forgotten");
+    }
+
+    #[test]
     fn connections_a_minute_are_limited_d15() {
         let limits = ConnectionLimits {
             per_client_per_minute: 2,
@@ -459,7 +565,9 @@ mod tests {
         }
         assert!(clients.generic_hello(at(71), client).is_ok());
         let refusal = clients.generic_hello(at(72), client).unwrap_err();
-        assert!(refusal.reply().to_string().starts_with("421 4.7.0 your address made 1"));
+        let reply = refusal.reply().to_string();
+        assert!(reply.starts_with("421 4.7.0 your address made 1"), "{reply}");
+        assert!(reply.contains("localhost") && reply.ends_with("in EHLO (D15)"), "{reply}");
     }
 
     #[test]
@@ -499,6 +607,11 @@ mod tests {
             ("localhost", true),
             ("LOCALHOST.", true),
             ("localhost.localdomain", true),
+            ("printer.localdomain", true),
+            ("a.b.LocalDomain.", true),
+            ("app.localhost", true),
+            ("localdomain.solarmora.com", false),
+            ("xlocaldomain.example", false),
             ("ylmf-pc", true),
             ("MX.Solarmora.com", true),
             ("mail.solarmora.com", false),

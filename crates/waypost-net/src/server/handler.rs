@@ -106,7 +106,7 @@ pub trait Handler: Send {
         credentials: Credentials,
     ) -> impl Future<Output = Result<Mailbox, Reply>> + Send {
         let _ = (session, credentials);
-        ready(Err(Reply::new(535, (5, 7, 8), "Wrong user or password")))
+        ready(Err(super::LoginRefusal::WrongCredentials.reply()))
     }
 
     /// MAIL: accepted, it opens a transaction.

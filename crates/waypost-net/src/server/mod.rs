@@ -60,6 +60,7 @@ mod clock;
 mod connection;
 mod handler;
 mod listener;
+mod login_limits;
 mod proxied;
 mod stop;
 mod trusted;
@@ -71,5 +72,6 @@ pub use client_limits::{
 pub use clock::Clock;
 pub use handler::{Handler, Mail, Peer, TlsFacts};
 pub use listener::{Configuration, Listener, Tls};
+pub use login_limits::LoginRefusal;
 pub use stop::{StopSignal, Stopper, stop_signal};
 pub use trusted::TrustedProxies;

@@ -52,6 +52,7 @@ fn entry(words: &str) -> RelayEntry {
             "tls" => settings.require_tls = true,
             "observe" => settings.mode = RelayMode::Observe,
             "off" => settings.mode = RelayMode::Off,
+            "defer" => settings.unlisted_address = UnlistedAddress::Defer,
             name => settings.description = name.to_owned(),
         }
     }
@@ -396,17 +397,71 @@ fn refusals_tell_nothing_of_users_or_entries() {
     assert_eq!(unknown.reply, foreign.reply);
     assert!(!unknown.reply.to_string().contains("secret"));
     assert_eq!(unknown.entry.as_deref(), Some("secret"));
-    for because in [
-        RefusalReason::TlsRequired,
-        RefusalReason::AuthenticationRequired,
-        RefusalReason::AuthenticatedElsewhere,
-        RefusalReason::AddressNotListed,
-        RefusalReason::SenderNotRegistered,
-        RefusalReason::SenderNotInDomains,
-        RefusalReason::Unidentified,
+    for because in RefusalReason::ALL {
+        let reply = because.reply();
+        assert!(
+            reply.text().ends_with(')') && reply.text().contains(" ("),
+            "{because:?}: its rule"
+        );
+        assert!(
+            reply.text().contains([';', ',']) || reply.text().contains("must"),
+            "{because:?}: its cure"
+        );
+        let is_down = because == RefusalReason::DirectoryUnavailable;
+        let is_temporary = is_down || because == RefusalReason::AddressDeferred;
+        assert_eq!(reply.code() < 500, is_temporary, "{because:?}");
+        let says_rule = because.to_string().contains("(D") || is_down;
+        let is_of_no_entry = because.stage() == 0;
+        assert!(says_rule || is_of_no_entry, "{because:?} names its rule in the log");
+    }
+}
+
+/// What a client hears that tried AUTH and failed before: of AUTH, where it would have helped.
+#[test]
+fn after_a_failed_auth_the_reason_is_auth_d3_d6() {
+    use RefusalReason::{
+        AddressNotListed, AuthenticationFailed, AuthenticationRequired, SenderNotInDomains,
+        TlsRequired,
+    };
+    for (entries, client, sender, want) in [
+        ("domains auth", "tls", "a@solarmora.com", AuthenticationFailed),
+        ("domains ip one; domains auth two", "tls", "a@solarmora.com", AuthenticationFailed),
+        // AUTH would not help where the address is wrong as well.
+        ("domains ip auth", "tls", "a@solarmora.com", AuthenticationRequired),
+        ("domains ip", "tls", "a@solarmora.com", AddressNotListed),
+        ("domains ip one; any auth two", "tls 203.0.113.5", "x@y.example", AuthenticationFailed),
+        ("domains ip", "tls 203.0.113.5", "x@y.example", SenderNotInDomains),
+        ("any ip", "tls 203.0.113.5", "x@y.example", AuthenticationFailed),
+        ("domains auth off one; domains ip two", "tls", "a@solarmora.com", AddressNotListed),
+        ("domains auth observe one; domains ip two", "tls", "a@solarmora.com", AddressNotListed),
+        ("domains ip tls", "", "a@solarmora.com", TlsRequired),
     ] {
-        assert!(because.reply().text().contains("(D"), "{because:?} names its rule");
-        assert!(because.to_string().contains("(D"), "{because:?} names its rule");
+        let before = ask(&service(entries), client, sender).unwrap_err();
+        let after = before.clone().after_failed_auth();
+        assert_eq!(after.because, want, "{entries} | {client} | {sender}");
+        assert_eq!(after.reply == before.reply, want != AuthenticationFailed);
+        assert_eq!(after.organization, before.organization);
+    }
+}
+
+#[test]
+fn an_unlisted_address_is_rejected_or_deferred_d3() {
+    for (entries, client, want) in [
+        ("domains ip", ELSEWHERE, "550 5.7.1 AddressNotListed"),
+        ("domains ip defer", ELSEWHERE, "450 4.7.1 AddressDeferred"),
+        ("domains ip one; domains ip defer two", ELSEWHERE, "450 4.7.1 AddressDeferred"),
+        ("domains ip defer one; domains ip two", ELSEWHERE, "450 4.7.1 AddressDeferred"),
+        ("domains ip observe defer one; domains ip two", ELSEWHERE, "550 5.7.1 AddressNotListed"),
+        ("domains ip defer one; users ip two", LYON, "250 <a@solarmora.com>"),
+        ("domains auth ip defer", ELSEWHERE, "530 5.7.0 TlsRequired"),
+        ("domains auth ip defer", "tls", "530 5.7.0 AuthenticationRequired"),
+        ("domains auth ip defer", "tls auth=marie@solarmora.com", "450 4.7.1 AddressDeferred"),
+    ] {
+        assert_eq!(
+            answer(&service(entries), client, "a@solarmora.com"),
+            want,
+            "{entries} | {client}"
+        );
     }
 }
 

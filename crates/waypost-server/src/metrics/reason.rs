@@ -4,7 +4,7 @@ use prometheus_client::encoding::EncodeLabelValue;
 use prometheus_client::encoding::LabelValueEncoder;
 use waypost_auth::RefusedFor;
 use waypost_config::policy::RefusalCause;
-use waypost_net::server::ConnectionRefusal;
+use waypost_net::server::{ConnectionRefusal, LoginRefusal};
 use waypost_relay::{QuotaLimit, RefusalReason};
 use waypost_smtp::end_of_data::DataFault;
 use waypost_smtp::server::{CloseCause, OwnRefusal};
@@ -50,6 +50,7 @@ pub(crate) enum Reason {
     // The client.
     TooManyConnections,
     TooManyConnectionsOfClient,
+    TooManyConnectionsOfNetwork,
     TooFrequent,
     TooManyClients,
     GenericHello,
@@ -58,6 +59,7 @@ pub(crate) enum Reason {
     TooManyErrors,
     WrongCredentials,
     CredentialsUnchecked,
+    TooManyFailedLogins,
     // The policy.
     RecipientLimit,
     NotAGateway,
@@ -82,8 +84,10 @@ pub(crate) enum Reason {
     NoRelayEntry,
     TlsRequired,
     AuthenticationRequired,
+    AuthenticationFailed,
     AuthenticatedElsewhere,
     AddressNotListed,
+    AddressDeferred,
     SenderNotRegistered,
     SenderNotInDomains,
     Unidentified,
@@ -118,6 +122,7 @@ impl Reason {
             Self::DirectoryUnavailable => "directory-unavailable",
             Self::TooManyConnections => "too-many-connections",
             Self::TooManyConnectionsOfClient => "too-many-connections-of-client",
+            Self::TooManyConnectionsOfNetwork => "too-many-connections-of-network",
             Self::TooFrequent => "too-frequent",
             Self::TooManyClients => "too-many-clients",
             Self::GenericHello => "generic-hello",
@@ -126,6 +131,7 @@ impl Reason {
             Self::TooManyErrors => "too-many-errors",
             Self::WrongCredentials => "wrong-credentials",
             Self::CredentialsUnchecked => "credentials-unchecked",
+            Self::TooManyFailedLogins => "too-many-failed-logins",
             Self::RecipientLimit => "recipient-limit",
             Self::NotAGateway => "not-a-gateway",
             Self::GatewayInClearText => "gateway-in-clear-text",
@@ -148,8 +154,10 @@ impl Reason {
             Self::NoRelayEntry => "no-relay-entry",
             Self::TlsRequired => "tls-required",
             Self::AuthenticationRequired => "authentication-required",
+            Self::AuthenticationFailed => "authentication-failed",
             Self::AuthenticatedElsewhere => "authenticated-elsewhere",
             Self::AddressNotListed => "address-not-listed",
+            Self::AddressDeferred => "address-deferred",
             Self::SenderNotRegistered => "sender-not-registered",
             Self::SenderNotInDomains => "sender-not-in-domains",
             Self::Unidentified => "unidentified",
@@ -216,8 +224,10 @@ impl From<RefusalReason> for Reason {
             RefusalReason::NoRelayEntry => Self::NoRelayEntry,
             RefusalReason::TlsRequired => Self::TlsRequired,
             RefusalReason::AuthenticationRequired => Self::AuthenticationRequired,
+            RefusalReason::AuthenticationFailed => Self::AuthenticationFailed,
             RefusalReason::AuthenticatedElsewhere => Self::AuthenticatedElsewhere,
             RefusalReason::AddressNotListed => Self::AddressNotListed,
+            RefusalReason::AddressDeferred => Self::AddressDeferred,
             RefusalReason::SenderNotRegistered => Self::SenderNotRegistered,
             RefusalReason::SenderNotInDomains => Self::SenderNotInDomains,
             RefusalReason::Unidentified => Self::Unidentified,
@@ -244,9 +254,22 @@ impl From<ConnectionRefusal> for Reason {
         match refusal {
             ConnectionRefusal::Total { .. } => Self::TooManyConnections,
             ConnectionRefusal::PerClient { .. } => Self::TooManyConnectionsOfClient,
+            ConnectionRefusal::PerNetwork { .. } => Self::TooManyConnectionsOfNetwork,
             ConnectionRefusal::TooOften { .. } => Self::TooFrequent,
             ConnectionRefusal::GenericHello { .. } => Self::GenericHello,
             ConnectionRefusal::TooManyClients => Self::TooManyClients,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl From<LoginRefusal> for Reason {
+    fn from(refusal: LoginRefusal) -> Self {
+        match refusal {
+            LoginRefusal::WrongCredentials => Self::WrongCredentials,
+            LoginRefusal::Unchecked => Self::CredentialsUnchecked,
+            LoginRefusal::TooManyFailures { .. } => Self::TooManyFailedLogins,
+            LoginRefusal::TooManyClients => Self::TooManyClients,
             _ => Self::Other,
         }
     }

@@ -215,6 +215,11 @@ impl Metrics {
                 totals.refused_per_client,
             ),
             (
+                Reason::TooManyConnectionsOfNetwork,
+                &mut last.connections.refused_per_network,
+                totals.refused_per_network,
+            ),
+            (
                 Reason::TooFrequent,
                 &mut last.connections.refused_too_often,
                 totals.refused_too_often,

@@ -103,10 +103,14 @@ impl Exchange {
     /// A response line.
     pub(super) fn step(self, response: &[u8]) -> Step {
         if response == b"*" {
-            return Step::Refuse(Reply::new(501, (5, 7, 0), "AUTH is cancelled"));
+            return Step::Refuse(Reply::new(501, (5, 7, 0), "AUTH is cancelled (RFC 4954)"));
         }
         let Ok(mut octets) = STANDARD.decode(response) else {
-            return Step::Refuse(Reply::new(501, (5, 5, 2), "The response is no base64"));
+            return Step::Refuse(Reply::new(
+                501,
+                (5, 5, 2),
+                "The response is no base64 (RFC 4954)",
+            ));
         };
         let step = match self {
             Exchange::Plain => plain(&octets),
@@ -135,7 +139,7 @@ fn plain(octets: &[u8]) -> Step {
         return Step::Refuse(Reply::new(501, (5, 5, 2), text));
     };
     if !identity.is_empty() && identity != user {
-        let text = "Acting for another user is not possible; leave the identity empty";
+        let text = "Acting for another user is not possible; leave the identity empty (RFC 4616)";
         return Step::Refuse(Reply::new(535, (5, 7, 8), text));
     }
     match name(user) {
@@ -153,7 +157,8 @@ fn name(octets: &[u8]) -> Option<Box<str>> {
 }
 
 fn no_user() -> Reply {
-    Reply::new(501, (5, 5, 2), "The user's name is empty, no UTF-8, or holds control characters")
+    let text = "The user's name is empty, no UTF-8, or holds control characters (RFC 4616)";
+    Reply::new(501, (5, 5, 2), text)
 }
 
 #[cfg(test)]

@@ -32,6 +32,11 @@ impl ExplainedHosts {
 }
 
 impl ExplainedDelivery {
+    /// Whether it is the copy that a relay entry asks for (D16): those of rules have a rule.
+    pub(crate) fn is_relay_copy(&self) -> bool {
+        self.copy && self.chosen_by.is_none()
+    }
+
     /// Where it goes, with the hosts.
     pub(super) fn whereto(&self) -> String {
         let hosts = self.hosts.as_ref().map(|hosts| format!(" ({})", hosts.in_words()));

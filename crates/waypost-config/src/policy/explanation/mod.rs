@@ -101,6 +101,10 @@ pub struct ExplainedAdmission {
     /// The sender of MAIL, where it is rewritten (D8).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewritten: Option<String>,
+    /// What becomes of the copy that the entry asks for (D16); absent where it asks for none, or the
+    /// message is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<String>,
 }
 
 /// How a recipient was looked at.
@@ -253,7 +257,7 @@ pub struct ExplainedDelivery {
     pub because: Vec<Box<str>>,
     /// In words, why it goes there.
     pub reason: String,
-    /// It is a copy that a rule adds.
+    /// It is a copy that a rule adds, or, where no rule chose it, a relay entry (D16).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub copy: bool,
     /// The rule that chose where it goes.
@@ -392,7 +396,10 @@ impl Explanation {
             organization: first.map(|view| view.organization.clone()),
             inbound_gateway: first.and_then(explained_gateway),
             authentication: first.and_then(|view| view.authentication.as_ref()).map(told),
-            admission: decision.admission.as_ref().map(ExplainedAdmission::of),
+            admission: decision
+                .admission
+                .as_ref()
+                .map(|admission| ExplainedAdmission::of(admission, decision.copied.as_ref())),
             observed: decision.observed.clone(),
             observed_details: decision.observations.clone(),
             recipients: decision

@@ -5,6 +5,7 @@ use waypost_rules::{Changed, Direction, RuleChanges};
 use waypost_types::Mailbox;
 
 use super::super::decision::{Decision, RecipientView};
+use super::super::relay_copy::Copied;
 use super::{ExplainedAdmission, ExplainedRecipient, ExplainedRule, ExplainedSide};
 
 /// Every rule looked at, with what it changed: of rules of one name, each gets its own.
@@ -33,7 +34,7 @@ pub(super) fn rules(decision: &Decision) -> Vec<ExplainedRule> {
 }
 
 impl ExplainedAdmission {
-    pub(super) fn of(admission: &Admission) -> Self {
+    pub(super) fn of(admission: &Admission, copied: Option<&Copied>) -> Self {
         let is_rewritten = admission.sender != admission.original_sender;
         Self {
             organization: (*admission.quota.organization).into(),
@@ -41,6 +42,15 @@ impl ExplainedAdmission {
             because: admission.because.to_string(),
             user: admission.quota.user.as_ref().map(ToString::to_string),
             rewritten: is_rewritten.then(|| admission.original_sender.to_string()),
+            copy: copied.map(|copied| match copied {
+                Copied::To(whom) => format!("one to {whom}"),
+                Copied::AnyhowTo(whom) => {
+                    format!("none: the same message goes to {whom} by the same way anyhow")
+                }
+                Copied::NoMailbox => {
+                    "none: the sender is no registered user, so there is no mailbox for it".into()
+                }
+            }),
         }
     }
 }

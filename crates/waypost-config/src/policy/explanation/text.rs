@@ -30,12 +30,29 @@ impl Explanation {
         for recipient in &recipients {
             self.answer(&mut page, recipient);
         }
+        for copy in self.relay_copies() {
+            page.sentence(
+                0,
+                &[
+                    (Tone::Plain, "A copy of the message goes to "),
+                    (Tone::Heading, &copy.recipient),
+                    (Tone::Plain, " by "),
+                    (Tone::Good, &copy.whereto()),
+                    (Tone::Plain, &format!(", because {}.", copy.reason)),
+                ],
+            );
+        }
         if !recipients.is_empty() {
             page.blank();
         }
         self.message(&mut page);
         for recipient in &recipients {
             self.details(&mut page, recipient);
+        }
+        for copy in self.relay_copies() {
+            page.blank();
+            page.field(0, NARROW, "copy", Tone::Heading, &copy.recipient);
+            copy.write(&mut page, 2, false);
         }
         if self.rules_left_out > 0 {
             let text = format!(
@@ -56,7 +73,8 @@ impl Explanation {
     fn in_order(&self) -> Vec<&str> {
         let mut all: Vec<&str> = Vec::new();
         let told = self.recipients.iter().map(|one| &one.recipient);
-        let delivered = self.deliveries.iter().map(|one| &one.original_recipient);
+        let delivered = self.deliveries.iter().filter(|one| !one.is_relay_copy());
+        let delivered = delivered.map(|one| &one.original_recipient);
         let refused = self.refusals.iter().map(|one| &one.recipient);
         let kept = self.quarantined.iter().map(|one| &one.recipient);
         let mut seen = std::collections::HashSet::new();
@@ -128,7 +146,13 @@ impl Explanation {
     }
 
     fn to<'a>(&'a self, recipient: &'a str) -> impl Iterator<Item = &'a ExplainedDelivery> {
-        self.deliveries.iter().filter(move |one| one.original_recipient == recipient)
+        let to = move |one: &&ExplainedDelivery| one.original_recipient == recipient;
+        self.deliveries.iter().filter(to).filter(|one| !one.is_relay_copy())
+    }
+
+    /// The copies of the message that a relay entry asks for.
+    fn relay_copies(&self) -> impl Iterator<Item = &ExplainedDelivery> {
+        self.deliveries.iter().filter(|one| one.is_relay_copy())
     }
 
     /// What holds for the message as a whole.
@@ -149,6 +173,9 @@ impl Explanation {
             if let Some(rewritten) = &admission.rewritten {
                 let rewritten = if rewritten.is_empty() { "<>" } else { rewritten };
                 field("  sender", &format!("was {rewritten} in MAIL (D8)"));
+            }
+            if let Some(copy) = &admission.copy {
+                field("  copy", &format!("{copy} (D16)"));
             }
         }
         let source = self.source_ip.map_or("none (internal)".to_owned(), |ip| ip.to_string());

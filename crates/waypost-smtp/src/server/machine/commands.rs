@@ -168,7 +168,7 @@ impl Server {
             return self.misuse(now, &refusal);
         }
         let Some(exchange) = Exchange::begin(mechanism) else {
-            let text = "The mechanism is not known; use PLAIN or LOGIN";
+            let text = "The mechanism is not known; use PLAIN or LOGIN (RFC 4954)";
             return self.misuse(now, &Reply::new(504, (5, 5, 4), text));
         };
         if !self.idle() {

@@ -1,0 +1,4 @@
+//! `relay_session` of the properties, for any bytes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| waypost_fuzz_properties::relay_session(bytes));
