@@ -1,5 +1,7 @@
 //! What is written down, so that everything else can be computed again.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use waypost_types::{Mailbox, Outcome, QueueId, ReversePath, RouteName, Timestamp};
 
@@ -135,6 +137,12 @@ pub struct QuotaCommit {
     pub user: Option<Mailbox>,
     /// The recipients of one message.
     pub recipients: Vec<Mailbox>,
+    /// The login that they count for, where what a login relays is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Mailbox>,
+    /// The client's address that they count for, where what a client relays is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
 }
 
 /// A change of the configuration, for the audit log (A12).

@@ -1,6 +1,7 @@
 //! What quotas count for, and what they answer.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use waypost_types::{Mailbox, Reply, Timestamp};
@@ -18,6 +19,19 @@ pub struct QuotaSubject {
     pub user: Option<Mailbox>,
     /// The limits that hold.
     pub limits: Limits,
+    /// The user that AUTH proved, where what a login relays is limited; `None`: it is not counted.
+    pub login: Option<Mailbox>,
+    /// The client's address, of IPv6 the first 64 bits, where what a client relays is limited; `None`:
+    /// it is not counted.
+    pub client: Option<IpAddr>,
+}
+
+impl QuotaSubject {
+    /// What an organization and, with `user`, one of its users send, whoever the client is.
+    #[must_use]
+    pub fn new(organization: Arc<str>, user: Option<Mailbox>, limits: Limits) -> Self {
+        Self { organization, user, limits, login: None, client: None }
+    }
 }
 
 /// The recipients of one accepted message: what the journal keeps of quotas. Folded back by
@@ -33,6 +47,12 @@ pub struct QuotaCommit {
     pub user: Option<Mailbox>,
     /// The recipients of one message, each as often as it was given.
     pub recipients: Vec<Mailbox>,
+    /// The login that they count for, as [`QuotaSubject::login`].
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
+    pub login: Option<Mailbox>,
+    /// The client that they count for, as [`QuotaSubject::client`].
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
+    pub client: Option<IpAddr>,
 }
 
 /// A limit on what is relayed, in the order in which they answer (D13).
@@ -49,6 +69,10 @@ pub enum QuotaLimit {
     RecipientsPerDay,
     /// Recipients of an organization in 10 minutes (D11).
     RecipientsPer10Minutes,
+    /// Recipients of a login in 24 hours, where the organization limits them.
+    RecipientsPerLoginPerDay,
+    /// Recipients of a client's address in 24 hours, where the organization limits them.
+    RecipientsPerClientPerDay,
 }
 
 impl fmt::Display for QuotaLimit {
@@ -60,6 +84,8 @@ impl fmt::Display for QuotaLimit {
             }
             QuotaLimit::RecipientsPerDay => "recipients of this organization in 24 hours",
             QuotaLimit::RecipientsPer10Minutes => "recipients of this organization in 10 minutes",
+            QuotaLimit::RecipientsPerLoginPerDay => "recipients of this login in 24 hours",
+            QuotaLimit::RecipientsPerClientPerDay => "recipients of this client in 24 hours",
         })
     }
 }
@@ -90,7 +116,7 @@ pub struct QuotaRefusal {
 
 impl QuotaRefusal {
     /// The reply to RCPT: `550 5.4.5` for a user's limits, `550 5.7.1` for an organization's day,
-    /// `450 4.2.1` for its 10 minutes.
+    /// `450 4.2.1` for its 10 minutes, `550 5.7.1` for a login's and a client's.
     #[must_use]
     pub fn reply(&self) -> Reply {
         match self.limit {
@@ -107,6 +133,14 @@ impl QuotaRefusal {
                 (4, 2, 1),
                 &self.text("Peak relay limit of an organization reached", "D11"),
             ),
+            QuotaLimit::RecipientsPerLoginPerDay => {
+                let key = "recipients_per_login_per_day";
+                Reply::new(550, (5, 7, 1), &self.text("Daily relay limit of a login reached", key))
+            }
+            QuotaLimit::RecipientsPerClientPerDay => {
+                let key = "recipients_per_client_per_day";
+                Reply::new(550, (5, 7, 1), &self.text("Daily relay limit of a client reached", key))
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
@@ -173,7 +173,7 @@ impl RelayService {
             }
         }
         match (best, furthest) {
-            (Some(admitted), _) => Ok(admitted.into_admission(sender, observed)),
+            (Some(admitted), _) => Ok(admitted.into_admission(&client, observed)),
             (None, Some(refused)) => Err(refused.into_refusal(observed)),
             (None, None) => Err(Refusal::without_entry(RefusalReason::NoRelayEntry)),
         }
@@ -332,8 +332,9 @@ struct Admitted<'a> {
 }
 
 impl Admitted<'_> {
-    fn into_admission(self, sender: &ReversePath, observed: Vec<ObservedRefusal>) -> Admission {
+    fn into_admission(self, client: &Client<'_>, observed: Vec<ObservedRefusal>) -> Admission {
         let Admitted { organization, entry, because, .. } = self;
+        let sender = client.sender;
         let (user, rewritten) = match &because.identity {
             Identity::User(user) => (Some(user.clone()), None),
             Identity::Domain(_) => (None, None),
@@ -341,19 +342,33 @@ impl Admitted<'_> {
                 (None, (!sender.is_null()).then(|| Mailbox::postmaster(domain.clone())))
             }
         };
+        let limits = organization.limits(user.as_ref());
         Admission {
             entry: Arc::clone(&entry.description),
             sender: rewritten.map_or_else(|| sender.clone(), ReversePath::Mailbox),
             original_sender: sender.clone(),
             quota: QuotaSubject {
                 organization: Arc::clone(&organization.name),
-                limits: organization.limits(user.as_ref()),
+                login: limits.recipients_per_login_per_day.and_then(|_| client.auth.cloned()),
+                client: limits
+                    .recipients_per_client_per_day
+                    .map(|_| network(client.session.client_ip)),
+                limits,
                 user,
             },
             copy_to: entry.copy_to.clone(),
             because,
             observed,
         }
+    }
+}
+
+/// What is counted as one client: an IPv4 address, or 64 bits of an IPv6 address, which one host has
+/// to itself.
+fn network(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V6(client) => IpAddr::V6(Ipv6Addr::from_bits(client.to_bits() >> 64 << 64)),
+        client => client,
     }
 }
 

@@ -260,6 +260,8 @@ mod tests {
         recipients_per_10_minutes: 9,
         messages_per_user_per_day: 9,
         unique_recipients_per_user_per_day: 1,
+        recipients_per_login_per_day: None,
+        recipients_per_client_per_day: None,
         mode: crate::LimitMode::Enforce,
     };
 

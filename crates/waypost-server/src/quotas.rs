@@ -91,6 +91,8 @@ impl Reserved {
             organization: (*subject.organization).into(),
             user: subject.user.clone(),
             recipients: recipients.to_vec(),
+            login: subject.login.clone(),
+            client: subject.client,
         })
     }
 }

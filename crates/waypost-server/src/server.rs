@@ -401,5 +401,7 @@ pub(crate) fn replayed(commit: &waypost_queue::QuotaCommit) -> QuotaCommit {
         organization: commit.organization.clone(),
         user: commit.user.clone(),
         recipients: commit.recipients.clone(),
+        login: commit.login.clone(),
+        client: commit.client,
     }
 }

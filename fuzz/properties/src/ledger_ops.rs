@@ -26,6 +26,8 @@ pub fn ledger_ops(bytes: &[u8]) {
         recipients_per_10_minutes: u32::from(steer.byte() % 16),
         messages_per_user_per_day: u32::from(steer.byte() % 8),
         unique_recipients_per_user_per_day: u32::from(steer.byte() % 8),
+        recipients_per_login_per_day: None,
+        recipients_per_client_per_day: None,
         mode: LimitMode::Enforce,
     });
     while !steer.is_empty() && run.steps < 400 {
@@ -85,7 +87,7 @@ impl Run {
     fn begin(&mut self, argument: u8) {
         let user = (!argument.is_multiple_of(4)).then(|| mailbox("user", argument % 4));
         let limits = self.limits;
-        let subject = QuotaSubject { organization: "Solarmora".into(), user: user.clone(), limits };
+        let subject = QuotaSubject::new("Solarmora".into(), user.clone(), limits);
         self.open.push((self.ledger.begin(subject), self.log.len()));
         self.log.push(Logged { at: None, user, recipients: Vec::new() });
     }

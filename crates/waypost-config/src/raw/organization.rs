@@ -235,6 +235,18 @@ table! {
         ///
         /// Example: `unique_recipients_per_user_per_day = 2000`
         optional unique_recipients_per_user_per_day: u32, "D10";
+        /// Recipients of one login (the user that AUTH proved, whoever the envelope sender is) in 24
+        /// hours, beyond which RCPT gets `550 5.7.1`. Holds beside the other quotas, for whatever the
+        /// organization relays after AUTH. Absent: not limited, not counted.
+        ///
+        /// Example: `recipients_per_login_per_day = 1000`
+        optional recipients_per_login_per_day: u32, "D11";
+        /// Recipients of one client in 24 hours, beyond which RCPT gets `550 5.7.1`: of one IPv4
+        /// address, or one IPv6 network of 64 bits. Holds beside the other quotas. Absent: not
+        /// limited, not counted.
+        ///
+        /// Example: `recipients_per_client_per_day = 2000`
+        optional recipients_per_client_per_day: u32, "D11";
         /// `"enforce"` refuses beyond the quotas, `"observe"` only counts and tells what it would
         /// have refused, `"off"` does not even count. Absent: `"enforce"`.
         ///

@@ -26,12 +26,14 @@ fn limits(day: u32, ten_minutes: u32, messages: u32, unique: u32) -> Limits {
         recipients_per_10_minutes: ten_minutes,
         messages_per_user_per_day: messages,
         unique_recipients_per_user_per_day: unique,
+        recipients_per_login_per_day: None,
+        recipients_per_client_per_day: None,
         mode: LimitMode::Enforce,
     }
 }
 
 fn subject(user: Option<&str>, limits: Limits) -> QuotaSubject {
-    QuotaSubject { organization: "Solarmora".into(), user: user.map(mailbox), limits }
+    QuotaSubject::new("Solarmora".into(), user.map(mailbox), limits)
 }
 
 /// One message to these recipients: the code of each RCPT; committed if any stood.
@@ -341,6 +343,8 @@ fn old_commits_change_nothing_when_replayed() {
         organization: "Solarmora".into(),
         user: Some(mailbox("marie")),
         recipients: vec![mailbox(name)],
+        login: None,
+        client: None,
     };
     ledger.replay(&commit(200_000, "a"));
     ledger.replay(&commit(0, "b"));
