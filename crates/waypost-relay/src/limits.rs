@@ -14,6 +14,20 @@ pub enum LimitMode {
     Off,
 }
 
+/// What happens to a recipient over a limit (D10, D11).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+pub enum OverLimit {
+    /// Refused with the code of the limit ([`QuotaRefusal::reply`](crate::QuotaRefusal::reply)).
+    #[default]
+    Reject,
+    /// Refused for now, with 450 ([`QuotaRefusal::deferral`](crate::QuotaRefusal::deferral)).
+    Defer,
+    /// Accepted, held in the queue, and counted when it is let go.
+    Hold,
+}
+
 /// Whether the organization's bill is paid (D12).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use waypost_types::{Mailbox, Reply, Timestamp};
 
-use crate::limits::Limits;
+use crate::limits::{Limits, OverLimit};
 use crate::window::Scale;
 
 /// Who the recipients of a transaction count for.
@@ -91,11 +91,14 @@ impl fmt::Display for QuotaLimit {
 }
 
 /// A recipient was counted, or would have been refused where limits are only observed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Reservation {
     /// The refusal that limits in force would have given (O6).
     pub would_refuse: Option<QuotaRefusal>,
+    /// The limits that are used up to at least 80 % with this recipient ([`QuotaUse::is_near`]), in
+    /// their order. They are worth a warning once the message is accepted.
+    pub near: Vec<QuotaUse>,
 }
 
 /// A recipient is beyond a limit. An outcome, not a fault.
@@ -144,6 +147,18 @@ impl QuotaRefusal {
         }
     }
 
+    /// The reply to RCPT where this is what happens over a limit; `None`: the recipient is accepted and
+    /// held. What never has room, for its limit is 0, is refused rather than held.
+    #[must_use]
+    pub fn reply_as(&self, over_limit: OverLimit) -> Option<Reply> {
+        match over_limit {
+            OverLimit::Reject => Some(self.reply()),
+            OverLimit::Defer => Some(self.deferral()),
+            OverLimit::Hold if self.room_at.is_none() => Some(self.reply()),
+            OverLimit::Hold => None,
+        }
+    }
+
     /// The same as a temporary refusal, for `over_limit = "defer"`: 450 with class 4.
     #[must_use]
     pub fn deferral(&self) -> Reply {
@@ -161,6 +176,11 @@ impl QuotaRefusal {
             None => format!("{what}: {allowed} {limit}; ask the administrator ({rule})"),
         }
     }
+}
+
+/// Whether at least 80 % of a limit are taken.
+pub(crate) fn is_near(taken: u32, allowed: u32) -> bool {
+    allowed > 0 && u64::from(taken) * 5 >= u64::from(allowed) * 4
 }
 
 /// How far a limit is used, for `waypost quota`.
@@ -181,6 +201,21 @@ pub struct QuotaUse {
 }
 
 impl QuotaUse {
+    /// How much of the limit is used or held, in whole percent, rounded down; of a limit of 0 it is 100.
+    /// More than 100 where the limit was lowered, or is only observed.
+    #[must_use]
+    pub fn percent(&self) -> u64 {
+        let taken = u64::from(self.used) + u64::from(self.reserved);
+        (taken * 100).checked_div(u64::from(self.allowed)).unwrap_or(100)
+    }
+
+    /// Whether at least 80 % are used or held: then a warning is due. Of a limit below 5 that is when
+    /// nothing is left. A limit of 0 is set to let nothing through, and never near.
+    #[must_use]
+    pub fn is_near(&self) -> bool {
+        is_near(self.used.saturating_add(self.reserved), self.allowed)
+    }
+
     /// The refusal that one more would get, when there is no room for it.
     pub(crate) fn refusal(&self) -> Option<QuotaRefusal> {
         let QuotaUse { limit, allowed, used, reserved, room_at } = *self;
