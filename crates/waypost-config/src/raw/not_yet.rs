@@ -22,8 +22,6 @@ pub(crate) enum Allowed {
     Text(&'static str),
     /// This number.
     Number(i64),
-    /// An empty list.
-    EmptyList,
 }
 
 impl Allowed {
@@ -34,7 +32,6 @@ impl Allowed {
             Allowed::Number(number) => value.as_integer().is_some_and(|found| {
                 i64::from_str_radix(found.as_str(), found.radix()).ok() == Some(*number)
             }),
-            Allowed::EmptyList => value.as_array().is_some_and(|list| list.is_empty()),
         }
     }
 
@@ -43,7 +40,6 @@ impl Allowed {
             Allowed::Absent => return "remove it".into(),
             Allowed::Text(text) => format!("\"{text}\""),
             Allowed::Number(number) => number.to_string(),
-            Allowed::EmptyList => "[]".into(),
         };
         format!("remove it, or write `{name} = {default}`, which is what this version does")
     }
@@ -58,9 +54,7 @@ pub(crate) const NOT_YET: &[NotYet] = &[
     entry_of("server.redis", Allowed::Absent, "O5"),
     entry_of("server.redis_fallback", Allowed::Text("defer"), "O5"),
     entry_of("server.filter", Allowed::Absent, "D17"),
-    entry_of("organization.administrators", Allowed::EmptyList, "D17"),
     entry_of("organization.abuse_threshold", Allowed::Number(100), "D17"),
-    entry_of("organization.over_limit", Allowed::Text("reject"), "D10"),
     entry_of("organization.relay.copy_to", Allowed::Absent, "D16"),
 ];
 
