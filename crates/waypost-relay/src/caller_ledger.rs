@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use waypost_types::{Mailbox, Timestamp};
@@ -10,6 +10,16 @@ use waypost_types::{Mailbox, Timestamp};
 use crate::limits::Limits;
 use crate::quota::{QuotaCommit, QuotaLimit, QuotaRefusal, QuotaSubject, QuotaUse, used};
 use crate::window::{DAY, Tally, Window};
+
+/// What is counted as one client: an IPv4 address, or 64 bits of an IPv6 address, which one host has
+/// to itself ([`QuotaSubject::client`]).
+#[must_use]
+pub fn network(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V6(client) => IpAddr::V6(Ipv6Addr::from_bits(client.to_bits() >> 64 << 64)),
+        client => client,
+    }
+}
 
 /// Recipients of logins and clients in 24 hours. Empty, and asked nothing, while no organization limits
 /// them; else about 250 octets a login or client that relayed something, which the organizations' own

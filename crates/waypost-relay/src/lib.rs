@@ -86,6 +86,7 @@ mod user_table;
 mod window;
 
 pub use admission::{Admission, Because, Identity, ObservedRefusal, at_recipient};
+pub use caller_ledger::network;
 pub use ledger::{Ledger, LedgerSize};
 pub use limits::{LimitMode, LimitOverrides, Limits, OverLimit, Payment, UserLimitOverrides};
 pub use password::{MAX_PASSWORD, PasswordHash, PasswordHashError, Verifier, hash_password};

@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
@@ -12,6 +12,7 @@ use waypost_types::{
 };
 
 use crate::admission::{Admission, Because, Identity, ObservedRefusal};
+use crate::caller_ledger::network;
 use crate::limits::{LimitOverrides, Limits, Payment, UserLimitOverrides};
 use crate::quota::QuotaSubject;
 use crate::refusal::{Refusal, RefusalReason};
@@ -360,15 +361,6 @@ impl Admitted<'_> {
             because,
             observed,
         }
-    }
-}
-
-/// What is counted as one client: an IPv4 address, or 64 bits of an IPv6 address, which one host has
-/// to itself.
-fn network(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(client) => IpAddr::V6(Ipv6Addr::from_bits(client.to_bits() >> 64 << 64)),
-        client => client,
     }
 }
 

@@ -43,6 +43,7 @@ mod delivery;
 mod disk;
 mod files;
 mod health;
+mod held;
 mod log;
 mod maildir;
 mod metrics;
