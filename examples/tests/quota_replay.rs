@@ -146,3 +146,28 @@ fn each_limits_edge_d10_d11_d12_d13() {
         assert!(seen.contains(requirement), "no file proves {requirement}");
     }
 }
+
+/// The page for administrators shows what the program says.
+#[test]
+fn the_page_of_limits_shows_what_is_said() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/LIMITS.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let block = |kind: &str| -> String {
+        let (_, rest) = page.split_once(&format!("```{kind}\n")).unwrap();
+        rest.split_once("```").unwrap().0.to_owned()
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("waypost.toml");
+    std::fs::write(&config, block("toml")).unwrap();
+    let config = config.to_str().unwrap();
+    let ran = waypost(&["quota", config, "--replay"], &block("jsonl in"));
+    let shown = format!("```jsonl out\n{}```", block("jsonl out"));
+    if std::env::var_os("UPDATE_GOLDENS").is_some() {
+        let new = format!("```jsonl out\n{}```", ran.stdout);
+        std::fs::write(&path, page.replace(&shown, &new)).unwrap();
+        return;
+    }
+    assert_eq!(ran.stdout, block("jsonl out"), "write it anew with UPDATE_GOLDENS=1");
+    let checked = waypost(&["check", config], "");
+    assert_eq!(checked.status, 0, "{}", checked.stdout);
+}
