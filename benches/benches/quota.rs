@@ -16,6 +16,8 @@ const LIMITS: Limits = Limits {
     recipients_per_10_minutes: u32::MAX,
     messages_per_user_per_day: u32::MAX,
     unique_recipients_per_user_per_day: u32::MAX,
+    recipients_per_login_per_day: None,
+    recipients_per_client_per_day: None,
     mode: LimitMode::Enforce,
 };
 
@@ -63,11 +65,9 @@ impl World {
     fn envelope(&self, user: u32, to: u32, count: u32) -> (QuotaSubject, Vec<Mailbox>) {
         let place = user as usize % self.organizations.len();
         let user = format!("user{user}@organization{place}.example");
-        let subject = QuotaSubject {
-            organization: Arc::clone(&self.organizations[place]),
-            user: Some(user.parse().expect("a mailbox")),
-            limits: LIMITS,
-        };
+        let organization = Arc::clone(&self.organizations[place]);
+        let user = user.parse().expect("a mailbox");
+        let subject = QuotaSubject::new(organization, Some(user), LIMITS);
         let to = (0..count).map(|i| format!("to{}@elsewhere.example", (to + i) % 100_000));
         (subject, to.map(|to| to.parse().expect("a mailbox")).collect())
     }

@@ -278,11 +278,11 @@ fn d13_quota_shows_use_reservation_and_when_there_is_room() {
     client.ask("MAIL FROM:<marie@solarmora.com>", "250");
     client.ask("RCPT TO:<three@solarmora.com>", "250");
     let want = "\
-whose                limit                                           used  under way  allowed  room
-marie@solarmora.com  messages of this sender in 24 hours             1     1          10000    9998
-marie@solarmora.com  different recipients of this sender in 24 hours  2     1          130      127
-Solarmora            recipients of this organization in 24 hours     2     1          3        at 2026-MM-DDTHH:MM:SSZ or before
-Solarmora            recipients of this organization in 10 minutes   2     1          9        6
+whose                limit                                           used  under way  allowed  share  room
+marie@solarmora.com  messages of this sender in 24 hours             1     1          10000    0 %    9998
+marie@solarmora.com  different recipients of this sender in 24 hours  2     1          130      2 %    127
+Solarmora            recipients of this organization in 24 hours     2     1          3        100 %  at 2026-MM-DDTHH:MM:SSZ or before
+Solarmora            recipients of this organization in 10 minutes   2     1          9        33 %   6
 ";
     let text = done(&folder, &["quota", "m@solarmora.com"]);
     let words =

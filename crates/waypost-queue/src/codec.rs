@@ -137,7 +137,8 @@ mod tests {
     use super::*;
     use crate::testing::{entry, failed};
     use crate::{
-        Attempt, ConfigChange, ConfigOutcome, Ended, QueueChange, QueueCommand, QuotaCommit,
+        AdministratorsTold, Attempt, ConfigChange, ConfigOutcome, Ended, QueueChange, QueueCommand,
+        QuotaCommit,
     };
     use waypost_types::{QueueId, Timestamp};
 
@@ -158,7 +159,14 @@ mod tests {
                 delay_told: false,
             }),
             Event::Held { id, at, by: "root".into() },
-            Event::Released { id, at, by: "root".into() },
+            Event::Released { id, at, by: "root".into(), deliveries: vec![] },
+            Event::Released { id, at, by: "room".into(), deliveries: vec![0, 2] },
+            Event::AdministratorsTold(AdministratorsTold {
+                at,
+                organization: "Solarmora".into(),
+                kind: "abuse".into(),
+                user: None,
+            }),
             Event::Removed { id, at, by: "root".into() },
             Event::Done { id, at },
             Event::QuotaCommitted(QuotaCommit {
@@ -166,6 +174,16 @@ mod tests {
                 organization: "Solarmora".into(),
                 user: None,
                 recipients: vec!["c@d.example".parse().unwrap()],
+                login: None,
+                client: None,
+            }),
+            Event::QuotaCommitted(QuotaCommit {
+                at,
+                organization: "Solarmora".into(),
+                user: None,
+                recipients: vec!["c@d.example".parse().unwrap()],
+                login: Some("printer@solarmora.com".parse().unwrap()),
+                client: Some("2001:db8::".parse().unwrap()),
             }),
             Event::ConfigChanged(ConfigChange {
                 at,
@@ -220,7 +238,10 @@ mod tests {
             attempted,
             r#"{"Done":{"id":"0000000000007","at":5}}"#,
             r#"{"Held":{"id":"0000000000007","at":5,"by":"root"}}"#,
+            r#"{"Released":{"id":"0000000000007","at":5,"by":"root"}}"#,
+            r#"{"AdministratorsTold":{"at":5,"organization":"S","kind":"abuse","user":"m@s.example"}}"#,
             r#"{"QuotaCommitted":{"at":5,"organization":"S","user":null,"recipients":["c@d.example"]}}"#,
+            r#"{"QuotaCommitted":{"at":5,"organization":"S","user":null,"recipients":[],"login":"p@s.example","client":"2001:db8::"}}"#,
             r#"{"ConfigChanged":{"at":5,"version":"1","who":"root","what":"x"}}"#,
             r#"{"ConfigChanged":{"at":5,"version":"2","who":"root","what":"x","from":"1","outcome":"refused","lines":["y"]}}"#,
             r#"{"QueueChanged":{"at":5,"who":"root","command":{"hold":{"id":"0000000000007"}}}}"#,

@@ -1,9 +1,10 @@
 //! One accepted message and what it owes.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use waypost_types::{Delivery, MailParameters, QueueId, ReversePath, Timestamp};
+use waypost_types::{Delivery, MailParameters, Mailbox, QueueId, ReversePath, Timestamp};
 
 /// Why a delivery waits for a person instead of the schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -20,12 +21,57 @@ pub enum Hold {
     OverLimit {
         /// The limit, and when there is room again.
         because: Box<str>,
+        /// Whom the recipient counts for when it is let go; `None`: nobody.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        counts: Option<Box<CountsFor>>,
+        /// An administrator who holds the message too: then it is not let go when there is room.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept_by: Option<Box<str>>,
     },
     /// An administrator asked for it.
     Operator {
         /// Who.
         by: Box<str>,
     },
+}
+
+/// Whom held recipients count for once they are let go (D10, D11).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CountsFor {
+    /// The organization.
+    pub organization: Box<str>,
+    /// The registered user, by primary address; `None`: the organization alone.
+    pub user: Option<Mailbox>,
+    /// The login, where what a login relays is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Mailbox>,
+    /// The client's address, where what a client relays is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
+}
+
+impl Hold {
+    /// Whom the delivery counts for when it is let go, if it is over a limit.
+    #[must_use]
+    pub fn counts_for(&self) -> Option<&CountsFor> {
+        match self {
+            Hold::OverLimit { counts, .. } => counts.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Whether only room in a limit is waited for, and no person.
+    #[must_use]
+    pub fn ends_with_room(&self) -> bool {
+        matches!(self, Hold::OverLimit { counts: Some(_), kept_by: None, .. })
+    }
+
+    /// Takes note of an administrator who holds what waits for room.
+    pub(crate) fn keep(&mut self, by: &str) {
+        if let Hold::OverLimit { kept_by, .. } = self {
+            *kept_by = Some(by.into());
+        }
+    }
 }
 
 /// One delivery that an accepted message owes.
@@ -80,6 +126,27 @@ pub struct Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hold_written_before_it_counted_is_read() {
+        let old = r#"{"OverLimit":{"because":"x"}}"#;
+        let hold: Hold = serde_json::from_str(old).unwrap();
+        assert_eq!(serde_json::to_string(&hold).unwrap(), old);
+        assert!(!hold.ends_with_room() && hold.counts_for().is_none());
+        let counts = CountsFor {
+            organization: "S".into(),
+            user: None,
+            login: None,
+            client: Some("192.0.2.1".parse().unwrap()),
+        };
+        let mut hold =
+            Hold::OverLimit { because: "x".into(), counts: Some(counts.into()), kept_by: None };
+        assert!(hold.ends_with_room());
+        hold.keep("root");
+        assert!(!hold.ends_with_room() && hold.counts_for().is_some());
+        let text = serde_json::to_string(&hold).unwrap();
+        assert_eq!(serde_json::from_str::<Hold>(&text).unwrap(), hold);
+    }
 
     #[test]
     fn an_entry_written_before_rules_were_kept_is_read() {

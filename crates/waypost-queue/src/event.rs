@@ -1,5 +1,7 @@
 //! What is written down, so that everything else can be computed again.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use waypost_types::{Mailbox, Outcome, QueueId, ReversePath, RouteName, Timestamp};
 
@@ -25,7 +27,7 @@ pub enum Event {
         /// Who asked.
         by: Box<str>,
     },
-    /// An administrator lets everything held of the message go.
+    /// What is held of the message goes: an administrator asked for it, or there is room for it again.
     Released {
         /// The message.
         id: QueueId,
@@ -33,6 +35,9 @@ pub enum Event {
         at: Timestamp,
         /// Who asked.
         by: Box<str>,
+        /// The deliveries that are let go; empty: all.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        deliveries: Vec<u32>,
     },
     /// An administrator threw the message away; nobody is told.
     Removed {
@@ -52,6 +57,8 @@ pub enum Event {
     },
     /// Recipients were counted (D13).
     QuotaCommitted(QuotaCommit),
+    /// The administrators of an organization were told something; kept as long as quotas are.
+    AdministratorsTold(AdministratorsTold),
     /// A configuration took effect, or was refused (A12).
     ConfigChanged(ConfigChange),
     /// An administrator gave the queue a command: a line of the audit log, which outlives the message.
@@ -69,7 +76,10 @@ impl Event {
             | Event::Released { id, .. }
             | Event::Removed { id, .. }
             | Event::Done { id, .. } => Some(*id),
-            Event::QuotaCommitted(_) | Event::ConfigChanged(_) | Event::QueueChanged(_) => None,
+            Event::QuotaCommitted(_)
+            | Event::AdministratorsTold(_)
+            | Event::ConfigChanged(_)
+            | Event::QueueChanged(_) => None,
         }
     }
 }
@@ -135,6 +145,27 @@ pub struct QuotaCommit {
     pub user: Option<Mailbox>,
     /// The recipients of one message.
     pub recipients: Vec<Mailbox>,
+    /// The login that they count for, where what a login relays is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Mailbox>,
+    /// The client's address that they count for, where what a client relays is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
+}
+
+/// What the administrators of an organization were told by mail (D13, D17), so that they are not told
+/// the same again soon.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AdministratorsTold {
+    /// When.
+    pub at: Timestamp,
+    /// Of which organization.
+    pub organization: Box<str>,
+    /// What kind of thing; a word of the server's.
+    pub kind: Box<str>,
+    /// The user that it is about; `None`: the organization.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Mailbox>,
 }
 
 /// A change of the configuration, for the audit log (A12).

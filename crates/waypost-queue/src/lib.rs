@@ -98,10 +98,10 @@ mod work;
 pub use backlog::Backlog;
 pub use body::Body;
 pub use codec::{DecodeError, FRAME_HEADER, LARGEST_EVENT, decode, encode, frame_header, unframe};
-pub use entry::{Entry, Hold, Owed};
+pub use entry::{CountsFor, Entry, Hold, Owed};
 pub use event::{
-    Attempt, ConfigChange, ConfigOutcome, Ended, Event, Handover, QueueChange, QueueCommand,
-    QuotaCommit, RetryScope,
+    AdministratorsTold, Attempt, ConfigChange, ConfigOutcome, Ended, Event, Handover, QueueChange,
+    QueueCommand, QuotaCommit, RetryScope,
 };
 pub use lanes::Site;
 #[cfg(any(test, feature = "test-kit"))]

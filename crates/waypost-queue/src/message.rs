@@ -114,7 +114,7 @@ impl FromIterator<Group> for Groups {
 }
 
 /// Deliveries of a message that one transaction serves, and that are due together.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Group {
     pub(crate) site: Arc<Site>,
     pub(crate) deliveries: Box<[u32]>,
@@ -206,7 +206,9 @@ impl Message {
         // What ended while the message was held says nothing: it may have been released since.
         let mut unfinished = progress.iter().filter(|progress| progress.end.is_none());
         let held_by = unfinished.find_map(|progress| match &progress.hold {
-            Some(Hold::Operator { by }) => Some(by.clone()),
+            Some(Hold::Operator { by } | Hold::OverLimit { kept_by: Some(by), .. }) => {
+                Some(by.clone())
+            }
             _ => None,
         });
         drop(by_terms);

@@ -81,6 +81,7 @@ impl Kept {
                 .map_err(|because| StoreError::Value { what: "an event".to_owned(), because })?;
             match event {
                 Event::QuotaCommitted(commit) => self.quota.push((commit.at, value)),
+                Event::AdministratorsTold(told) => self.quota.push((told.at, value)),
                 Event::ConfigChanged(_) | Event::QueueChanged(_) => self.audit.push(value),
                 Event::Done { id, .. } | Event::Removed { id, .. } => {
                     self.messages.remove(id);

@@ -505,6 +505,11 @@ impl Queue {
             group.fresh = false;
             message.groups.insert(group);
         }
+        for (_, group) in message.groups.iter_mut() {
+            if let Phase::Held(hold) = &mut group.phase {
+                hold.keep(by);
+            }
+        }
         self.settle(id);
         Ok(Event::Held { id, at: now, by: by.into() })
     }
@@ -521,7 +526,51 @@ impl Queue {
         if !was_held && readied == 0 {
             return Err(QueueError::NotHeld(id));
         }
-        Ok(Event::Released { id, at: now, by: by.into() })
+        Ok(Event::Released { id, at: now, by: by.into(), deliveries: Vec::new() })
+    }
+
+    /// Lets those deliveries of a message go that were over a limit, and no other; they are ready at
+    /// once. Commit the event.
+    ///
+    /// # Errors
+    /// [`QueueError::Unknown`]; [`QueueError::NotHeld`] unless each of them waits for room and nothing
+    /// else ([`Hold::ends_with_room`]), and nothing is changed then.
+    pub fn release_over_limit(
+        &mut self,
+        id: QueueId,
+        deliveries: &[u32],
+        by: &str,
+        now: Timestamp,
+    ) -> Result<Event, QueueError> {
+        let message = self.messages.get_mut(&id).ok_or(QueueError::Unknown(id))?;
+        let waits =
+            |group: &Group| matches!(&group.phase, Phase::Held(hold) if hold.ends_with_room());
+        let chosen = |group: &Group| group.deliveries.iter().any(|one| deliveries.contains(one));
+        let groups = message.groups.numbers(|group| waits(group) && chosen(group));
+        let of_them = |number: &u32| message.groups.get(*number).into_iter();
+        let found = groups.iter().flat_map(of_them).flat_map(|group| group.deliveries.iter());
+        let found = found.filter(|one| deliveries.contains(one)).count();
+        if deliveries.is_empty() || found != deliveries.len() {
+            return Err(QueueError::NotHeld(id));
+        }
+        let mut ready = Vec::new();
+        for number in groups {
+            let Some(mut group) = message.groups.remove(number) else { continue };
+            let (go, stay): (Vec<u32>, Vec<u32>) =
+                group.deliveries.iter().partition(|one| deliveries.contains(one));
+            if !stay.is_empty() {
+                message.groups.insert(Group { deliveries: stay.into(), ..group.clone() });
+            }
+            group.deliveries = go.into();
+            group.phase = Phase::Ready;
+            ready.push(message.groups.insert(group));
+        }
+        for number in ready {
+            let Some(group) = message.groups.get(number) else { continue };
+            let (ready, fresh) = self.limits.ready(message, group, number);
+            self.lanes.push(&group.site, ready, fresh);
+        }
+        Ok(Event::Released { id, at: now, by: by.into(), deliveries: deliveries.to_vec() })
     }
 
     /// Makes what waits for its time ready at once, and ends the rest of its sites; says how many

@@ -8,8 +8,8 @@ use waypost_types::{Destination, Notify, Outcome, QueueId, Timestamp};
 
 use crate::testing::{at, deferred, delivered, entry, failed, host_down};
 use crate::{
-    Backlog, Body, DeliveryState, Durability, Ended, Event, Finished, Hold, Limits, ModelStore,
-    Queue, Record, Recovery, Resting, Schedule, Site, Status, Store, Work,
+    Backlog, Body, CountsFor, DeliveryState, Durability, Ended, Event, Finished, Hold, Limits,
+    ModelStore, Queue, Record, Recovery, Resting, Schedule, Site, Status, Store, Work,
 };
 
 #[derive(Clone, Debug)]
@@ -55,6 +55,11 @@ enum Op {
     Release {
         which: usize,
     },
+    /// There is room for some recipients of a message that is over a limit.
+    LetGo {
+        which: usize,
+        places: u8,
+    },
     Retry {
         which: usize,
     },
@@ -80,6 +85,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (0u32..20_000).prop_map(|seconds| Op::Advance { seconds }),
         1 => which.clone().prop_map(|which| Op::Hold { which }),
         1 => which.clone().prop_map(|which| Op::Release { which }),
+        2 => (which.clone(), any::<u8>()).prop_map(|(which, places)| Op::LetGo { which, places }),
         1 => which.clone().prop_map(|which| Op::Retry { which }),
         1 => which.prop_map(|which| Op::Remove { which }),
         1 => Just(Op::Crash),
@@ -137,6 +143,9 @@ impl World {
                 Some(Hold::Quarantine { name: "q".into(), because: "a rule".into() });
         }
         for (place, owed) in entry.deliveries.iter_mut().enumerate() {
+            if kind.is_multiple_of(5) && (usize::from(kind) / 5 + place).is_multiple_of(2) {
+                owed.hold = Some(over_limit());
+            }
             owed.delivery.notify = match (usize::from(kind) + place) % 4 {
                 0 => Notify::Never,
                 1 => Notify::On { success: false, failure: true, delay: true },
@@ -217,6 +226,24 @@ impl World {
         let event = match op {
             Op::Hold { .. } => self.queue.hold(*id, "op", self.now),
             Op::Release { .. } => self.queue.release(*id, "op", self.now),
+            Op::LetGo { places, .. } => {
+                let before = self.queue.show(*id).unwrap().deliveries;
+                let waits = |place: u32| match &before.get(place as usize).map(|one| &one.state) {
+                    Some(DeliveryState::Held(hold)) => hold.ends_with_room(),
+                    _ => false,
+                };
+                let chosen: Vec<u32> = (0..8).filter(|place| places >> place & 1 == 1).collect();
+                let event = self.queue.release_over_limit(*id, &chosen, "room", self.now);
+                let all_wait = !chosen.is_empty() && chosen.iter().all(|place| waits(*place));
+                assert_eq!(event.is_ok(), all_wait);
+                for (place, one) in (0..).zip(self.queue.show(*id).unwrap().deliveries) {
+                    match all_wait && chosen.contains(&place) {
+                        true => assert_eq!(one.state, DeliveryState::Ready),
+                        false => assert_eq!(one, before[place as usize], "no other is touched"),
+                    }
+                }
+                event
+            }
             Op::Remove { .. } => self.queue.remove(*id, "op", self.now),
             _ => return assert!(self.queue.retry(*id).is_ok()),
         };
@@ -366,6 +393,7 @@ impl World {
             Op::Advance { seconds } => self.now = self.now + Duration::from_secs(seconds.into()),
             Op::Hold { which }
             | Op::Release { which }
+            | Op::LetGo { which, .. }
             | Op::Retry { which }
             | Op::Remove { which } => self.command(op, which),
             Op::Crash => self.crash(),
@@ -429,6 +457,11 @@ impl World {
             }
         }
     }
+}
+
+fn over_limit() -> Hold {
+    let counts = CountsFor { organization: "S".into(), user: None, login: None, client: None };
+    Hold::OverLimit { because: "full".into(), counts: Some(counts.into()), kept_by: None }
 }
 
 fn limits() -> Limits {

@@ -6,8 +6,8 @@ use waypost_types::{Destination, Notify, QueueId, Ret, TlsDemand};
 
 use crate::testing::{at, deferred, delivered, entry, failed, host_down};
 use crate::{
-    Body, DeliveryState, Ended, Entry, Event, Handover, Hold, Limits, Queue, QueueError, Recovery,
-    Returned, Schedule, Work,
+    Body, CountsFor, DeliveryState, Ended, Entry, Event, Handover, Hold, Limits, Queue, QueueError,
+    Recovery, Returned, Schedule, Work,
 };
 
 fn all(work: &Work, outcome: &waypost_types::Outcome) -> Vec<Ended> {
@@ -238,6 +238,44 @@ fn commands() {
         assert_eq!(error, Err(QueueError::Unknown(id)));
     }
     assert_eq!(queue.retry(id), Err(QueueError::Unknown(id)));
+}
+
+#[test]
+fn what_is_over_a_limit_goes_by_recipient_and_not_while_a_person_holds_it_d10() {
+    let (id, mut recovery) = (QueueId::new(1), Recovery::new());
+    let counts = CountsFor { organization: "S".into(), user: None, login: None, client: None };
+    let hold =
+        Hold::OverLimit { because: "full".into(), counts: Some(counts.into()), kept_by: None };
+    let mut entry = entry(1, "s@f.example", &["a@x.example", "b@x.example", "c@x.example"]);
+    entry.deliveries[0].hold = Some(hold.clone());
+    entry.deliveries[1].hold = Some(hold);
+    recovery.event(Event::Accepted(Box::new(entry.clone())));
+    let mut queue = queue_of(entry);
+    assert_eq!(queue.take(at(0)).unwrap().deliveries, [2], "only what is within the limits");
+    let mut let_go = |queue: &mut Queue, places: &[u32]| {
+        let event = queue.release_over_limit(id, places, "room", at(1));
+        event.map(|event| recovery.event(event))
+    };
+    for places in [&[2][..], &[0, 2], &[7], &[]] {
+        assert_eq!(let_go(&mut queue, places), Err(QueueError::NotHeld(id)), "{places:?}");
+    }
+    assert_eq!(let_go(&mut queue, &[1]), Ok(()));
+    assert_eq!(let_go(&mut queue, &[1]), Err(QueueError::NotHeld(id)), "once");
+    assert_eq!(queue.take(at(1)).unwrap().deliveries, [1]);
+    recovery.event(queue.hold(id, "op", at(2)).unwrap());
+    let recovered = recovery.finish(Limits::default(), at(2));
+    assert_eq!(recovered.over_limit, [id]);
+    for mut queue in [queue, recovered.queue] {
+        let one = &queue.show(id).unwrap().deliveries[0].state;
+        let DeliveryState::Held(Hold::OverLimit { kept_by: Some(by), .. }) = one else {
+            panic!("{one:?}")
+        };
+        assert_eq!(&**by, "op");
+        let refused = queue.release_over_limit(id, &[0], "room", at(3));
+        assert_eq!(refused, Err(QueueError::NotHeld(id)));
+        assert!(queue.release(id, "op", at(4)).is_ok());
+        assert!(queue.take(at(4)).is_some());
+    }
 }
 
 #[test]

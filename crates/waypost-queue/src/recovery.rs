@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use waypost_types::{Outcome, QueueId, Timestamp};
 
 use crate::message::{End, Progress};
-use crate::{Attempt, ConfigChange, ConfigOutcome, Entry, Event, Hold, Limits, Queue, QuotaCommit};
+use crate::{
+    AdministratorsTold, Attempt, ConfigChange, ConfigOutcome, Entry, Event, Hold, Limits, Queue,
+    QuotaCommit,
+};
 
 /// Folds the events that [`crate::Store::recover`] shows.
 ///
@@ -17,6 +20,7 @@ pub struct Recovery {
     messages: BTreeMap<QueueId, (Entry, Vec<Progress>)>,
     gone: HashSet<QueueId>,
     quota: Vec<QuotaCommit>,
+    told: Vec<AdministratorsTold>,
     in_force: Option<ConfigChange>,
 }
 
@@ -27,6 +31,10 @@ pub struct Recovered {
     pub queue: Queue,
     /// The quota commits, for the ledger.
     pub quota: Vec<QuotaCommit>,
+    /// What administrators were told.
+    pub told: Vec<AdministratorsTold>,
+    /// The messages of which something is over a limit, oldest first.
+    pub over_limit: Vec<QueueId>,
     /// The last configuration that took effect (A12).
     pub in_force: Option<ConfigChange>,
     /// What is still to be written down: the end of messages that owe nothing.
@@ -59,11 +67,17 @@ impl Recovery {
             Event::Attempted(attempt) => self.attempted(attempt),
             Event::Held { id, by, .. } => {
                 for progress in self.unfinished(id) {
-                    progress.hold.get_or_insert_with(|| Hold::Operator { by: by.clone() });
+                    match &mut progress.hold {
+                        Some(hold) => hold.keep(&by),
+                        none => *none = Some(Hold::Operator { by: by.clone() }),
+                    }
                 }
             }
-            Event::Released { id, at, .. } => {
-                for progress in self.unfinished(id) {
+            Event::Released { id, at, deliveries, .. } => {
+                let Some((_, all)) = self.messages.get_mut(&id) else { return };
+                let of_it = |place: u32| deliveries.is_empty() || deliveries.contains(&place);
+                let all = (0..).zip(all).filter(|(place, _)| of_it(*place));
+                for (_, progress) in all.filter(|(_, progress)| progress.end.is_none()) {
                     if progress.hold.take().is_some() {
                         progress.due = Some(at);
                     }
@@ -74,6 +88,7 @@ impl Recovery {
                 self.gone.insert(id);
             }
             Event::QuotaCommitted(commit) => self.quota.push(commit),
+            Event::AdministratorsTold(told) => self.told.push(told),
             Event::ConfigChanged(change) if change.outcome == ConfigOutcome::InForce => {
                 self.in_force = Some(change);
             }
@@ -84,14 +99,20 @@ impl Recovery {
 
     /// The queue and the other folds, as of `now`.
     #[must_use]
-    pub fn finish(self, limits: Limits, now: Timestamp) -> Recovered {
+    pub fn finish(mut self, limits: Limits, now: Timestamp) -> Recovered {
         let mut queue = Queue::new(limits);
-        let mut events = Vec::new();
-        for (entry, progress) in self.messages.into_values() {
+        let (mut events, mut over_limit) = (Vec::new(), Vec::new());
+        for (entry, progress) in std::mem::take(&mut self.messages).into_values() {
+            let mut open = progress.iter().filter(|progress| progress.end.is_none());
+            let is_over = |hold: &Hold| hold.counts_for().is_some();
+            if open.any(|progress| progress.hold.as_ref().is_some_and(is_over)) {
+                over_limit.push(entry.id);
+            }
             // Ids are the map's keys, so none is known twice.
             events.extend(queue.insert(entry, None, progress, now, false).ok().flatten());
         }
-        Recovered { queue, quota: self.quota, in_force: self.in_force, events }
+        let Self { quota, told, in_force, .. } = self;
+        Recovered { queue, quota, told, over_limit, in_force, events }
     }
 
     fn attempted(&mut self, attempt: Attempt) {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use waypost_types::{Mailbox, Timestamp};
 
+use crate::caller_ledger::CallerLedger;
 use crate::digest::Digest;
 use crate::limits::{LimitMode, Limits};
 use crate::quota::{
-    QuotaCommit, QuotaLimit, QuotaRefusal, QuotaSubject, QuotaUse, Reservation, used,
+    QuotaCommit, QuotaLimit, QuotaRefusal, QuotaSubject, QuotaUse, Reservation, is_near, used,
 };
 use crate::transaction::{Abandoned, Held, Transaction};
 use crate::user_ledger::UserLedger;
@@ -36,6 +37,7 @@ pub struct Ledger {
     part: usize,
     organizations: HashMap<Arc<str>, OrganizationCounts>,
     users: UserLedger,
+    callers: CallerLedger,
     abandoned: Abandoned,
 }
 
@@ -48,6 +50,9 @@ pub struct LedgerSize {
     pub users: usize,
     /// Different recipients, of each user for itself.
     pub recipients: usize,
+    /// Logins and clients with anything counted, of each organization for itself; only where it limits
+    /// them.
+    pub callers: usize,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +81,7 @@ impl Ledger {
             part: 0,
             organizations: HashMap::new(),
             users: UserLedger::default(),
+            callers: CallerLedger::default(),
             abandoned: Abandoned::default(),
         }
     }
@@ -83,6 +89,7 @@ impl Ledger {
     /// Begins the transaction of one message, with nothing reserved.
     #[must_use]
     pub fn begin(&self, subject: QuotaSubject) -> Transaction {
+        let subject = subject.only_limited();
         let user = subject.user.as_ref();
         let user = user.map(|user| Digest::of_user(self.key, &subject.organization, user));
         Transaction::new(subject, user, self.abandoned.clone())
@@ -101,13 +108,16 @@ impl Ledger {
         recipient: &Mailbox,
     ) -> Result<Reservation, QuotaRefusal> {
         let now = self.advance(now);
-        let QuotaSubject { organization, limits, .. } = transaction.subject();
+        let subject = transaction.subject();
+        let QuotaSubject { organization, limits, .. } = subject;
         if limits.mode == LimitMode::Off {
-            return Ok(Reservation { would_refuse: None });
+            return Ok(Reservation::default());
         }
         let first = transaction.recipients().is_empty();
         let sent = transaction.user().map(|user| (user, user.of_recipient(self.key, recipient)));
-        let refusal = sent.and_then(|(user, to)| self.users.refusal(user, to, first, limits, now));
+        let (taken, refusal) = sent
+            .map(|(user, to)| self.users.refusal(user, to, first, limits, now))
+            .unwrap_or_default();
         let counts = match self.organizations.get_mut(organization) {
             Some(counts) => counts,
             None => self.organizations.entry(Arc::clone(organization)).or_default(),
@@ -115,7 +125,8 @@ impl Ledger {
         counts.advance(now);
         let refusal = refusal
             .or_else(|| counts.day_use(limits, now).refusal())
-            .or_else(|| counts.ten_minutes_use(limits, now).refusal());
+            .or_else(|| counts.ten_minutes_use(limits, now).refusal())
+            .or_else(|| self.callers.refusal(subject, now));
         match refusal {
             Some(refusal) if limits.mode == LimitMode::Enforce => return Err(refusal),
             _ => {}
@@ -124,11 +135,23 @@ impl Ledger {
         if first {
             counts.pending.add(Tally::MESSAGE);
         }
+        let mut near = Vec::new();
         if let Some((user, to)) = sent {
             self.users.reserve(user, to, first, now);
+            if taken.may_be_near(limits) {
+                near.extend(self.users.usage(user, limits, now));
+            }
         }
+        if counts.may_be_near(limits) {
+            near.extend([counts.day_use(limits, now), counts.ten_minutes_use(limits, now)]);
+        }
+        if subject.has_caller() {
+            self.callers.reserve(subject);
+            near.extend(self.callers.uses(subject, now).into_iter().flatten());
+        }
+        near.retain(QuotaUse::is_near);
         transaction.push(recipient, sent.map(|(_, to)| to));
-        Ok(Reservation { would_refuse: refusal })
+        Ok(Reservation { would_refuse: refusal, near })
     }
 
     /// Counts a message that is accepted: its reservations become use, at `now`. What is returned
@@ -144,7 +167,10 @@ impl Ledger {
         if let Some(user) = held.user {
             self.users.commit(user, &held.digests, now);
         }
-        Some(held.into_commit(now))
+        self.callers.give_back(&held.subject, held.recipients.len());
+        let commit = held.into_commit(now);
+        self.callers.count(&commit, now, now);
+        Some(commit)
     }
 
     /// Gives back what a message reserved that is not accepted; refused mail never counts (D13).
@@ -185,6 +211,7 @@ impl Ledger {
             let to = commit.recipients.iter().map(|to| user.of_recipient(key, to));
             self.users.replay(user, &to.collect::<Vec<_>>(), DAY.bucket(at), now);
         }
+        self.callers.count(commit, at, now);
     }
 
     /// How far the limits of an organization are used, or those of one of its users by primary
@@ -205,6 +232,14 @@ impl Ledger {
         let counts = self.organizations.get_mut(organization).unwrap_or(&mut none);
         counts.advance(now);
         [counts.day_use(limits, now), counts.ten_minutes_use(limits, now)]
+    }
+
+    /// How far the limits of a login and a client are used, the login first: of those that the subject
+    /// names and limits.
+    #[must_use]
+    pub fn usage_of_caller(&mut self, now: Timestamp, subject: &QuotaSubject) -> Vec<QuotaUse> {
+        let now = self.advance(now);
+        self.callers.uses(subject, now).into_iter().flatten().collect()
     }
 
     /// Frees the memory of what has left the windows. Costs time proportional to what is held: some 50 ms
@@ -232,13 +267,17 @@ impl Ledger {
             counts.advance(now);
             !counts.is_empty()
         });
+        if part == 0 {
+            self.callers.prune(now);
+        }
     }
 
     /// How much the ledger holds. Costs next to nothing.
     #[must_use]
     pub fn size(&self) -> LedgerSize {
         let (users, recipients) = self.users.size();
-        LedgerSize { organizations: self.organizations.len(), users, recipients }
+        let (organizations, callers) = (self.organizations.len(), self.callers.len());
+        LedgerSize { organizations, users, recipients, callers }
     }
 
     /// Takes note of the time and of what dropped transactions left.
@@ -268,6 +307,7 @@ impl Ledger {
         if let Some(user) = held.user {
             self.users.give_back(user, &held.digests, message, self.now);
         }
+        self.callers.give_back(&held.subject, held.recipients.len());
     }
 }
 
@@ -275,6 +315,14 @@ impl OrganizationCounts {
     fn advance(&mut self, now: Timestamp) {
         self.day.advance(DAY, now);
         self.ten_minutes.advance(TEN_MINUTES, now);
+    }
+
+    /// Whether a limit may be near its end.
+    fn may_be_near(&self, limits: &Limits) -> bool {
+        let taken =
+            |window: &Window| window.sum().recipients.saturating_add(self.pending.recipients);
+        is_near(taken(&self.day), limits.recipients_per_day)
+            || is_near(taken(&self.ten_minutes), limits.recipients_per_10_minutes)
     }
 
     fn is_empty(&self) -> bool {

@@ -19,7 +19,7 @@
 //!
 //! **Not here:** no clock, network, disk or randomness; the SMTP dialogue of AUTH; the delay after a
 //! failed AUTH; rates of connections (D15); copies of relayed mail (D16: an admission only says that
-//! one is wanted); quotas shared by several nodes.
+//! one is wanted); holding what is over a limit; quotas shared by several nodes.
 //!
 //! # Example
 //!
@@ -68,6 +68,7 @@
 
 mod address_list;
 mod admission;
+mod caller_ledger;
 mod digest;
 mod ledger;
 mod limits;
@@ -85,8 +86,9 @@ mod user_table;
 mod window;
 
 pub use admission::{Admission, Because, Identity, ObservedRefusal, at_recipient};
+pub use caller_ledger::network;
 pub use ledger::{Ledger, LedgerSize};
-pub use limits::{LimitMode, LimitOverrides, Limits, Payment, UserLimitOverrides};
+pub use limits::{LimitMode, LimitOverrides, Limits, OverLimit, Payment, UserLimitOverrides};
 pub use password::{MAX_PASSWORD, PasswordHash, PasswordHashError, Verifier, hash_password};
 pub use quota::{QuotaCommit, QuotaLimit, QuotaRefusal, QuotaSubject, QuotaUse, Reservation};
 pub use refusal::{Refusal, RefusalReason};

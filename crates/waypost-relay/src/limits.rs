@@ -14,6 +14,20 @@ pub enum LimitMode {
     Off,
 }
 
+/// What happens to a recipient over a limit (D10, D11).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+pub enum OverLimit {
+    /// Refused with the code of the limit ([`QuotaRefusal::reply`](crate::QuotaRefusal::reply)).
+    #[default]
+    Reject,
+    /// Refused for now, with 450 ([`QuotaRefusal::deferral`](crate::QuotaRefusal::deferral)).
+    Defer,
+    /// Accepted, held in the queue, and counted when it is let go.
+    Hold,
+}
+
 /// Whether the organization's bill is paid (D12).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -38,6 +52,10 @@ pub struct LimitOverrides {
     pub messages_per_user_per_day: Option<u32>,
     /// Different recipients of each user in 24 hours (D10).
     pub unique_recipients_per_user_per_day: Option<u32>,
+    /// Recipients of each login in 24 hours; `None`: as many as the others allow.
+    pub recipients_per_login_per_day: Option<u32>,
+    /// Recipients of each client's address in 24 hours; `None`: as many as the others allow.
+    pub recipients_per_client_per_day: Option<u32>,
     /// Whether the limits are in force.
     pub mode: LimitMode,
 }
@@ -66,6 +84,10 @@ pub struct Limits {
     pub messages_per_user_per_day: u32,
     /// Different recipients of the user in 24 hours.
     pub unique_recipients_per_user_per_day: u32,
+    /// Recipients of the login in 24 hours; `None`: not limited, and not counted.
+    pub recipients_per_login_per_day: Option<u32>,
+    /// Recipients of the client's address in 24 hours; `None`: not limited, and not counted.
+    pub recipients_per_client_per_day: Option<u32>,
     /// Whether the limits are in force.
     pub mode: LimitMode,
 }
@@ -110,6 +132,8 @@ impl Limits {
                 user.unique_recipients_per_user_per_day,
             )
             .unwrap_or(times(130)),
+            recipients_per_login_per_day: overrides.recipients_per_login_per_day,
+            recipients_per_client_per_day: overrides.recipients_per_client_per_day,
             mode: overrides.mode,
         }
     }
@@ -147,6 +171,8 @@ mod tests {
                 recipients_per_10_minutes: ten_minutes,
                 messages_per_user_per_day: messages,
                 unique_recipients_per_user_per_day: unique,
+                recipients_per_login_per_day: None,
+                recipients_per_client_per_day: None,
                 mode: LimitMode::Enforce,
             };
             assert_eq!(got, want, "{licences} {payment:?}");

@@ -1,11 +1,12 @@
 //! What quotas count for, and what they answer.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use waypost_types::{Mailbox, Reply, Timestamp};
 
-use crate::limits::Limits;
+use crate::limits::{Limits, OverLimit};
 use crate::window::Scale;
 
 /// Who the recipients of a transaction count for.
@@ -18,6 +19,19 @@ pub struct QuotaSubject {
     pub user: Option<Mailbox>,
     /// The limits that hold.
     pub limits: Limits,
+    /// The user that AUTH proved, where what a login relays is limited; `None`: it is not counted.
+    pub login: Option<Mailbox>,
+    /// The client's address, of IPv6 the first 64 bits, where what a client relays is limited; `None`:
+    /// it is not counted.
+    pub client: Option<IpAddr>,
+}
+
+impl QuotaSubject {
+    /// What an organization and, with `user`, one of its users send, whoever the client is.
+    #[must_use]
+    pub fn new(organization: Arc<str>, user: Option<Mailbox>, limits: Limits) -> Self {
+        Self { organization, user, limits, login: None, client: None }
+    }
 }
 
 /// The recipients of one accepted message: what the journal keeps of quotas. Folded back by
@@ -33,6 +47,12 @@ pub struct QuotaCommit {
     pub user: Option<Mailbox>,
     /// The recipients of one message, each as often as it was given.
     pub recipients: Vec<Mailbox>,
+    /// The login that they count for, as [`QuotaSubject::login`].
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
+    pub login: Option<Mailbox>,
+    /// The client that they count for, as [`QuotaSubject::client`].
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
+    pub client: Option<IpAddr>,
 }
 
 /// A limit on what is relayed, in the order in which they answer (D13).
@@ -49,6 +69,10 @@ pub enum QuotaLimit {
     RecipientsPerDay,
     /// Recipients of an organization in 10 minutes (D11).
     RecipientsPer10Minutes,
+    /// Recipients of a login in 24 hours, where the organization limits them.
+    RecipientsPerLoginPerDay,
+    /// Recipients of a client's address in 24 hours, where the organization limits them.
+    RecipientsPerClientPerDay,
 }
 
 impl fmt::Display for QuotaLimit {
@@ -60,16 +84,21 @@ impl fmt::Display for QuotaLimit {
             }
             QuotaLimit::RecipientsPerDay => "recipients of this organization in 24 hours",
             QuotaLimit::RecipientsPer10Minutes => "recipients of this organization in 10 minutes",
+            QuotaLimit::RecipientsPerLoginPerDay => "recipients of this login in 24 hours",
+            QuotaLimit::RecipientsPerClientPerDay => "recipients of this client in 24 hours",
         })
     }
 }
 
 /// A recipient was counted, or would have been refused where limits are only observed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Reservation {
     /// The refusal that limits in force would have given (O6).
     pub would_refuse: Option<QuotaRefusal>,
+    /// The limits that are used up to at least 80 % with this recipient ([`QuotaUse::is_near`]), in
+    /// their order. They are worth a warning once the message is accepted.
+    pub near: Vec<QuotaUse>,
 }
 
 /// A recipient is beyond a limit. An outcome, not a fault.
@@ -90,7 +119,7 @@ pub struct QuotaRefusal {
 
 impl QuotaRefusal {
     /// The reply to RCPT: `550 5.4.5` for a user's limits, `550 5.7.1` for an organization's day,
-    /// `450 4.2.1` for its 10 minutes.
+    /// `450 4.2.1` for its 10 minutes, `550 5.7.1` for a login's and a client's.
     #[must_use]
     pub fn reply(&self) -> Reply {
         match self.limit {
@@ -107,6 +136,26 @@ impl QuotaRefusal {
                 (4, 2, 1),
                 &self.text("Peak relay limit of an organization reached", "D11"),
             ),
+            QuotaLimit::RecipientsPerLoginPerDay => {
+                let key = "recipients_per_login_per_day";
+                Reply::new(550, (5, 7, 1), &self.text("Daily relay limit of a login reached", key))
+            }
+            QuotaLimit::RecipientsPerClientPerDay => {
+                let key = "recipients_per_client_per_day";
+                Reply::new(550, (5, 7, 1), &self.text("Daily relay limit of a client reached", key))
+            }
+        }
+    }
+
+    /// The reply to RCPT where this is what happens over a limit; `None`: the recipient is accepted and
+    /// held. What never has room, for its limit is 0, is refused rather than held.
+    #[must_use]
+    pub fn reply_as(&self, over_limit: OverLimit) -> Option<Reply> {
+        match over_limit {
+            OverLimit::Reject => Some(self.reply()),
+            OverLimit::Defer => Some(self.deferral()),
+            OverLimit::Hold if self.room_at.is_none() => Some(self.reply()),
+            OverLimit::Hold => None,
         }
     }
 
@@ -129,6 +178,11 @@ impl QuotaRefusal {
     }
 }
 
+/// Whether at least 80 % of a limit are taken.
+pub(crate) fn is_near(taken: u32, allowed: u32) -> bool {
+    allowed > 0 && u64::from(taken) * 5 >= u64::from(allowed) * 4
+}
+
 /// How far a limit is used, for `waypost quota`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -147,6 +201,21 @@ pub struct QuotaUse {
 }
 
 impl QuotaUse {
+    /// How much of the limit is used or held, in whole percent, rounded down; of a limit of 0 it is 100.
+    /// More than 100 where the limit was lowered, or is only observed.
+    #[must_use]
+    pub fn percent(&self) -> u64 {
+        let taken = u64::from(self.used) + u64::from(self.reserved);
+        (taken * 100).checked_div(u64::from(self.allowed)).unwrap_or(100)
+    }
+
+    /// Whether at least 80 % are used or held: then a warning is due. Of a limit below 5 that is when
+    /// nothing is left. A limit of 0 is set to let nothing through, and never near.
+    #[must_use]
+    pub fn is_near(&self) -> bool {
+        is_near(self.used.saturating_add(self.reserved), self.allowed)
+    }
+
     /// The refusal that one more would get, when there is no room for it.
     pub(crate) fn refusal(&self) -> Option<QuotaRefusal> {
         let QuotaUse { limit, allowed, used, reserved, room_at } = *self;

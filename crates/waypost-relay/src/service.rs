@@ -12,6 +12,7 @@ use waypost_types::{
 };
 
 use crate::admission::{Admission, Because, Identity, ObservedRefusal};
+use crate::caller_ledger::network;
 use crate::limits::{LimitOverrides, Limits, Payment, UserLimitOverrides};
 use crate::quota::QuotaSubject;
 use crate::refusal::{Refusal, RefusalReason};
@@ -176,7 +177,7 @@ impl RelayService {
             }
         }
         match (best, furthest) {
-            (Some(admitted), _) => Ok(admitted.into_admission(sender, observed)),
+            (Some(admitted), _) => Ok(admitted.into_admission(&client, observed)),
             (None, Some(refused)) => Err(refused.into_refusal(auth_would_help, observed)),
             (None, None) => Err(Refusal::without_entry(RefusalReason::NoRelayEntry)),
         }
@@ -355,8 +356,9 @@ struct Admitted<'a> {
 }
 
 impl Admitted<'_> {
-    fn into_admission(self, sender: &ReversePath, observed: Vec<ObservedRefusal>) -> Admission {
+    fn into_admission(self, client: &Client<'_>, observed: Vec<ObservedRefusal>) -> Admission {
         let Admitted { organization, entry, because, .. } = self;
+        let sender = client.sender;
         let (user, rewritten) = match &because.identity {
             Identity::User(user) => (Some(user.clone()), None),
             Identity::Domain(_) => (None, None),
@@ -364,13 +366,18 @@ impl Admitted<'_> {
                 (None, (!sender.is_null()).then(|| Mailbox::postmaster(domain.clone())))
             }
         };
+        let limits = organization.limits(user.as_ref());
         Admission {
             entry: Arc::clone(&entry.description),
             sender: rewritten.map_or_else(|| sender.clone(), ReversePath::Mailbox),
             original_sender: sender.clone(),
             quota: QuotaSubject {
                 organization: Arc::clone(&organization.name),
-                limits: organization.limits(user.as_ref()),
+                login: limits.recipients_per_login_per_day.and_then(|_| client.auth.cloned()),
+                client: limits
+                    .recipients_per_client_per_day
+                    .map(|_| network(client.session.client_ip)),
+                limits,
                 user,
             },
             copy_to: entry.copy_to.clone(),

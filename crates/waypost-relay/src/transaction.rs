@@ -40,6 +40,8 @@ impl Held {
             organization: (*self.subject.organization).into(),
             user: self.subject.user,
             recipients: self.recipients,
+            login: self.subject.login,
+            client: self.subject.client,
         }
     }
 }

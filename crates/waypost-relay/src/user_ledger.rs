@@ -7,7 +7,7 @@ use waypost_types::Timestamp;
 
 use crate::digest::{Digest, DigestBuild};
 use crate::limits::Limits;
-use crate::quota::{QuotaLimit, QuotaRefusal, QuotaUse, used};
+use crate::quota::{QuotaLimit, QuotaRefusal, QuotaUse, is_near, used};
 use crate::recipient_table::RecipientTable;
 use crate::sent_by_user::SentByUser;
 use crate::user_table::UserTable;
@@ -52,8 +52,23 @@ struct Standing<'u> {
     under_way: UnderWay,
 }
 
+/// How much of a user's limits is taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Taken {
+    messages: u32,
+    unique: u32,
+}
+
+impl Taken {
+    /// Whether one more may bring a limit near its end; said of few that it does not.
+    pub(crate) fn may_be_near(self, limits: &Limits) -> bool {
+        is_near(self.messages.saturating_add(1), limits.messages_per_user_per_day)
+            || is_near(self.unique.saturating_add(1), limits.unique_recipients_per_user_per_day)
+    }
+}
+
 impl UserLedger {
-    /// The refusal of one more recipient, with `first` of one more message.
+    /// What is taken already, and the refusal of one more recipient, with `first` of one more message.
     pub(crate) fn refusal(
         &mut self,
         user: Digest,
@@ -61,19 +76,25 @@ impl UserLedger {
         first: bool,
         limits: &Limits,
         now: Timestamp,
-    ) -> Option<QuotaRefusal> {
+    ) -> (Taken, Option<QuotaRefusal>) {
         let standing = self.standing(user, now);
-        if first && let Some(refusal) = standing.message_use(limits, now).refusal() {
-            return Some(refusal);
-        }
         let (sent, held) = standing.unique();
-        if sent.saturating_add(held) < limits.unique_recipients_per_user_per_day {
-            return None;
+        let taken = Taken {
+            messages: standing.sum.messages.saturating_add(standing.under_way.messages),
+            unique: sent.saturating_add(held),
+        };
+        if first && let Some(refusal) = standing.message_use(limits, now).refusal() {
+            return (taken, Some(refusal));
         }
-        let refusal = standing.unique_use(limits, now).refusal()?;
+        if taken.unique < limits.unique_recipients_per_user_per_day {
+            return (taken, None);
+        }
+        let Some(refusal) = standing.unique_use(limits, now).refusal() else {
+            return (taken, None);
+        };
         let is_known = self.held.contains_key(&recipient)
             || last_live(&self.recipients, recipient, now).is_some();
-        (!is_known).then_some(refusal)
+        (taken, (!is_known).then_some(refusal))
     }
 
     /// Holds a recipient, with `first` its message too.
@@ -260,6 +281,8 @@ mod tests {
         recipients_per_10_minutes: 9,
         messages_per_user_per_day: 9,
         unique_recipients_per_user_per_day: 1,
+        recipients_per_login_per_day: None,
+        recipients_per_client_per_day: None,
         mode: crate::LimitMode::Enforce,
     };
 
@@ -283,8 +306,8 @@ mod tests {
         ledger.prune(0, 1, later);
         let (used, reserved) = unique(&mut ledger, later);
         assert_eq!(used + reserved, 1, "still held");
-        assert!(ledger.refusal(marie, digest("other"), false, &LIMITS, later).is_some());
-        assert!(ledger.refusal(marie, to, false, &LIMITS, later).is_none());
+        assert!(ledger.refusal(marie, digest("other"), false, &LIMITS, later).1.is_some());
+        assert!(ledger.refusal(marie, to, false, &LIMITS, later).1.is_none());
         ledger.commit(marie, &[to], later);
         assert_eq!(unique(&mut ledger, later), (1, 0));
     }

@@ -91,6 +91,18 @@ impl Window {
         self.sum
     }
 
+    /// What is counted at a moment, whether the window was advanced to it or not.
+    pub(crate) fn sum_at(&self, scale: Scale, now: Timestamp) -> Tally {
+        if !self.has_newest() || scale.is_live(self.oldest, now) {
+            return self.sum;
+        }
+        let live = self.slots().filter(|(bucket, _)| scale.is_live(*bucket, now));
+        live.fold(Tally::default(), |mut sum, (_, tally)| {
+            sum.add(tally);
+            sum
+        })
+    }
+
     /// What was counted, by bucket, oldest first.
     pub(crate) fn slots(&self) -> impl Iterator<Item = (u32, Tally)> {
         self.older.iter().copied().chain(self.has_newest().then_some(self.newest))
@@ -166,8 +178,19 @@ impl Window {
         need: u32,
         pick: fn(&Tally) -> u32,
     ) -> Option<Timestamp> {
+        self.free_again_at(scale, Timestamp::default(), need, pick)
+    }
+
+    /// The same of a window that was not advanced to `now`.
+    pub(crate) fn free_again_at(
+        &self,
+        scale: Scale,
+        now: Timestamp,
+        need: u32,
+        pick: fn(&Tally) -> u32,
+    ) -> Option<Timestamp> {
         let mut left = need;
-        for (bucket, tally) in self.slots() {
+        for (bucket, tally) in self.slots().filter(|(bucket, _)| scale.is_live(*bucket, now)) {
             left = left.saturating_sub(pick(&tally));
             if left == 0 {
                 return Some(scale.free_at(bucket));
@@ -226,6 +249,15 @@ mod tests {
                 window.add(TEN_MINUTES.bucket(at), Tally::RECIPIENT);
                 log.push(now);
                 prop_assert!(window.len() <= 302);
+                let later = Timestamp::from_millis(now + 300_000);
+                let mut advanced = window.clone();
+                advanced.advance(TEN_MINUTES, later);
+                prop_assert_eq!(window.sum_at(TEN_MINUTES, later), advanced.sum());
+                let pick = |tally: &Tally| tally.recipients;
+                prop_assert_eq!(
+                    window.free_again_at(TEN_MINUTES, later, 3, pick),
+                    advanced.free_again(TEN_MINUTES, 3, pick)
+                );
             }
         }
     }

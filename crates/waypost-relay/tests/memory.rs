@@ -11,6 +11,8 @@ const LIMITS: Limits = Limits {
     recipients_per_10_minutes: u32::MAX,
     messages_per_user_per_day: u32::MAX,
     unique_recipients_per_user_per_day: u32::MAX,
+    recipients_per_login_per_day: None,
+    recipients_per_client_per_day: None,
     mode: LimitMode::Enforce,
 };
 
@@ -23,7 +25,7 @@ fn a_day(users: u32, messages: u32, recipients: u32) -> Ledger {
         for user in 0..users {
             let mailbox: Mailbox = format!("u{user}@a.example").parse().unwrap();
             let organization = format!("o{}", user % 10).into();
-            let subject = QuotaSubject { organization, user: Some(mailbox), limits: LIMITS };
+            let subject = QuotaSubject::new(organization, Some(mailbox), LIMITS);
             let mut transaction = ledger.begin(subject);
             for recipient in 0..recipients {
                 let to = format!("r{}@b.example", message * recipients + recipient);

@@ -7,14 +7,16 @@ use tokio::sync::Semaphore;
 use waypost_config::policy::Policy;
 use waypost_net::authentication::Authenticator;
 use waypost_net::server::{Clock, LoginRefusal};
-use waypost_queue::{Body, Entry};
+use waypost_queue::{AdministratorsTold, Body, Entry};
 use waypost_relay::Ledger;
 use waypost_smtp::server::Credentials;
 use waypost_store::CommitError;
-use waypost_types::Mailbox;
+use waypost_types::{Mailbox, QueueId};
 
+use crate::administrators::Told;
 use crate::filter::Filter;
 use crate::health::Health;
+use crate::held::Held;
 use crate::metrics::Metrics;
 use crate::quotas::{Quotas, Reserved};
 use crate::record::Recorder;
@@ -27,6 +29,10 @@ pub(crate) struct Core {
     pub(crate) quotas: Quotas,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Health,
+    /// What administrators were told.
+    pub(crate) told: Told,
+    /// What waits for room in a limit.
+    pub(crate) held: Held,
     /// Who writes envelopes down, if that is wanted.
     pub(crate) recorder: Recorder,
     /// Who is asked about messages before they are accepted.
@@ -55,6 +61,8 @@ impl Core {
             spool,
             quotas: Quotas::new(ledger),
             health: Health::default(),
+            told: Told::default(),
+            held: Held::default(),
             authenticator: None,
             draw_key: [0; 16],
             policy: ArcSwap::new(policy),
@@ -70,6 +78,16 @@ impl Core {
     /// With the key of the spool's draws.
     pub(crate) fn with_draw_key(self, draw_key: [u8; 16]) -> Self {
         Self { draw_key, ..self }
+    }
+
+    /// With what a spool kept of before: what administrators were told, what waits for room.
+    pub(crate) fn recover(&self, told: Vec<AdministratorsTold>, over_limit: &[QueueId]) {
+        self.told.recover(told);
+        for id in over_limit {
+            if let Some(status) = self.spool.change(|queue| queue.show(*id)) {
+                self.held.note(&status);
+            }
+        }
     }
 
     /// The policy in force.
@@ -91,7 +109,11 @@ impl Core {
     ) -> Result<(), CommitError> {
         let at = self.clock.now();
         let counted = quota.as_ref().and_then(|quota| quota.counted(at));
+        let (id, over) = (entry.id, Held::of_entry(&entry));
         self.spool.accept(entry, body, counted.into_iter().collect()).await?;
+        if let Some((organization, recipients)) = over {
+            self.held.set(&organization, id, recipients);
+        }
         if let Some(quota) = quota {
             self.quotas.commit(at, quota).await;
         }

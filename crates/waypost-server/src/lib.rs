@@ -48,6 +48,7 @@ mod files;
 mod filter;
 mod front;
 mod health;
+mod held;
 mod inherited;
 mod log;
 mod maildir;

@@ -67,6 +67,15 @@ impl Quotas {
         self.local().usage(now, organization, user, limits).to_vec()
     }
 
+    /// How far the limits of a subject's login and client are used, where there are such limits.
+    pub(crate) async fn usage_of_caller(
+        &self,
+        now: Timestamp,
+        subject: &QuotaSubject,
+    ) -> Vec<QuotaUse> {
+        self.local().usage_of_caller(now, subject)
+    }
+
     /// Frees some memory of what has left the windows.
     pub(crate) fn prune_some(&self, now: Timestamp) {
         self.local().prune_some(now);
@@ -96,6 +105,8 @@ impl Reserved {
             organization: (*subject.organization).into(),
             user: subject.user.clone(),
             recipients: recipients.to_vec(),
+            login: subject.login.clone(),
+            client: subject.client,
         })
     }
 }

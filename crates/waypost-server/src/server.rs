@@ -38,6 +38,7 @@ use crate::session::{OnListener, SmtpHandler};
 use crate::spool::Spool;
 use crate::tls_watch::TlsWatch;
 use dispatch::dispatch;
+pub(crate) use dispatch::way_to;
 
 /// What a server is started with.
 pub struct Options {
@@ -146,6 +147,7 @@ impl Server {
         let limits = SharedLimits::new(ClientLimits::new(connection_limits(&settings.limits)));
         let core = Core::new(Arc::clone(&policy), spool, ledger, clock);
         let core = Arc::new(core.with_authenticator(authenticator).with_draw_key(key));
+        core.recover(recovered.told, &recovered.over_limit);
         core.recorder.configure(settings, &base);
         let tls_watch = TlsWatch::new(Arc::clone(&core), Arc::clone(&resolver), base.clone(), key);
         let tls_watch = Arc::new(tls_watch);
@@ -378,5 +380,7 @@ pub(crate) fn replayed(commit: &waypost_queue::QuotaCommit) -> QuotaCommit {
         organization: commit.organization.clone(),
         user: commit.user.clone(),
         recipients: commit.recipients.clone(),
+        login: commit.login.clone(),
+        client: commit.client,
     }
 }

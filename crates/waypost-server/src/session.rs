@@ -3,6 +3,7 @@
 mod authentication;
 mod filter;
 mod intake;
+mod limited;
 mod observed;
 mod recipient;
 mod record;
@@ -92,6 +93,7 @@ struct Open {
     recipients: Vec<Recipient>,
     /// Reservations; dropped, they are given back.
     quota: Option<Reserved>,
+    limited: limited::Limited,
     observed: observed::Before,
     /// What the recipients were told, if envelopes are recorded.
     noted: Option<record::Noted>,
@@ -314,6 +316,7 @@ impl SmtpHandler {
             share: None,
             recipients: Vec::new(),
             quota,
+            limited: limited::Limited::default(),
             observed,
             noted: self.noting(),
             filter: self.core.filter.client(),
@@ -399,9 +402,14 @@ impl SmtpHandler {
         let core = Arc::clone(&self.core);
         // A task of its own: a client that goes away must not leave a message half accepted.
         let (share, quota) = (open.share.take(), open.quota);
+        let subject = quota.as_ref().map(|quota| quota.subject().clone());
+        let limited = open.limited;
         let stored = tokio::spawn(async move {
             let stored = core.store(entry, body, quota).await;
             drop(share);
+            if let (Ok(()), Some(subject)) = (&stored, subject) {
+                limited::accepted(&core, limited, &subject, id);
+            }
             stored
         });
         match stored.await {
@@ -498,7 +506,7 @@ impl SmtpHandler {
         let rules = Shared::default();
         let delivered = decision.deliveries.iter().map(|one| Owed {
             delivery: one.delivery.clone(),
-            hold: None,
+            hold: open.limited.hold_of(&one.delivery.original_recipient),
             rule: rules.of(one.chosen_by.as_deref()),
             marks: marks_of(one),
         });

@@ -14,8 +14,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use waypost_net::server::Clock;
 use waypost_queue::{
-    Body, ConfigChange, Ended, Entry, Event, Finished, Limits, Queue, QueueError, QuotaCommit,
-    Record, Recovery, Resting, Schedule, SetAside, Site, Store, StoreError, Tally, Work,
+    AdministratorsTold, Body, ConfigChange, Ended, Entry, Event, Finished, Limits, Queue,
+    QueueError, QuotaCommit, Record, Recovery, Resting, Schedule, SetAside, Site, Store,
+    StoreError, Tally, Work,
 };
 use waypost_store::{
     CommitError, Committer, CommitterOptions, Counts, FjallStore, Handle, free_octets,
@@ -113,6 +114,10 @@ pub(crate) struct Recovered {
     pub(crate) quota: Vec<QuotaCommit>,
     /// Damaged values that were moved out of the way.
     pub(crate) set_aside: Vec<SetAside>,
+    /// What administrators were told.
+    pub(crate) told: Vec<AdministratorsTold>,
+    /// The messages of which something is over a limit.
+    pub(crate) over_limit: Vec<QueueId>,
     /// How many messages are owed.
     pub(crate) messages: usize,
     /// The last configuration that took effect.
@@ -190,6 +195,8 @@ impl Spool {
         };
         let left_over = Recovered {
             quota: recovered.quota,
+            told: recovered.told,
+            over_limit: recovered.over_limit,
             set_aside,
             messages: spool.queue().len(),
             in_force: recovered.in_force,
@@ -292,6 +299,24 @@ impl Spool {
         quota: Vec<QuotaCommit>,
     ) -> Result<(), CommitError> {
         self.committer.commit(Record::accepted(entry.clone(), body.clone(), quota)).await?;
+        self.enqueue(entry, body);
+        Ok(())
+    }
+
+    /// Puts a mail to administrators into the queue, with the note that they were told; both are on disk
+    /// when this returns.
+    ///
+    /// # Errors
+    /// [`CommitError`]: neither is.
+    pub(crate) async fn tell(
+        &self,
+        entry: Entry,
+        body: Body,
+        told: AdministratorsTold,
+    ) -> Result<(), CommitError> {
+        let mut record = Record::accepted(entry.clone(), body.clone(), Vec::new());
+        record.events.push(Event::AdministratorsTold(told));
+        self.committer.commit(record).await?;
         self.enqueue(entry, body);
         Ok(())
     }

@@ -149,6 +149,10 @@ impl FjallStore {
                     let key = pair(commit.at.as_millis(), live.number());
                     batch.insert(&self.quota, key, value()?);
                 }
+                Event::AdministratorsTold(told) => {
+                    let key = pair(told.at.as_millis(), live.number());
+                    batch.insert(&self.quota, key, value()?);
+                }
                 Event::ConfigChanged(_) | Event::QueueChanged(_) => {
                     batch.insert(&self.audit, live.number().to_be_bytes(), value()?);
                 }

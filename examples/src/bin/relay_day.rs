@@ -19,8 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let seconds: u64 = std::env::args().nth(1).as_deref().unwrap_or("60").parse()?;
     let limits = Limits::new(10, Payment::Settled, &LimitOverrides::default(), None);
     let user: Mailbox = "marie@solarmora.com".parse()?;
-    let subject =
-        QuotaSubject { organization: "Solarmora".into(), user: Some(user.clone()), limits };
+    let subject = QuotaSubject::new("Solarmora".into(), Some(user.clone()), limits);
     let mut ledger = Ledger::new([7; 16]);
     let midnight = Timestamp::from_millis(1_600_041_600_000);
     let (mut accepted, mut refused) = (0, BTreeMap::new());

@@ -1,5 +1,6 @@
 //! The quota ledger under any sequence of operations.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use waypost_relay::{Ledger, LimitMode, Limits, QuotaLimit, QuotaSubject, Transaction};
@@ -13,7 +14,7 @@ const TEN_MINUTES: Duration = Duration::from_secs(600);
 /// What a bucket may make a window longer by (D13).
 const SLACK: [Duration; 2] = [Duration::from_secs(300), Duration::from_secs(2)];
 
-/// Operations on a ledger: first four bytes the limits, then two a step.
+/// Operations on a ledger: first six bytes the limits, then two a step.
 ///
 /// Beside the ledger runs a naive log of what was committed and what is reserved. No limit is ever
 /// passed in an exact window (D10, D11); nothing is refused that an exact window with a bucket more
@@ -26,6 +27,8 @@ pub fn ledger_ops(bytes: &[u8]) {
         recipients_per_10_minutes: u32::from(steer.byte() % 16),
         messages_per_user_per_day: u32::from(steer.byte() % 8),
         unique_recipients_per_user_per_day: u32::from(steer.byte() % 8),
+        recipients_per_login_per_day: Some(u32::from(steer.byte() % 32)),
+        recipients_per_client_per_day: Some(u32::from(steer.byte() % 32)),
         mode: LimitMode::Enforce,
     });
     while !steer.is_empty() && run.steps < 400 {
@@ -39,6 +42,8 @@ pub fn ledger_ops(bytes: &[u8]) {
 struct Logged {
     at: Option<Timestamp>,
     user: Option<Mailbox>,
+    login: Option<Mailbox>,
+    client: Option<IpAddr>,
     recipients: Vec<Mailbox>,
 }
 
@@ -84,10 +89,15 @@ impl Run {
 
     fn begin(&mut self, argument: u8) {
         let user = (!argument.is_multiple_of(4)).then(|| mailbox("user", argument % 4));
-        let limits = self.limits;
-        let subject = QuotaSubject { organization: "Solarmora".into(), user: user.clone(), limits };
+        let login = (argument & 0x10 != 0).then(|| mailbox("login", argument >> 5 & 1));
+        let client = (argument & 0x40 != 0).then(|| IpAddr::from([192, 0, 2, argument >> 7]));
+        let subject = QuotaSubject {
+            login: login.clone(),
+            client,
+            ..QuotaSubject::new("Solarmora".into(), user.clone(), self.limits)
+        };
         self.open.push((self.ledger.begin(subject), self.log.len()));
-        self.log.push(Logged { at: None, user, recipients: Vec::new() });
+        self.log.push(Logged { at: None, user, login, client, recipients: Vec::new() });
     }
 
     fn reserve(&mut self, which: usize, recipient: u8) {
@@ -146,6 +156,19 @@ impl Run {
             ),
         ];
         let message = &self.log[place];
+        let of = |same: &dyn Fn(&Logged) -> bool| {
+            let sent = self.log.iter().filter(|m| same(m) && in_window(m, day));
+            sent.map(|m| m.recipients.len()).sum()
+        };
+        if let (Some(limit), Some(_)) = (self.limits.recipients_per_login_per_day, &message.login) {
+            let sent = of(&|m| m.login == message.login);
+            counts.push((QuotaLimit::RecipientsPerLoginPerDay, limit, sent));
+        }
+        if let (Some(limit), Some(_)) = (self.limits.recipients_per_client_per_day, message.client)
+        {
+            let sent = of(&|m| m.client == message.client);
+            counts.push((QuotaLimit::RecipientsPerClientPerDay, limit, sent));
+        }
         if message.user.is_some() {
             let theirs: Vec<&Logged> = self
                 .log
@@ -183,6 +206,15 @@ impl Run {
                     .usage(now, "Solarmora", user.as_ref(), &self.limits)
                     .map(|found| (found.limit, found.used, found.reserved))
             };
+            assert_eq!(used(&mut again), used(&mut self.ledger), "replay counts otherwise");
+        }
+        for number in [0, 1] {
+            let caller = QuotaSubject {
+                login: Some(mailbox("login", number)),
+                client: Some(IpAddr::from([192, 0, 2, number])),
+                ..QuotaSubject::new("Solarmora".into(), None, self.limits)
+            };
+            let used = |ledger: &mut Ledger| ledger.usage_of_caller(self.now, &caller);
             assert_eq!(used(&mut again), used(&mut self.ledger), "replay counts otherwise");
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use waypost_auth::Mode;
+use waypost_relay::OverLimit;
 use waypost_rules::InternalDomains;
 use waypost_types::{Domain, OrgUnit};
 
@@ -130,6 +131,12 @@ fn one(
             raw::SpamAction::Reject => SpamAction::Reject,
         },
         abuse_threshold: raw.abuse_threshold.value,
+        over_limit: match raw.over_limit.value {
+            raw::OverLimit::Reject => OverLimit::Reject,
+            raw::OverLimit::Defer => OverLimit::Defer,
+            raw::OverLimit::Hold => OverLimit::Hold,
+        },
+        administrators: raw.administrators.iter().map(|one| one.value.clone()).collect(),
         passwords: directory
             .active_users()
             .filter_map(|(user, password, _)| Some((user.address.clone(), password?.clone())))

@@ -78,6 +78,8 @@ fn limits_of(raw: &RawLimits) -> LimitOverrides {
         recipients_per_10_minutes: number(&raw.recipients_per_10_minutes),
         messages_per_user_per_day: number(&raw.messages_per_user_per_day),
         unique_recipients_per_user_per_day: number(&raw.unique_recipients_per_user_per_day),
+        recipients_per_login_per_day: number(&raw.recipients_per_login_per_day),
+        recipients_per_client_per_day: number(&raw.recipients_per_client_per_day),
         mode: match raw.mode.as_ref().map(|mode| mode.value) {
             None | Some(raw::Mode::Enforce) => LimitMode::Enforce,
             Some(raw::Mode::Observe) => LimitMode::Observe,

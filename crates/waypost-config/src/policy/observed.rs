@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use waypost_auth::{Action, Client, Mode};
 use waypost_inbound::Refusal as GatewayRefusal;
-use waypost_relay::{ObservedRefusal, QuotaRefusal, Refusal};
+use waypost_relay::{ObservedRefusal, OverLimit, QuotaRefusal, Refusal};
 use waypost_rules::{Changed, RuleChanges};
 use waypost_types::{Delivery, Destination, HeaderLine, Mailbox, Recipient, TlsDemand};
 
@@ -60,15 +60,23 @@ impl ObservedKind {
 }
 
 impl Observation {
-    /// What limits that are only observed would have refused.
+    /// What limits that are only observed would have refused, or held.
     #[must_use]
-    pub fn of_limits(organization: &str, recipient: &Mailbox, would: &QuotaRefusal) -> Self {
+    pub fn of_limits(
+        organization: &str,
+        recipient: &Mailbox,
+        would: &QuotaRefusal,
+        over_limit: OverLimit,
+    ) -> Self {
         Self {
             organization: organization.into(),
             kind: ObservedKind::Limits,
             name: format!("limits: {}", would.limit).into(),
             recipient: Some(recipient.to_string()),
-            would: format!("would have refused with {}", would.reply()),
+            would: match would.reply_as(over_limit) {
+                Some(reply) => format!("would have refused with {reply}"),
+                None => format!("would have held, over the limit: {would}"),
+            },
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use waypost_auth::Mode;
 use waypost_inbound::InboundGateway;
-use waypost_relay::PasswordHash;
+use waypost_relay::{OverLimit, PasswordHash};
 use waypost_route::Route;
 use waypost_rules::{
     Direction, InternalDomains, Question, RuleSet, Spam, Subject, Verdict, combine,
@@ -81,6 +81,10 @@ pub struct Organization {
     pub spam_action: SpamAction,
     /// From so many spam messages of one user in 24 hours on the administrators are told (D17); 0: never.
     pub abuse_threshold: u64,
+    /// What happens over a limit of relayed mail (D10, D11).
+    pub over_limit: OverLimit,
+    /// Who is told of abuse and of limits that run out (D13, D17).
+    pub administrators: Vec<Mailbox>,
     /// Who is who.
     pub directory: Arc<dyn Directory>,
     /// The password hashes of users, by primary address.

@@ -203,7 +203,13 @@ impl<'p> Tables<'p> {
             entry: "".into(),
             sender: sender.clone(),
             original_sender: sender.clone(),
-            quota: QuotaSubject { organization: (*by.name).into(), user: None, limits },
+            quota: QuotaSubject {
+                organization: (*by.name).into(),
+                user: None,
+                login: None,
+                client: None,
+                limits,
+            },
             copy_to: None,
             because: Because {
                 auth: None,

@@ -20,8 +20,6 @@ pub(crate) enum Allowed {
     Absent,
     /// This text.
     Text(&'static str),
-    /// An empty list.
-    EmptyList,
 }
 
 impl Allowed {
@@ -29,7 +27,6 @@ impl Allowed {
         match self {
             Allowed::Absent => false,
             Allowed::Text(text) => value.as_str() == Some(text),
-            Allowed::EmptyList => value.as_array().is_some_and(|list| list.is_empty()),
         }
     }
 
@@ -37,7 +34,6 @@ impl Allowed {
         let default = match self {
             Allowed::Absent => return "remove it".into(),
             Allowed::Text(text) => format!("\"{text}\""),
-            Allowed::EmptyList => "[]".into(),
         };
         format!("remove it, or write `{name} = {default}`, which is what this version does")
     }
@@ -51,8 +47,6 @@ const fn entry_of(path: &'static str, allowed: Allowed, rule: &'static str) -> N
 pub(crate) const NOT_YET: &[NotYet] = &[
     entry_of("server.redis", Allowed::Absent, "O5"),
     entry_of("server.redis_fallback", Allowed::Text("defer"), "O5"),
-    entry_of("organization.administrators", Allowed::EmptyList, "D17"),
-    entry_of("organization.over_limit", Allowed::Text("reject"), "D10"),
 ];
 
 /// The entry of a key in a table, if there is one.

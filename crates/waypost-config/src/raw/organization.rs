@@ -74,7 +74,8 @@ table! {
         ///
         /// Example: `internal_senders = "from-header"`
         default internal_senders: InternalSenders = InternalSenders::FromHeader, "C3";
-        /// Who is told by mail of abuse and of quotas that run out. Absent: nobody.
+        /// Who is told by mail of abuse, and of quotas of which 80 % are used: once in 24 hours of each
+        /// user, quota and organization. Absent: nobody; the log and the metrics tell all the same.
         ///
         /// Example: `administrators = ["admin@solarmora.com"]`
         list administrators: Mailbox, "D17";
@@ -105,8 +106,12 @@ table! {
         ///
         /// Example: `abuse_threshold = 100`
         default abuse_threshold: u64 = 100, "D17";
-        /// What happens to relayed mail over a quota: `"reject"` with the code of the quota,
-        /// `"defer"` with a 4xx, `"hold"` accepts it and lets it wait.
+        /// What happens to a relayed recipient over a quota: `"reject"` refuses it with the code of
+        /// the quota, `"defer"` with `450` and the same subject and detail, so that the client tries
+        /// again, `"hold"` accepts it and keeps its deliveries in the queue until there is room in the
+        /// quota again or an administrator releases them. What is held counts when it is let go. Not
+        /// held but refused is what a quota of 0 never lets through, and what comes while as many
+        /// recipients are held as the organization may relay in 24 hours.
         ///
         /// Example: `over_limit = "reject"`
         default over_limit: OverLimit = OverLimit::Reject, "D10";
@@ -236,6 +241,18 @@ table! {
         ///
         /// Example: `unique_recipients_per_user_per_day = 2000`
         optional unique_recipients_per_user_per_day: u32, "D10";
+        /// Recipients of one login (the user that AUTH proved, whoever the envelope sender is) in 24
+        /// hours, beyond which RCPT gets `550 5.7.1`. Holds beside the other quotas, for whatever the
+        /// organization relays after AUTH. Absent: not limited, not counted.
+        ///
+        /// Example: `recipients_per_login_per_day = 1000`
+        optional recipients_per_login_per_day: u32, "D11";
+        /// Recipients of one client in 24 hours, beyond which RCPT gets `550 5.7.1`: of one IPv4
+        /// address, or one IPv6 network of 64 bits. Holds beside the other quotas. Absent: not
+        /// limited, not counted.
+        ///
+        /// Example: `recipients_per_client_per_day = 2000`
+        optional recipients_per_client_per_day: u32, "D11";
         /// `"enforce"` refuses beyond the quotas, `"observe"` only counts and tells what it would
         /// have refused, `"off"` does not even count. Absent: `"enforce"`.
         ///

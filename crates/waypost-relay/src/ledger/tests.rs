@@ -26,12 +26,14 @@ fn limits(day: u32, ten_minutes: u32, messages: u32, unique: u32) -> Limits {
         recipients_per_10_minutes: ten_minutes,
         messages_per_user_per_day: messages,
         unique_recipients_per_user_per_day: unique,
+        recipients_per_login_per_day: None,
+        recipients_per_client_per_day: None,
         mode: LimitMode::Enforce,
     }
 }
 
 fn subject(user: Option<&str>, limits: Limits) -> QuotaSubject {
-    QuotaSubject { organization: "Solarmora".into(), user: user.map(mailbox), limits }
+    QuotaSubject::new("Solarmora".into(), user.map(mailbox), limits)
 }
 
 /// One message to these recipients: the code of each RCPT; committed if any stood.
@@ -254,6 +256,85 @@ fn observed_limits_refuse_nothing_and_say_so_o6() {
 }
 
 #[test]
+fn logins_and_clients_are_limited_beside_the_others_d11() {
+    let mut ledger = Ledger::new([1; 16]);
+    let limits = |login, client| Limits {
+        recipients_per_login_per_day: login,
+        recipients_per_client_per_day: client,
+        ..limits(9, 9, 9, 9)
+    };
+    let from = |login: &str, client: &str, limits| QuotaSubject {
+        login: Some(mailbox(login)),
+        client: Some(client.parse().unwrap()),
+        ..subject(None, limits)
+    };
+    let both = limits(Some(2), Some(3));
+    let printer = from("printer", "192.0.2.1", both);
+    assert_eq!(send(&mut ledger, at(0), &printer, &["a", "b", "c"]), ["250", "250", "550 5.7.1"]);
+    let scanner = from("scanner", "192.0.2.1", both);
+    assert_eq!(send(&mut ledger, at(0), &scanner, &["a", "b"]), ["250", "550 5.7.1"]);
+    assert_eq!(send(&mut ledger, at(0), &from("scanner", "192.0.2.2", both), &["a"]), ["250"]);
+    // What a login sent is free again a day and at most five minutes later; texts name the key.
+    let mut transaction = ledger.begin(printer.clone());
+    let refusal = ledger.reserve(at(1), &mut transaction, &mailbox("c")).unwrap_err();
+    assert_eq!(
+        refusal.reply().to_string(),
+        "550 5.7.1 Daily relay limit of a login reached: 2 recipients of this login in 24 hours; room again at 2020-09-14T12:30:00Z or before (recipients_per_login_per_day)"
+    );
+    assert_eq!(refusal.deferral().enhanced().unwrap().to_string(), "4.7.1");
+    assert_eq!(send(&mut ledger, at(86_700), &printer, &["c"]), ["250"], "two places free again");
+    // Where they are not limited nothing is counted.
+    let free = from("printer", "192.0.2.1", limits(None, None));
+    ledger.prune(at(200_000));
+    assert_eq!(send(&mut ledger, at(200_000), &free, &["a"]), ["250"]);
+    assert_eq!(ledger.size().callers, 0);
+    assert_eq!(ledger.usage_of_caller(at(200_000), &free), []);
+}
+
+#[test]
+fn limits_are_near_from_80_percent_on_d13() {
+    for (allowed, want) in [
+        (0, vec![]),
+        (1, vec![1]),
+        (2, vec![2]),
+        (4, vec![4]),
+        (5, vec![4, 5]),
+        (6, vec![5, 6]),
+        (10, vec![8, 9, 10]),
+        (11, vec![9, 10, 11]),
+    ] {
+        let mut ledger = Ledger::new([1; 16]);
+        let mut open = ledger.begin(subject(Some("marie"), limits(u32::MAX, u32::MAX, 9, allowed)));
+        let mut near = Vec::new();
+        for number in 1..=allowed {
+            let name = format!("r{number}");
+            let told = ledger.reserve(at(0), &mut open, &mailbox(&name)).unwrap().near;
+            if let [QuotaUse { limit, reserved, .. }] = told.as_slice() {
+                assert_eq!(
+                    (*limit, *reserved),
+                    (QuotaLimit::UniqueRecipientsPerUserPerDay, number)
+                );
+                near.push(number);
+            }
+        }
+        assert_eq!(near, want, "of {allowed}");
+    }
+    let used = |used, allowed| QuotaUse {
+        limit: QuotaLimit::RecipientsPerDay,
+        allowed,
+        used,
+        reserved: 0,
+        room_at: None,
+    };
+    for (found, percent, near) in
+        [(used(0, 0), 100, false), (used(79, 100), 79, false), (used(80, 100), 80, true)]
+    {
+        assert_eq!((found.percent(), found.is_near()), (percent, near));
+    }
+    assert_eq!(used(u32::MAX, 1).percent(), u64::from(u32::MAX) * 100);
+}
+
+#[test]
 fn time_that_steps_back_forgets_nothing() {
     let mut ledger = Ledger::new([1; 16]);
     let stranger = subject(None, limits(9, 1, 9, 9));
@@ -295,7 +376,10 @@ fn memory_is_given_back() {
             send(&mut ledger, at(message * 60), &subject, &[&to, "same"]);
         }
     }
-    assert_eq!(ledger.size(), LedgerSize { organizations: 1, users: 20, recipients: 20 * 51 });
+    assert_eq!(
+        ledger.size(),
+        LedgerSize { organizations: 1, users: 20, recipients: 20 * 51, callers: 0 }
+    );
     ledger.prune(at(86_400 + 1500));
     let size = ledger.size();
     assert!(size.recipients < 20 * 30 && size.users == 20, "{size:?}");
@@ -341,6 +425,8 @@ fn old_commits_change_nothing_when_replayed() {
         organization: "Solarmora".into(),
         user: Some(mailbox("marie")),
         recipients: vec![mailbox(name)],
+        login: None,
+        client: None,
     };
     ledger.replay(&commit(200_000, "a"));
     ledger.replay(&commit(0, "b"));
@@ -365,8 +451,25 @@ fn commits_survive_the_journal() {
 #[derive(Clone, Debug)]
 struct Logged {
     at: Timestamp,
-    user: Option<u8>,
+    who: Who,
     recipients: Vec<u8>,
+}
+
+/// Whom a message counts for, beside the organization.
+#[derive(Clone, Copy, Debug, Default)]
+struct Who {
+    user: Option<u8>,
+    login: Option<u8>,
+    client: Option<u8>,
+}
+
+impl Who {
+    fn subject(self, limits: Limits) -> QuotaSubject {
+        let user = self.user.map(user_name);
+        let login = self.login.map(|login| mailbox(&format!("login{login}")));
+        let client = self.client.map(|client| format!("192.0.2.{client}").parse().unwrap());
+        QuotaSubject { login, client, ..subject(user.as_deref(), limits) }
+    }
 }
 
 #[derive(Default)]
@@ -375,18 +478,22 @@ struct Model {
     under_way: Vec<Logged>,
 }
 
-/// What counts: organization's day and 10 minutes, the user's messages and recipients.
+/// What counts: organization's day and 10 minutes, the user's messages and recipients, the login's and
+/// the client's recipients.
 #[derive(Debug, PartialEq)]
 struct Counts {
     day: u32,
     ten_minutes: u32,
     messages: u32,
     unique: Vec<u8>,
+    login: u32,
+    client: u32,
 }
 
 impl Model {
     /// Counts in windows that are too long by `slack`, of a day's and a ten minutes' bucket.
-    fn counts(&self, now: Timestamp, user: Option<u8>, slack: (Duration, Duration)) -> Counts {
+    fn counts(&self, now: Timestamp, who: Who, slack: (Duration, Duration)) -> Counts {
+        let user = who.user;
         let within = |window: Duration| {
             let accepted = self.accepted.iter().filter(move |log| now.since(log.at) < window);
             accepted.chain(&self.under_way)
@@ -394,15 +501,22 @@ impl Model {
         let recipients =
             |window| within(window).map(|log| log.recipients.len()).sum::<usize>() as u32;
         let day = DAY_LONG + slack.0;
-        let mine = || within(day).filter(|log| user.is_some() && log.user == user);
+        let mine = || within(day).filter(|log| user.is_some() && log.who.user == user);
         let mut unique: Vec<u8> = mine().flat_map(|log| log.recipients.clone()).collect();
         unique.sort_unstable();
         unique.dedup();
+        let caller = |of: fn(&Logged) -> Option<u8>| {
+            let mine = of(&Logged { at: now, who, recipients: Vec::new() });
+            let sent = within(day).filter(|log| mine.is_some() && of(log) == mine);
+            sent.map(|log| log.recipients.len()).sum::<usize>() as u32
+        };
         Counts {
             day: recipients(day),
             ten_minutes: recipients(TEN_LONG + slack.1),
             messages: mine().filter(|log| !log.recipients.is_empty()).count() as u32,
             unique,
+            login: caller(|log| log.who.login),
+            client: caller(|log| log.who.client),
         }
     }
 }
@@ -425,6 +539,12 @@ impl Counts {
         if self.ten_minutes >= limits.recipients_per_10_minutes {
             broken.push(QuotaLimit::RecipientsPer10Minutes);
         }
+        if limits.recipients_per_login_per_day.is_some_and(|allowed| self.login >= allowed) {
+            broken.push(QuotaLimit::RecipientsPerLoginPerDay);
+        }
+        if limits.recipients_per_client_per_day.is_some_and(|allowed| self.client >= allowed) {
+            broken.push(QuotaLimit::RecipientsPerClientPerDay);
+        }
         broken
     }
 }
@@ -432,7 +552,7 @@ impl Counts {
 #[derive(Clone, Debug)]
 enum Op {
     Wait(u64),
-    Begin(Option<u8>),
+    Begin(Who),
     Rcpt(usize, u8),
     Unrcpt(usize, u8),
     Commit(usize),
@@ -441,11 +561,16 @@ enum Op {
     Prune,
 }
 
+fn who() -> impl Strategy<Value = Who> {
+    let one = || prop::option::of(0u8..3);
+    (one(), one(), one()).prop_map(|(user, login, client)| Who { user, login, client })
+}
+
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let wait = prop_oneof![0u64..5_000, 0u64..400_000, 0u64..90_000_000];
     let op = prop_oneof![
         4 => wait.prop_map(Op::Wait),
-        4 => prop::option::of(0u8..3).prop_map(Op::Begin),
+        4 => who().prop_map(Op::Begin),
         12 => (0usize..8, 0u8..12).prop_map(|(open, to)| Op::Rcpt(open, to)),
         1 => (0usize..8, 0u8..12).prop_map(|(open, to)| Op::Unrcpt(open, to)),
         5 => (0usize..8).prop_map(Op::Commit),
@@ -477,8 +602,14 @@ proptest! {
         ten_minutes in limit(25),
         messages in limit(10),
         unique in limit(8),
+        login in prop::option::of(limit(12)),
+        client in prop::option::of(limit(12)),
     ) {
-        let limits = limits(day, ten_minutes, messages, unique);
+        let limits = Limits {
+            recipients_per_login_per_day: login,
+            recipients_per_client_per_day: client,
+            ..limits(day, ten_minutes, messages, unique)
+        };
         let mut ledger = Ledger::new([9; 16]);
         let mut model = Model::default();
         let mut open: Vec<Transaction> = Vec::new();
@@ -489,26 +620,63 @@ proptest! {
         for op in ops {
             match op {
                 Op::Wait(millis) => now = now + Duration::from_millis(millis),
-                Op::Begin(user) if open.len() < 8 => {
-                    let name = user.map(user_name);
-                    open.push(ledger.begin(subject(name.as_deref(), limits)));
-                    model.under_way.push(Logged { at: now, user, recipients: Vec::new() });
+                Op::Begin(who) if open.len() < 8 => {
+                    open.push(ledger.begin(who.subject(limits)));
+                    // What is not limited is not counted.
+                    let who = Who {
+                        login: who.login.filter(|_| login.is_some()),
+                        client: who.client.filter(|_| client.is_some()),
+                        ..who
+                    };
+                    model.under_way.push(Logged { at: now, who, recipients: Vec::new() });
                 }
                 Op::Rcpt(index, to) if index < open.len() => {
-                    let user = model.under_way[index].user;
+                    let who = model.under_way[index].who;
+                    let user = who.user;
                     let first = model.under_way[index].recipients.is_empty();
                     let unlimited = Limits { messages_per_user_per_day: u32::MAX, unique_recipients_per_user_per_day: u32::MAX, ..limits };
-                    let holding = if user.is_some() { limits } else { unlimited };
-                    let must = model.counts(now, user, exact).broken(&holding, first, to);
+                    let holding = Limits {
+                        recipients_per_login_per_day: login.filter(|_| who.login.is_some()),
+                        recipients_per_client_per_day: client.filter(|_| who.client.is_some()),
+                        ..if user.is_some() { limits } else { unlimited }
+                    };
+                    let must = model.counts(now, who, exact).broken(&holding, first, to);
                     // One who has left the exact window may be refused as new, or be known still.
-                    let least = model.counts(now, user, exact).unique;
+                    let least = model.counts(now, who, exact).unique;
                     let known = if least.contains(&to) { to } else { u8::MAX };
-                    let may = model.counts(now, user, slack).broken(&holding, first, known);
+                    let may = model.counts(now, who, slack).broken(&holding, first, known);
                     match ledger.reserve(now, &mut open[index], &recipient(to)) {
                         Ok(reservation) => {
                             prop_assert!(must.is_empty(), "admits past {must:?}");
                             prop_assert_eq!(reservation.would_refuse, None);
                             model.under_way[index].recipients.push(to);
+                            let near = |counts: Counts| {
+                                let mut near = Vec::new();
+                                let mut look = |limit, taken: u32, allowed: u32| {
+                                    if allowed > 0 && f64::from(taken) >= 0.8 * f64::from(allowed) {
+                                        near.push(limit);
+                                    }
+                                };
+                                if user.is_some() {
+                                    look(QuotaLimit::MessagesPerUserPerDay, counts.messages, messages);
+                                    let taken = counts.unique.len() as u32;
+                                    look(QuotaLimit::UniqueRecipientsPerUserPerDay, taken, unique);
+                                }
+                                look(QuotaLimit::RecipientsPerDay, counts.day, day);
+                                look(QuotaLimit::RecipientsPer10Minutes, counts.ten_minutes, ten_minutes);
+                                if let Some(allowed) = login.filter(|_| who.login.is_some()) {
+                                    look(QuotaLimit::RecipientsPerLoginPerDay, counts.login, allowed);
+                                }
+                                if let Some(allowed) = client.filter(|_| who.client.is_some()) {
+                                    look(QuotaLimit::RecipientsPerClientPerDay, counts.client, allowed);
+                                }
+                                near
+                            };
+                            let (must, may) =
+                                (near(model.counts(now, who, exact)), near(model.counts(now, who, slack)));
+                            let told: Vec<_> = reservation.near.iter().map(|near| near.limit).collect();
+                            prop_assert!(must.iter().all(|limit| told.contains(limit)), "{told:?} not {must:?}");
+                            prop_assert!(told.iter().all(|limit| may.contains(limit)), "{told:?} not {may:?}");
                         }
                         Err(refusal) => {
                             prop_assert!(may.contains(&refusal.limit), "too strict: {refusal:?}, {may:?}");
@@ -553,8 +721,21 @@ proptest! {
                 _ => {}
             }
             // What usage shows lies between the exact window and one bucket more.
+            for one in [None, Some(0), Some(1), Some(2)] {
+                let caller = Who { user: None, login: one, client: one };
+                let (least, most) = (model.counts(now, caller, exact), model.counts(now, caller, slack));
+                for found in ledger.usage_of_caller(now, &caller.subject(limits)) {
+                    let (least, most) = match found.limit {
+                        QuotaLimit::RecipientsPerLoginPerDay => (least.login, most.login),
+                        _ => (least.client, most.client),
+                    };
+                    let got = found.used + found.reserved;
+                    prop_assert!(least <= got && got <= most, "{one:?}: {least} <= {got} <= {most}");
+                }
+            }
             for user in [None, Some(0), Some(1), Some(2)] {
-                let (least, most) = (model.counts(now, user, exact), model.counts(now, user, slack));
+                let who = Who { user, ..Who::default() };
+                let (least, most) = (model.counts(now, who, exact), model.counts(now, who, slack));
                 let name = user.map(|user| mailbox(&user_name(user)));
                 let shown = ledger.usage(now, "Solarmora", name.as_ref(), &limits);
                 let got = shown.map(|found| found.used + found.reserved);
@@ -586,6 +767,10 @@ proptest! {
                 let again = replayed.usage(then, "Solarmora", name.as_ref(), &limits);
                 prop_assert_eq!(live, again, "{:?} after {} minutes", user, minutes);
                 prop_assert!(live.iter().all(|found| found.reserved == 0), "something leaked");
+                let caller = Who { user: None, login: user, client: user }.subject(limits);
+                let live = ledger.usage_of_caller(then, &caller);
+                prop_assert!(live.iter().all(|found| found.reserved == 0), "something leaked");
+                prop_assert_eq!(live, replayed.usage_of_caller(then, &caller));
             }
         }
         // There is room when the ledger says so, and not before.

@@ -358,6 +358,28 @@ fn organizations_that_share_a_client() {
 }
 
 #[test]
+fn logins_and_clients_are_told_where_they_are_limited_d11() {
+    let listed = AddressSettings::enabled("2001:db8:0:1::/112", "v6");
+    for (client, login, want) in [
+        ("203.0.113.5", true, "203.0.113.5"),
+        ("::ffff:203.0.113.5", false, "203.0.113.5"),
+        ("2001:db8:0:1::7", false, "2001:db8:0:1::"),
+    ] {
+        let mut settings = RelaySettings::new("any", AllowedSenders::Any);
+        settings.addresses = vec![AddressSettings::enabled("203.0.113.0/28", "v4"), listed.clone()];
+        let mut solarmora = organization("Solarmora", &["solarmora.com"], "");
+        solarmora.entries = vec![RelayEntry::new(settings).unwrap()];
+        solarmora.limits.recipients_per_client_per_day = Some(5);
+        solarmora.limits.recipients_per_login_per_day = login.then_some(5);
+        let service = RelayService::new(vec![solarmora]).unwrap();
+        let client = format!("{client} tls auth=marie@solarmora.com helo=localhost");
+        let quota = ask(&service, &client, "x@elsewhere.example").unwrap().quota;
+        assert_eq!(quota.login, login.then(|| "marie@solarmora.com".parse().unwrap()));
+        assert_eq!(quota.client, Some(want.parse().unwrap()));
+    }
+}
+
+#[test]
 fn admissions_say_why_and_what_counts_d10_d12_d16() {
     let mut solarmora =
         organization("Solarmora", &["solarmora.com", "solarmora.fr"], "any ip auth");
@@ -380,6 +402,8 @@ fn admissions_say_why_and_what_counts_d10_d12_d16() {
         Some(admission.quota.limits),
         service.limits("Solarmora", admission.quota.user.as_ref())
     );
+
+    assert_eq!((&admission.quota.login, admission.quota.client), (&None, None), "not limited");
 
     // Neither AUTH nor the rewritten sender make a user of a foreign sender.
     let admission = ask(&service, client, "x@elsewhere.example").unwrap();

@@ -1,5 +1,7 @@
 //! What is answered.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use waypost_config::policy::{ExplainedHosts, ExplainedTls};
 use waypost_queue::{ConfigOutcome, Hold, QueueCommand, Status};
@@ -133,8 +135,11 @@ pub enum HoldLine {
     },
     /// It is beyond a limit.
     OverLimit {
-        /// Which.
+        /// Which, and when there is room again.
         because: Box<str>,
+        /// An administrator who holds it too; `None`: it is let go when there is room.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept_by: Option<Box<str>>,
     },
     /// An administrator asked for it.
     Operator {
@@ -254,6 +259,12 @@ pub struct QuotaLine {
     pub organization: Box<str>,
     /// The user, by primary address; `None`: a limit of the organization.
     pub user: Option<Mailbox>,
+    /// The login, where the limit is a login's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Mailbox>,
+    /// The client's address, of IPv6 the network of 64 bits, where the limit is a client's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
     /// Whether limits are in force.
     pub mode: LimitMode,
     /// The limit, what is used of it and held by messages under way, and when there is room again if
@@ -307,7 +318,7 @@ impl HoldLine {
     fn of(hold: &Hold) -> Self {
         match hold.clone() {
             Hold::Quarantine { name, because } => Self::Quarantine { name, because },
-            Hold::OverLimit { because } => Self::OverLimit { because },
+            Hold::OverLimit { because, kept_by, .. } => Self::OverLimit { because, kept_by },
             Hold::Operator { by } => Self::Operator { by },
             _ => Self::Other,
         }

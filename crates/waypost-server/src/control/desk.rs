@@ -15,6 +15,7 @@ use super::reload::{ReloadAnswer, ReloadRequest, ReloadRequests};
 use super::request::{Request, State};
 use crate::core::Core;
 use crate::delivery::Deliverer;
+use crate::held::counted_past_limits;
 
 /// Messages whose waiting deliveries are made due with one lock of the queue.
 const RETRIED_AT_ONCE: usize = 256;
@@ -191,7 +192,17 @@ impl Desk {
         };
         tracing::info!(who, ?command, running, "the queue was changed");
         let changed = QueueChange { at: now, who: who.into(), command };
-        if let Err(end) = self.commit(vec![event, Event::QueueChanged(changed)]).await {
+        // What was over a limit counts now, past it.
+        let counted = match done {
+            Change::Released => counted_past_limits(&self.core, &before).await,
+            _ => None,
+        };
+        let mut events = vec![event, Event::QueueChanged(changed)];
+        if let Some((commit, reserved)) = counted {
+            events.push(Event::QuotaCommitted(commit));
+            self.core.quotas.commit(now, reserved).await;
+        }
+        if let Err(end) = self.commit(events).await {
             return end;
         }
         self.core.spool.wake();

@@ -55,7 +55,8 @@ pub enum Request {
     Audit,
     /// How far quotas are used: an [`Answer::Quota`](super::Answer::Quota) for each limit.
     Quota {
-        /// An organization by name, or a user by address; `None`: all organizations.
+        /// An organization by name, a user by address, or a client by IP address; `None`: all
+        /// organizations.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         of: Option<String>,
     },

@@ -130,11 +130,9 @@ async fn quotas_are_of_organizations_and_of_active_users_d13() {
     }
 
     let (quotas, now) = (Quotas::new(Ledger::new([0; 16])), Timestamp::from_millis(1 << 40));
-    let subject = QuotaSubject {
-        organization: "Solarmora".into(),
-        user: Some("marie@s.example".parse().unwrap()),
-        limits: policy.relay().limits("Solarmora", None).unwrap(),
-    };
+    let limits = policy.relay().limits("Solarmora", None).unwrap();
+    let marie_sends = "marie@s.example".parse().unwrap();
+    let subject = QuotaSubject::new("Solarmora".into(), Some(marie_sends), limits);
     let mut open = quotas.begin(subject);
     assert!(quotas.reserve(now, &mut open, &"a@b.example".parse().unwrap()).await.is_ok());
     let read = async |subject: &Subject| -> Vec<(u32, u32, u32)> {
@@ -160,6 +158,8 @@ async fn quota_commits_that_no_window_reaches_are_forgotten_d13() {
             organization: "Solarmora".into(),
             user: None,
             recipients: vec!["a@b.example".parse().unwrap()],
+            login: None,
+            client: None,
         })
     };
     let (spool, committer, _) = Spool::open(folder.path(), clock, metrics(clock)).unwrap();

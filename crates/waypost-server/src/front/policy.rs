@@ -222,18 +222,20 @@ impl PolicyService {
         {
             let now = self.core.clock.now();
             let reserved = self.core.quotas.reserve(now, quota, &address).await;
+            let organization = &quota.subject().organization;
+            let owner = open.policy.organization(organization);
+            let over_limit = owner.map(|owner| owner.over_limit).unwrap_or_default();
             match reserved {
                 Ok(reservation) => {
-                    let organization = &quota.subject().organization;
-                    observations.extend(
-                        reservation
-                            .would_refuse
-                            .map(|would| Observation::of_limits(organization, &address, &would)),
-                    );
+                    observations.extend(reservation.would_refuse.map(|would| {
+                        Observation::of_limits(organization, &address, &would, over_limit)
+                    }));
                 }
                 Err(refusal) => {
                     let why = (At::Rcpt, refusal.limit.into());
-                    action = self.turned_down(request, why, refusal.reply(), &refusal).into();
+                    // Postfix holds whole messages only: what serve would hold comes again.
+                    let reply = refusal.reply_as(over_limit).unwrap_or_else(|| refusal.deferral());
+                    action = self.turned_down(request, why, reply, &refusal).into();
                 }
             }
         }

@@ -11,6 +11,7 @@ mod histogram;
 mod next_hop_tls;
 mod observed;
 mod process;
+mod quotas;
 mod reason;
 mod registration;
 mod scraped;
@@ -40,6 +41,7 @@ use histogram::Histogram;
 pub(crate) use next_hop_tls::{Checked, NextHopTls};
 pub(crate) use observed::Observed;
 pub(crate) use process::Process;
+pub(crate) use quotas::QuotaEvents;
 pub(crate) use reason::{At, Reason, of_close, of_own};
 use registration::Registration;
 #[cfg(test)]
@@ -175,6 +177,8 @@ pub(crate) struct Metrics {
     /// What the filter answers.
     pub(crate) filter: FilterMetrics,
     quota: Family<LimitLabels, Counter>,
+    /// What limits lead to beside refusals.
+    pub(crate) quotas: QuotaEvents,
     handshakes: Family<HandshakeLabels, Counter>,
     notices: Family<ActionLabels, Counter>,
     /// Messages that had to wait before they were taken in, since a next hop is slow.
@@ -255,6 +259,7 @@ impl Metrics {
         for limit in QUOTAS {
             let _ = quota.get_or_create(&LimitLabels { limit: limit.as_str() });
         }
+        let quotas = QuotaEvents::new(&mut r);
         let deliveries = r.add(
             "waypost_deliveries",
             "via, organization, route, outcome",
@@ -374,6 +379,7 @@ impl Metrics {
             authentications,
             filter,
             quota,
+            quotas,
             handshakes,
             notices,
             intake_waits,
@@ -515,11 +521,13 @@ impl Metrics {
 }
 
 /// The limits whose refusals are counted apart.
-const QUOTAS: [Reason; 4] = [
+const QUOTAS: [Reason; 6] = [
     Reason::QuotaMessagesOfUser,
     Reason::QuotaRecipientsOfUser,
     Reason::QuotaRecipientsPerDay,
     Reason::QuotaRecipientsPer10Minutes,
+    Reason::QuotaRecipientsOfLogin,
+    Reason::QuotaRecipientsOfClient,
 ];
 
 fn handshake_labels(side: Side, version: Option<TlsVersion>) -> HandshakeLabels {

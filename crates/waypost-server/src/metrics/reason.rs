@@ -96,6 +96,8 @@ pub(crate) enum Reason {
     QuotaRecipientsOfUser,
     QuotaRecipientsPerDay,
     QuotaRecipientsPer10Minutes,
+    QuotaRecipientsOfLogin,
+    QuotaRecipientsOfClient,
     // The message and the protocol.
     MessageTooLarge,
     HeaderTooLarge,
@@ -165,6 +167,8 @@ impl Reason {
             Self::QuotaRecipientsOfUser => "quota-recipients-of-user",
             Self::QuotaRecipientsPerDay => "quota-recipients-per-day",
             Self::QuotaRecipientsPer10Minutes => "quota-recipients-per-10-minutes",
+            Self::QuotaRecipientsOfLogin => "quota-recipients-of-login",
+            Self::QuotaRecipientsOfClient => "quota-recipients-of-client",
             Self::MessageTooLarge => "message-too-large",
             Self::HeaderTooLarge => "header-too-large",
             Self::BareCrOrLf => "bare-cr-or-lf",
@@ -244,6 +248,8 @@ impl From<QuotaLimit> for Reason {
             QuotaLimit::UniqueRecipientsPerUserPerDay => Self::QuotaRecipientsOfUser,
             QuotaLimit::RecipientsPerDay => Self::QuotaRecipientsPerDay,
             QuotaLimit::RecipientsPer10Minutes => Self::QuotaRecipientsPer10Minutes,
+            QuotaLimit::RecipientsPerLoginPerDay => Self::QuotaRecipientsOfLogin,
+            QuotaLimit::RecipientsPerClientPerDay => Self::QuotaRecipientsOfClient,
             _ => Self::Other,
         }
     }

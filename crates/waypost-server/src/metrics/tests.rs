@@ -37,6 +37,9 @@ fn names_and_types_stay_o4() {
     counter waypost_observed_total (organization, kind, name)
     counter waypost_authentications_total (method, result)
     counter waypost_quota_refusals_total (limit)
+    counter waypost_quota_held_total (limit)
+    counter waypost_quota_let_go_total
+    counter waypost_administrators_told_total (organization, kind)
     counter waypost_deliveries_total (via, organization, route, outcome)
     counter waypost_host_deliveries_total (host, outcome)
     histogram waypost_delivery_latency_seconds

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use waypost_config::policy::{Organization, Policy};
-use waypost_queue::{Entry, Work};
+use waypost_queue::Work;
 use waypost_types::{
     Delivery, Destination, HeaderBlock, ListenerRole, Mailbox, Recipient, ReversePath, Session,
     TlsState,
@@ -15,6 +15,7 @@ use waypost_types::{
 
 use crate::core::Core;
 use crate::delivery::Deliverer;
+use crate::held;
 use crate::schedule::schedule;
 use crate::spool::Notices;
 
@@ -25,6 +26,8 @@ pub(super) async fn dispatch(
     mut stop: watch::Receiver<bool>,
 ) {
     let mut running = JoinSet::new();
+    let mut upkeep = JoinSet::new();
+    upkeep.spawn(held::run(Arc::clone(&core)));
     let mut sweep = tokio::time::interval(Duration::from_secs(5));
     let mut forget = tokio::time::interval(Duration::from_secs(3600));
     loop {
@@ -51,6 +54,7 @@ pub(super) async fn dispatch(
             }
         }
     }
+    upkeep.shutdown().await;
     while running.join_next().await.is_some() {}
 }
 
@@ -59,7 +63,10 @@ async fn deliver(core: Arc<Core>, deliverer: Arc<Deliverer>, work: Work) {
     let done = deliverer.deliver(&work).await;
     let policy = core.policy();
     let entry = Arc::clone(&work.entry);
-    let destination = |to: &Mailbox| notice_destination(&policy, &entry, to);
+    let destination = |to: &Mailbox| {
+        let owner = entry.deliveries.iter().find_map(|owed| owner(&policy, &owed.delivery));
+        way_to(&policy, owner, to)
+    };
     let notices = Notices { hostname: &policy.server.hostname, destination: &destination };
     let schedule = schedule(&policy, &work.site);
     match done {
@@ -68,12 +75,15 @@ async fn deliver(core: Arc<Core>, deliverer: Arc<Deliverer>, work: Work) {
     }
 }
 
-/// Where a notice to a sender goes: for one of ours where the policy sends mail for it, so that a
-/// split delivery holds for notices too; for others the outbound way of the organization that the
-/// message was for, by setting or rule.
-fn notice_destination(policy: &Policy, entry: &Entry, to: &Mailbox) -> Option<Destination> {
+/// Where a notice to somebody goes: for one of ours where the policy sends mail for it, so that a
+/// split delivery holds for notices too; for others the outbound way of the organization that it is
+/// about, by setting or rule. `None`: the address is unknown here.
+pub(crate) fn way_to(
+    policy: &Policy,
+    owner: Option<&Organization>,
+    to: &Mailbox,
+) -> Option<Destination> {
     if policy.receiving(to).is_none() {
-        let owner = entry.deliveries.iter().find_map(|owed| owner(policy, &owed.delivery));
         return Some(owner.map_or(Destination::Mx, |owner| owner.notice_destination(to)));
     }
     let session = Session {

@@ -3,6 +3,7 @@
 use waypost_config::policy::{Observation, Policy, RcptVerdict};
 use waypost_types::{Mailbox, Recipient, Reply, Session};
 
+use super::limited::over_limit;
 use super::{Open, SmtpHandler, no_transaction, note};
 use crate::metrics::At;
 
@@ -49,16 +50,22 @@ impl SmtpHandler {
             match self.core.quotas.reserve(now, quota, &recipient.address).await {
                 Ok(reservation) => {
                     let organization = &quota.subject().organization;
+                    open.limited.near(reservation.near);
                     observations.extend(reservation.would_refuse.map(|would| {
-                        Observation::of_limits(organization, &recipient.address, &would)
+                        let owner = policy.organization(organization);
+                        let over_limit = owner.map(|owner| owner.over_limit).unwrap_or_default();
+                        Observation::of_limits(organization, &recipient.address, &would, over_limit)
                     }));
                 }
                 Err(refusal) => {
-                    let reply = refusal.reply();
-                    let sender = Some(&open.transaction.sender);
-                    let why = (At::Rcpt, refusal.limit.into());
-                    note(&self.core, seen, sender, Some(&recipient.address), why, &reply, &refusal);
-                    return Err(reply);
+                    let subject = quota.subject().clone();
+                    let address = &recipient.address;
+                    if let Err(reply) = over_limit(&self.core, open, &subject, address, &refusal) {
+                        let sender = Some(&open.transaction.sender);
+                        let why = (At::Rcpt, refusal.limit.into());
+                        note(&self.core, seen, sender, Some(address), why, &reply, &refusal);
+                        return Err(reply);
+                    }
                 }
             }
         }

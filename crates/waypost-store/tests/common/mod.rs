@@ -53,6 +53,8 @@ pub(crate) fn accepted(number: u64) -> Record {
         organization: "Solarmora".into(),
         user: None,
         recipients: vec!["to@x.example".parse().unwrap()],
+        login: None,
+        client: None,
     };
     Record::accepted(entry(number), body(number), vec![quota])
 }

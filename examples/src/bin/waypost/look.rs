@@ -16,6 +16,11 @@ pub(crate) struct Look {
     all_rules: bool,
 }
 
+/// Whether stdout shows colours.
+pub(crate) fn is_colored() -> bool {
+    AutoStream::choice(&io::stdout()) != ColorChoice::Never
+}
+
 /// When there are colours.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Colors {
@@ -28,7 +33,7 @@ impl Look {
     /// For stdout: wrapped at the terminal's width, and not at all elsewhere.
     pub(crate) fn layout(self) -> Layout {
         let colored = match self.color {
-            Colors::Auto => AutoStream::choice(&io::stdout()) != ColorChoice::Never,
+            Colors::Auto => is_colored(),
             Colors::Always => true,
             Colors::Never => false,
         };

@@ -1,13 +1,14 @@
 //! `waypost quota`: how far the relay quotas are used (D10-D14), or a replay against them.
 
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 
 use waypost_relay::LimitMode;
 use waypost_server::control::{self, QuotaLine};
 
 use crate::answer::{Answer, Failure};
 use crate::ask::{self, Form};
-use crate::{batch, configuration, replay, table};
+use crate::{batch, configuration, look, replay, table};
 
 /// Show how far relay quotas are used and when there is room again, or play transactions against them
 /// (D10-D14)
@@ -17,9 +18,12 @@ use crate::{batch, configuration, replay, table};
 pub(crate) struct Arguments {
     #[command(flatten)]
     place: ask::Place,
-    /// A user's address, or an organization's name [default: all organizations]
-    #[arg(value_name = "USER|ORGANIZATION", conflicts_with = "replay")]
+    /// A user's address, an organization's name, or a client's IP address [default: all organizations]
+    #[arg(value_name = "USER|ORGANIZATION|IP", conflicts_with = "replay")]
     of: Option<String>,
+    /// Show only limits of which at least 80 % are used or under way
+    #[arg(long, conflicts_with = "replay")]
+    near: bool,
     /// Read JSON lines {"id", "at", "client_ip", "helo", "auth", "tls", "mail_from", "rcpt_to",
     /// "accepted"} on stdin, play them on a relay listener with simulated time, and answer the
     /// replies' codes
@@ -36,20 +40,26 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     }
     let form = Form::of(arguments.json);
     let request = control::Request::Quota { of: arguments.of.clone() };
+    let colored = look::is_colored();
     let mut rows = Vec::new();
     let mut out = io::BufWriter::new(io::stdout().lock());
     let end = ask::ask(&arguments.place, request, |answer| {
         let control::Answer::Quota(line) = answer else { return Ok(()) };
+        if arguments.near && (!line.quota.is_near() || line.mode == LimitMode::Off) {
+            return Ok(());
+        }
         match form {
-            Form::Json => batch::write_line(&mut out, &line),
+            Form::Json => {
+                batch::write_line(&mut out, &Shared { percent: line.quota.percent(), line: &line })
+            }
             Form::Text => {
-                rows.push(row(&line));
+                rows.push(row(&line, colored));
                 Ok(())
             }
         }
     })?;
     if !rows.is_empty() {
-        let heading = ["whose", "limit", "used", "under way", "allowed", "room"];
+        let heading = ["whose", "limit", "used", "under way", "allowed", "share", "room"];
         table::write(&mut out, "", heading, &rows)?;
     }
     out.flush()?;
@@ -57,9 +67,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     ask::ended(end, form)
 }
 
-fn row(line: &QuotaLine) -> [String; 6] {
-    let QuotaLine { organization, user, mode, quota } = line;
-    let whose = user.as_ref().map_or_else(|| organization.to_string(), ToString::to_string);
+/// A line for programs, with what follows from it.
+#[derive(serde::Serialize)]
+struct Shared<'a> {
+    #[serde(flatten)]
+    line: &'a QuotaLine,
+    percent: u64,
+}
+
+fn row(line: &QuotaLine, colored: bool) -> [String; 7] {
+    let QuotaLine { organization, user, login, client, mode, quota } = line;
+    let whose = match (user.as_ref().or(login.as_ref()), client) {
+        (Some(user), _) => user.to_string(),
+        (None, Some(IpAddr::V6(client))) => format!("{client}/64 ({organization})"),
+        (None, Some(client)) => format!("{client} ({organization})"),
+        (None, None) => organization.to_string(),
+    };
     let used = quota.used.saturating_add(quota.reserved);
     let room = match (quota.room_at, quota.allowed.saturating_sub(used)) {
         (Some(at), _) => format!("at {at} or before"),
@@ -71,6 +94,14 @@ fn row(line: &QuotaLine) -> [String; 6] {
         LimitMode::Observe => format!("{room} (only observed)"),
         LimitMode::Off => "no limit: mode is off".to_owned(),
     };
+    let colour = match (mode, quota.room_at) {
+        _ if !colored || quota.allowed == 0 => "",
+        (LimitMode::Enforce, Some(_)) => "\u{1b}[31m",
+        (LimitMode::Enforce | LimitMode::Observe, _) if quota.is_near() => "\u{1b}[33m",
+        _ => "",
+    };
+    // In the last column, where nothing is aligned behind it.
+    let room = if colour.is_empty() { room } else { format!("{colour}{room}\u{1b}[0m") };
     let number = |number: u32| number.to_string();
     [
         table::shown(whose.as_bytes(), 80),
@@ -78,6 +109,7 @@ fn row(line: &QuotaLine) -> [String; 6] {
         number(quota.used),
         number(quota.reserved),
         number(quota.allowed),
+        format!("{} %", quota.percent()),
         room,
     ]
 }

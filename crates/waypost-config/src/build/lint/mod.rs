@@ -5,6 +5,7 @@
 //! routes and rules: of the rules before one that might shadow it, [`shadow::MOST`] of a kind are
 //! looked at.
 
+mod administrators;
 mod catch_all;
 mod deliveries;
 mod expects;
@@ -94,6 +95,7 @@ pub(super) fn organizations(
         // takes a route.
         if !report.has_errors() {
             routes::unused(&at, report);
+            administrators::lint(&at, report);
             reach::lint(&at, report);
             shadow::lint(&at, report);
         }

@@ -157,7 +157,10 @@ fn held(hold: &HoldLine) -> String {
         HoldLine::Quarantine { name, because } => {
             format!("quarantine \"{}\", because of \"{}\"", shown(name), shown(because))
         }
-        HoldLine::OverLimit { because } => format!("over a limit: {}", shown(because)),
+        HoldLine::OverLimit { because, kept_by } => {
+            let kept = kept_by.as_ref().map(|by| format!(", and held by {}", shown(by)));
+            format!("over the limit of {}{}", shown(because), kept.unwrap_or_default())
+        }
         HoldLine::Operator { by } => format!("by {}", shown(by)),
         _ => "for a reason that this version has no word for".to_owned(),
     }
