@@ -56,6 +56,8 @@ pub const CATALOGUE: &[Known] = &[
     known("one-outcome", Error, "O7", "A test expects nothing, or several things of one delivery.", "Write exactly one of `route`, `reply`, `via` and `quarantine`."),
     known("record-keep", Error, "C9", "More files of the record are to be kept than can be counted through.", "Write 1000 or less; a larger `rotate` keeps more in each."),
     known("record-size", Error, "C9", "A file of the record would hold few lines, or none.", "Write `rotate = \"64KiB\"` or more."),
+    known("redis-nodes", Error, "O5", "Quotas are said to be shared by no node.", "Write 1 or more."),
+    known("redis-span", Error, "O5", "A span of `redis_timeout` or `redis_lease` is out of range.", "Write one within the range that the message shows."),
     known("retry-schedule", Error, "O2", "A schedule contradicts itself, or has a pause of nothing.", "Keep `delays`, or `first` and `longest`, the latter not shorter."),
     known("route-of-another-unit", Error, "A11", "A rule names a route of a unit that it is not in.", "Name a route of its own unit or of one above it."),
     known("unknown-group", Error, "C5", "A rule names a group that does not exist.", "Correct the name, or define the group."),

@@ -15,6 +15,7 @@ mod not_yet;
 mod organization;
 mod reader;
 mod record;
+mod redis;
 mod relay;
 mod route;
 mod rule;
@@ -40,6 +41,7 @@ pub use organization::{RawDirectory, RawGroup, RawLimits, RawOrgUnit, RawOrganiz
 pub use reader::List;
 pub(crate) use reader::{listed, nearest};
 pub use record::{LocalParts, RawRecord, Record};
+pub use redis::{RedisAddress, RedisPrefix};
 pub use relay::{RawRelay, RawRelayAddress};
 pub use route::{RawAuth, RawRoute, RawRouteHost};
 pub use rule::{

@@ -55,8 +55,6 @@ const fn entry_of(path: &'static str, allowed: Allowed, rule: &'static str) -> N
 
 /// The keys, by path. A key leaves the list when the version acts on it.
 pub(crate) const NOT_YET: &[NotYet] = &[
-    entry_of("server.redis", Allowed::Absent, "O5"),
-    entry_of("server.redis_fallback", Allowed::Text("defer"), "O5"),
     entry_of("server.filter", Allowed::Absent, "D17"),
     entry_of("organization.administrators", Allowed::EmptyList, "D17"),
     entry_of("organization.abuse_threshold", Allowed::Number(100), "D17"),
