@@ -255,7 +255,7 @@ async fn tell_history(shared: &Shared, up: &Up, history: &Arc<dyn History>) -> R
     let reading = tokio::task::spawn_blocking(move || {
         history.since(now.before(DAY), &mut |commit: QuotaCommit| {
             commit.at > now || send.blocking_send(commit).is_ok()
-        });
+        })
     });
     let mut marks: HashMap<Box<str>, Timestamp> = HashMap::new();
     let mut together = Vec::with_capacity(TOGETHER);
@@ -286,7 +286,7 @@ async fn tell_history(shared: &Shared, up: &Up, history: &Arc<dyn History>) -> R
         let asked = pipeline.query_async::<Vec<Value>>(&mut up.connection.clone()).await;
         asked.map_err(|error| told(&error))?;
     }
-    reading.await.map_err(|error| error.to_string())?;
+    reading.await.map_err(|error| error.to_string())??;
     let mut state = shared.state();
     state.outbox.retain(|job| job.commit().is_none_or(|commit| !done.has(&commit)));
     state.told = done;

@@ -11,12 +11,21 @@ use waypost_types::Timestamp;
 pub trait History: Send + Sync + 'static {
     /// Shows the commits made since a moment, oldest first, until `visit` returns false. May block: it
     /// is called on a thread of its own.
-    fn since(&self, since: Timestamp, visit: &mut dyn FnMut(QuotaCommit) -> bool);
+    ///
+    /// # Errors
+    /// Why it cannot be read now; it is asked again.
+    fn since(
+        &self,
+        since: Timestamp,
+        visit: &mut dyn FnMut(QuotaCommit) -> bool,
+    ) -> Result<(), String>;
 }
 
 /// No history: what Redis loses is lost.
 impl History for () {
-    fn since(&self, _: Timestamp, _: &mut dyn FnMut(QuotaCommit) -> bool) {}
+    fn since(&self, _: Timestamp, _: &mut dyn FnMut(QuotaCommit) -> bool) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// The youngest commits that were told from the history, so that the same ones are not told again

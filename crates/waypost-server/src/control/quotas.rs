@@ -60,11 +60,12 @@ pub(crate) async fn lines(
     let mut lines = Vec::new();
     for user in users {
         let Some(limits) = policy.relay().limits(organization, user) else { continue };
-        let used = quotas.usage(now, organization, user, &limits).await;
+        let (counted, used) = quotas.usage(now, organization, user, &limits).await;
         lines.extend(used.into_iter().map(|quota| QuotaLine {
             organization: organization.clone(),
             user: user.cloned(),
             mode: limits.mode,
+            counted,
             quota,
         }));
     }

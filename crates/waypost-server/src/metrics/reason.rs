@@ -89,6 +89,7 @@ pub(crate) enum Reason {
     QuotaRecipientsOfUser,
     QuotaRecipientsPerDay,
     QuotaRecipientsPer10Minutes,
+    QuotaUnknown,
     // The message and the protocol.
     MessageTooLarge,
     HeaderTooLarge,
@@ -151,6 +152,7 @@ impl Reason {
             Self::QuotaRecipientsOfUser => "quota-recipients-of-user",
             Self::QuotaRecipientsPerDay => "quota-recipients-per-day",
             Self::QuotaRecipientsPer10Minutes => "quota-recipients-per-10-minutes",
+            Self::QuotaUnknown => "quota-unknown",
             Self::MessageTooLarge => "message-too-large",
             Self::HeaderTooLarge => "header-too-large",
             Self::BareCrOrLf => "bare-cr-or-lf",

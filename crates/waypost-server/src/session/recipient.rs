@@ -53,11 +53,11 @@ impl SmtpHandler {
                         Observation::of_limits(organization, &recipient.address, &would)
                     }));
                 }
-                Err(refusal) => {
-                    let reply = refusal.reply();
+                Err(no_place) => {
+                    let reply = no_place.reply();
                     let sender = Some(&open.transaction.sender);
-                    let why = (At::Rcpt, refusal.limit.into());
-                    note(&self.core, seen, sender, Some(&recipient.address), why, &reply, &refusal);
+                    let (to, why) = (Some(&recipient.address), (At::Rcpt, no_place.reason()));
+                    note(&self.core, seen, sender, to, why, &reply, &no_place);
                     return Err(reply);
                 }
             }

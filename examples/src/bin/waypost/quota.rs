@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 
 use waypost_relay::LimitMode;
-use waypost_server::control::{self, QuotaLine};
+use waypost_server::control::{self, Counted, QuotaLine};
 
 use crate::answer::{Answer, Failure};
 use crate::ask::{self, Form};
@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
 }
 
 fn row(line: &QuotaLine) -> [String; 6] {
-    let QuotaLine { organization, user, mode, quota } = line;
+    let QuotaLine { organization, user, mode, counted, quota } = line;
     let whose = user.as_ref().map_or_else(|| organization.to_string(), ToString::to_string);
     let used = quota.used.saturating_add(quota.reserved);
     let room = match (quota.room_at, quota.allowed.saturating_sub(used)) {
@@ -71,6 +71,10 @@ fn row(line: &QuotaLine) -> [String; 6] {
         LimitMode::Enforce => room,
         LimitMode::Observe => format!("{room} (only observed)"),
         LimitMode::Off => "no limit: mode is off".to_owned(),
+    };
+    let room = match counted {
+        Counted::Here | Counted::Shared => room,
+        Counted::HereForNow => format!("{room} (this node alone: Redis does not answer)"),
     };
     let number = |number: u32| number.to_string();
     [
