@@ -22,6 +22,8 @@ use crate::settings::Settings;
 /// Whether Redis can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
+    /// Nobody knows yet: the first try is under way.
+    Connecting,
     /// It can: counts are shared.
     Up {
         /// Redis is set to drop keys when its memory is full, by this policy: counts may vanish. It
@@ -84,7 +86,6 @@ impl Shared {
     pub(crate) fn new(settings: Settings, start: String) -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall = Timestamp::from_millis(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
-        let down = Standing::Down { because: "not connected yet".into() };
         let state = State {
             link: Link::new(wall),
             up: None,
@@ -98,7 +99,7 @@ impl Shared {
             begun: (Instant::now(), wall),
             state: Mutex::new(state),
             wake: Notify::new(),
-            standing: watch::Sender::new(down),
+            standing: watch::Sender::new(Standing::Connecting),
             waiting: watch::Sender::new(0),
             ids: AtomicU64::new(1),
         }
@@ -126,6 +127,7 @@ impl Shared {
         let up = self.state().up.clone();
         up.ok_or_else(|| match &*self.standing.borrow() {
             Standing::Down { because } => Unavailable { because: because.clone() },
+            Standing::Connecting => Unavailable { because: "not connected yet".into() },
             Standing::Up { .. } => Unavailable { because: "just lost".into() },
         })
     }

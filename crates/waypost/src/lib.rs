@@ -7,7 +7,7 @@
 //! # Features
 //!
 //! One for each crate. `auth`, `config`, `inbound`, `mime`, `queue`, `relay`, `route`, `rules` and
-//! `smtp` are on by default and do no I/O; `store`, `net` and `server` do. [`types`] is always there.
+//! `smtp` are on by default and do no I/O; `store`, `net`, `redis` and `server` do. [`types`] is always there.
 //!
 //! # Example
 //!
@@ -32,6 +32,8 @@ pub use waypost_mime as mime;
 pub use waypost_net as net;
 #[cfg(feature = "queue")]
 pub use waypost_queue as queue;
+#[cfg(feature = "redis")]
+pub use waypost_redis as redis;
 #[cfg(feature = "relay")]
 pub use waypost_relay as relay;
 #[cfg(feature = "route")]

@@ -28,6 +28,9 @@ pub(crate) struct SharingCounters {
     pub(crate) unshared: Counter,
 }
 
+/// How long the end of the server waits for Redis.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 impl Sharing {
     /// Begins to connect. `key` is the spool's own, from which this node has its name.
     ///
@@ -71,7 +74,10 @@ impl Sharing {
         self.counters.unshared.inc();
     }
 
+    /// Waits for what Redis is still to be told, if it is there.
     pub(crate) async fn flush(&self, within: Duration) {
+        let is_up = matches!(&*self.ledger.standing().borrow(), Standing::Up { .. });
+        let within = if is_up { within.min(LAST_WORDS) } else { Duration::ZERO };
         if !self.ledger.flush(within).await {
             let waiting = self.ledger.waiting();
             tracing::warn!(waiting, "Redis was not told of everything; the next start does");
@@ -95,15 +101,18 @@ async fn watch(
     loop {
         let now = standing.borrow_and_update().clone();
         let is_up = matches!(now, Standing::Up { .. });
-        // What is wrong may change from try to try; that is nothing new.
-        if was != Some(is_up) {
+        // Before the first try there is nothing to say. What is wrong may change from try to try; that is
+        // nothing new.
+        if now != Standing::Connecting && was != Some(is_up) {
             tell(&now, fallback);
             counters.up.set(i64::from(is_up));
             if was == Some(true) {
                 counters.lost.inc();
             }
         }
-        was = Some(is_up);
+        if now != Standing::Connecting {
+            was = Some(is_up);
+        }
         if standing.changed().await.is_err() {
             return;
         }
@@ -112,6 +121,7 @@ async fn watch(
 
 fn tell(standing: &Standing, fallback: SharingFallback) {
     match (standing, fallback) {
+        (Standing::Connecting, _) => {}
         (Standing::Up { evicts }, _) => {
             tracing::info!("quotas are shared over Redis");
             if let Some(policy) = evicts {
