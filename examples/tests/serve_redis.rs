@@ -250,6 +250,39 @@ fn without_redis_nodes_do_as_configured_and_come_back_by_themselves_o5() {
 
 #[test]
 #[ignore = "needs redis-server: run scripts/redis"]
+fn pipelined_recipients_share_a_round_trip_d13_o5() {
+    let (redis, gateway) = (Redis::start(), Sink::start());
+    let folder = Folder::new(&node(&redis, "defer", 30, &gateway));
+    let serve = folder.serve();
+    let mut client = serve.session("relay");
+    let mut pipeline = |recipients: &[String]| -> Vec<String> {
+        client.ask("MAIL FROM:<marie@solarmora.com>", "250");
+        let commands: String = recipients.iter().map(|to| format!("RCPT TO:<{to}>\r\n")).collect();
+        client.send(commands.as_bytes());
+        let replies: Vec<_> = recipients.iter().map(|_| client.reply()).collect();
+        queue_id(&client.data(TEXT));
+        replies.iter().map(|reply| reply[..3].to_owned()).collect()
+    };
+    let mut recipients: Vec<_> = (0..22).map(|number| format!("r{number}@b.example")).collect();
+    // Refused by the policy: it takes no place, and the others keep theirs.
+    recipients[5] = "nobody@solarmora.com".into();
+    let before = redis.script_calls();
+    let replies = pipeline(&recipients);
+    assert_eq!(replies.iter().filter(|code| *code == "250").count(), 21, "{replies:?}");
+    assert_eq!(replies[5], "550");
+    // One for all, the commit, and what a slow machine renews.
+    let calls = redis.script_calls() - before;
+    assert!(calls < 10, "{calls} calls");
+    wait_for_usage(&folder, "shared", 21, 0);
+    let replies = pipeline(&recipients[..20]);
+    assert_eq!(replies.iter().filter(|code| *code == "250").count(), 9, "{replies:?}");
+    assert!(replies[10..].iter().all(|code| code == "550"), "{replies:?}");
+    wait_for_usage(&folder, "shared", 30, 0);
+    serve.terminate();
+}
+
+#[test]
+#[ignore = "needs redis-server: run scripts/redis"]
 fn how_quotas_are_shared_changes_with_a_restart_alone_o5() {
     let (redis, gateway) = (Redis::start(), Sink::start());
     let text = node(&redis, "defer", 30, &gateway);

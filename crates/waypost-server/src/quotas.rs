@@ -2,6 +2,7 @@
 
 mod sharing;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::slice;
@@ -40,6 +41,8 @@ enum Way {
         shared: SharedTransaction,
         /// The recipients that were taken while Redis did not answer.
         local: Option<Transaction>,
+        /// Places that were reserved before the RCPT came, in the order of the RCPTs.
+        ahead: VecDeque<(Mailbox, Reservation)>,
     },
 }
 
@@ -69,7 +72,10 @@ impl Quotas {
     pub(crate) fn begin(&self, subject: QuotaSubject) -> Reserved {
         Reserved(match &self.sharing {
             None => Way::Local(self.local().begin(subject)),
-            Some(sharing) => Way::Shared { shared: sharing.ledger().begin(subject), local: None },
+            Some(sharing) => {
+                let shared = sharing.ledger().begin(subject);
+                Way::Shared { shared, local: None, ahead: VecDeque::new() }
+            }
         })
     }
 
@@ -83,12 +89,21 @@ impl Quotas {
         reserved: &mut Reserved,
         recipient: &Mailbox,
     ) -> Result<Reservation, NoPlace> {
-        let (shared, local) = match &mut reserved.0 {
+        let (shared, local, ahead) = match &mut reserved.0 {
             Way::Local(local) => return Ok(self.local().reserve(now, local, recipient)?),
-            Way::Shared { shared, local } => (shared, local),
+            Way::Shared { shared, local, ahead } => (shared, local, ahead),
         };
         let unknown = |because: &str| NoPlace::Unknown { because: because.into() };
         let Some(sharing) = &self.sharing else { return Err(unknown("quotas are not shared")) };
+        if let Some(place) = ahead.iter().position(|(reserved, _)| reserved == recipient) {
+            // Those before it never came.
+            for (never, _) in ahead.drain(..place) {
+                sharing.ledger().release_recipient(shared, &never);
+            }
+            if let Some((_, reservation)) = ahead.pop_front() {
+                return Ok(reservation);
+            }
+        }
         let because = match sharing.ledger().reserve(shared, slice::from_ref(recipient)).await {
             Ok(mut verdicts) => {
                 let verdict = verdicts.pop().ok_or_else(|| unknown("Redis said nothing"))?;
@@ -108,6 +123,23 @@ impl Quotas {
         Ok(reservation)
     }
 
+    /// Reserves places for recipients whose RCPTs are known to wait, in one round trip. Those that get
+    /// none are asked for again when their turn comes: by then there may be room, and if not, the
+    /// refusal is a fresh one.
+    pub(crate) async fn reserve_ahead(&self, reserved: &mut Reserved, recipients: Vec<Mailbox>) {
+        let (Way::Shared { shared, ahead, .. }, Some(sharing)) = (&mut reserved.0, &self.sharing)
+        else {
+            return;
+        };
+        if recipients.len() < 2 {
+            return;
+        }
+        // Without an answer each asks for itself, and falls back.
+        let Ok(verdicts) = sharing.ledger().reserve(shared, &recipients).await else { return };
+        let places = recipients.into_iter().zip(verdicts);
+        ahead.extend(places.filter_map(|(to, verdict)| Some((to, verdict.ok()?))));
+    }
+
     /// Gives back the place of a recipient that is refused after all.
     pub(crate) async fn release_recipient(
         &self,
@@ -119,7 +151,7 @@ impl Quotas {
             Way::Local(local) => {
                 self.local().release_recipient(now, local, recipient);
             }
-            Way::Shared { shared, local } => {
+            Way::Shared { shared, local, .. } => {
                 if let Some(local) = local {
                     self.local().release_recipient(now, local, recipient);
                 }
@@ -136,9 +168,12 @@ impl Quotas {
             Way::Local(local) => {
                 let _ = self.local().commit(at, local);
             }
-            Way::Shared { shared, local } => {
+            Way::Shared { mut shared, local, ahead } => {
                 drop(local);
                 let Some(sharing) = &self.sharing else { return };
+                for (never, _) in &ahead {
+                    sharing.ledger().release_recipient(&mut shared, never);
+                }
                 if let Some(commit) = sharing.ledger().commit(at, shared) {
                     self.local().replay(&commit);
                 }
@@ -195,16 +230,29 @@ impl Reserved {
     /// What the journal keeps of a message that is accepted at `at`; `None` when nothing was reserved.
     pub(crate) fn counted(&self, at: Timestamp) -> Option<QuotaCommit> {
         let recipients = match &self.0 {
-            Way::Local(local) => local.recipients(),
-            Way::Shared { shared, .. } => shared.recipients(),
+            Way::Local(local) => local.recipients().to_vec(),
+            Way::Shared { shared, ahead, .. } => {
+                let mut recipients = shared.recipients().to_vec();
+                for (never, _) in ahead {
+                    if let Some(place) = recipients.iter().rposition(|held| held == never) {
+                        recipients.remove(place);
+                    }
+                }
+                recipients
+            }
         };
         let subject = self.subject();
         (!recipients.is_empty()).then(|| QuotaCommit {
             at,
             organization: (*subject.organization).into(),
             user: subject.user.clone(),
-            recipients: recipients.to_vec(),
+            recipients,
         })
+    }
+
+    /// Whether to be told of the recipients to come spares round trips.
+    pub(crate) fn looks_ahead(&self) -> bool {
+        matches!(&self.0, Way::Shared { ahead, .. } if ahead.is_empty())
     }
 }
 

@@ -1,5 +1,6 @@
 //! A real Redis of one's own.
 
+use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,6 +22,16 @@ impl Redis {
     /// Its address, for `redis` in `[server]`.
     pub(crate) fn address(&self) -> String {
         format!("redis+unix://{}", socket(self.folder.path()).display())
+    }
+
+    /// How often the script was called.
+    pub(crate) fn script_calls(&self) -> usize {
+        let mut asks = UnixStream::connect(socket(self.folder.path())).unwrap();
+        asks.write_all(b"INFO commandstats\r\nQUIT\r\n").unwrap();
+        let mut text = String::new();
+        asks.read_to_string(&mut text).unwrap();
+        let calls = text.split("cmdstat_evalsha:calls=").nth(1);
+        calls.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
     }
 
     /// SIGKILL; what it held is gone.

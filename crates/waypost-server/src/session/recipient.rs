@@ -22,6 +22,26 @@ impl SmtpHandler {
         added
     }
 
+    /// Reserves places for recipients whose RCPTs wait behind one another, with one question.
+    pub(super) async fn reserve_ahead(&mut self, first: &Recipient, ahead: Vec<Mailbox>) {
+        let Some(open) = &mut self.open else { return };
+        let Open { policy, transaction, recipients, quota: Some(quota), .. } = open else { return };
+        let all = std::iter::once(first.address.clone()).chain(ahead);
+        let mut asked = Vec::new();
+        for address in all {
+            let address = own_postmaster(policy, &address).unwrap_or(address);
+            let recipient = Recipient { address, ..first.clone() };
+            let standing = recipients.len() + asked.len();
+            // Who is refused anyway takes nobody's place.
+            let verdict =
+                policy.at_rcpt_observing(transaction, &recipient, standing, &mut Vec::new());
+            if matches!(verdict, RcptVerdict::Accept { .. }) {
+                asked.push(recipient.address);
+            }
+        }
+        self.core.quotas.reserve_ahead(quota, asked).await;
+    }
+
     async fn judge(
         &self,
         session: &Session,
