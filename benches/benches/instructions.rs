@@ -118,7 +118,7 @@ fn quota(count: u32) {
         // A day has room for so many.
         let now = Timestamp::from_millis(1_600_000_000_000 + i * 40);
         let (organization, user) = (organization.clone(), Some(user.clone()));
-        let mut transaction = ledger.begin(QuotaSubject { organization, user, limits });
+        let mut transaction = ledger.begin(QuotaSubject::new(organization, user, limits));
         assert!(ledger.reserve(now, &mut transaction, black_box(to)).is_ok(), "no limit is hit");
         assert!(ledger.commit(now, transaction).is_some(), "something was reserved");
     }

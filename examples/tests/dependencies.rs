@@ -44,6 +44,18 @@ fn pure_crates_draw_in_no_runtime_tls_or_dns() {
 }
 
 #[test]
+fn redis_comes_with_one_tls_library_and_no_other_ledger_o5() {
+    let crates = tree("waypost-redis", &["--all-features"]);
+    for wanted in ["redis", "rustls", "ring", "waypost-relay"] {
+        assert!(crates.contains(wanted), "{wanted} is not in {crates:?}");
+    }
+    let unwanted =
+        ["aws-lc-rs", "aws-lc-sys", "native-tls", "openssl-sys", "fjall", "waypost-store"];
+    let found: Vec<_> = unwanted.iter().filter(|name| crates.contains(**name)).collect();
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
 fn inbound_needs_few_crates() {
     let name = "waypost-inbound";
     let direct = ["ipnet", "memchr", "regex", "thiserror"];

@@ -1,6 +1,8 @@
 //! The server's own settings: names, listeners, limits, time-outs.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -43,6 +45,8 @@ pub struct ServerSettings {
     pub filter: Option<FilterSettings>,
     /// Where envelopes are recorded, if they are.
     pub record: Option<RecordSettings>,
+    /// Where quotas are shared with other nodes, if they are (O5).
+    pub sharing: Option<SharingSettings>,
     /// The listeners, in file order.
     pub listeners: Vec<ListenerSettings>,
 }
@@ -95,6 +99,46 @@ pub enum FilterHeader {
     Add,
     /// It may also change and take away fields of the message.
     All,
+}
+
+/// `[server] redis` and what belongs to it: how nodes share quotas (O5).
+#[derive(Clone, PartialEq, Eq)]
+pub struct SharingSettings {
+    /// The address of the server, as written; it may hold a password.
+    pub address: Box<str>,
+    /// What all keys begin with.
+    pub prefix: Box<str>,
+    /// What holds while it does not answer.
+    pub fallback: SharingFallback,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// How long what a node reserved stands after it has gone.
+    pub lease: Duration,
+}
+
+/// What holds while quotas cannot be shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SharingFallback {
+    /// Relayed mail waits.
+    Defer,
+    /// Each node counts for itself, up to its part of each limit.
+    Local {
+        /// How many nodes there are.
+        nodes: NonZeroU32,
+    },
+}
+
+impl fmt::Debug for SharingSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the address, which may hold a password.
+        let Self { prefix, fallback, timeout, lease, .. } = self;
+        f.debug_struct("SharingSettings")
+            .field("prefix", prefix)
+            .field("fallback", fallback)
+            .field("timeout", timeout)
+            .field("lease", lease)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `[server] record`: the file to which envelopes are written.

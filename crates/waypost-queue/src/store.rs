@@ -145,6 +145,26 @@ pub trait Store: Send + Sync {
     /// [`StoreError`].
     fn forget_quota(&self, before: Timestamp) -> Result<(), StoreError>;
 
+    /// Shows the quota commits made since a moment, in their order, until `visit` returns false. Those
+    /// that are damaged are left out. Unless a store knows better, everything that it holds is read.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read at all.
+    fn quota(
+        &self,
+        since: Timestamp,
+        visit: &mut dyn FnMut(crate::QuotaCommit) -> bool,
+    ) -> Result<(), StoreError> {
+        let mut goes_on = true;
+        self.recover(&mut |event| match event {
+            Event::QuotaCommitted(commit) if goes_on && commit.at >= since => {
+                goes_on = visit(commit);
+            }
+            _ => {}
+        })?;
+        Ok(())
+    }
+
     /// A page of the audit log, oldest first: at most `most` of the [`Event::ConfigChanged`] and
     /// [`Event::QueueChanged`] behind the place `after`, each with its place. Lines that are damaged
     /// are left out. Unless a store knows better, everything that it holds is read for each page.
@@ -184,6 +204,14 @@ impl<T: Store + ?Sized> Store for std::sync::Arc<T> {
 
     fn forget_quota(&self, before: Timestamp) -> Result<(), StoreError> {
         (**self).forget_quota(before)
+    }
+
+    fn quota(
+        &self,
+        since: Timestamp,
+        visit: &mut dyn FnMut(crate::QuotaCommit) -> bool,
+    ) -> Result<(), StoreError> {
+        (**self).quota(since, visit)
     }
 
     fn audit(&self, after: Option<u64>, most: usize) -> Result<Vec<(u64, Event)>, StoreError> {

@@ -47,8 +47,10 @@ impl QuotaSubject {
         self.login.is_some() || self.client.is_some()
     }
 
-    /// Without the login and client that are not limited.
-    pub(crate) fn only_limited(mut self) -> Self {
+    /// Without the login and client that are not limited, as [`Ledger::begin`](crate::Ledger::begin)
+    /// takes it: what is not limited is not counted.
+    #[must_use]
+    pub fn only_limited(mut self) -> Self {
         let Limits { recipients_per_login_per_day, recipients_per_client_per_day, .. } =
             self.limits;
         self.login = self.login.filter(|_| recipients_per_login_per_day.is_some());

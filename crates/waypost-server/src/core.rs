@@ -5,9 +5,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use waypost_config::policy::Policy;
+use waypost_config::settings::SharingSettings;
 use waypost_net::authentication::Authenticator;
 use waypost_net::server::{Clock, LoginRefusal};
 use waypost_queue::{AdministratorsTold, Body, Entry};
+use waypost_redis::SettingsError;
 use waypost_relay::Ledger;
 use waypost_smtp::server::Credentials;
 use waypost_store::CommitError;
@@ -18,7 +20,7 @@ use crate::filter::Filter;
 use crate::health::Health;
 use crate::held::Held;
 use crate::metrics::Metrics;
-use crate::quotas::{Quotas, Reserved};
+use crate::quotas::{Quotas, Reserved, Sharing};
 use crate::record::Recorder;
 use crate::spool::Spool;
 
@@ -73,6 +75,21 @@ impl Core {
     /// With somebody who asks the DNS about messages.
     pub(crate) fn with_authenticator(self, authenticator: Option<Arc<dyn Authenticator>>) -> Self {
         Self { authenticator, ..self }
+    }
+
+    /// With quotas that other nodes share; waits a moment for Redis. `key` is the spool's own.
+    ///
+    /// # Errors
+    /// Settings that cannot be used. A Redis that is not there is none: it may come.
+    pub(crate) async fn sharing_quotas(
+        self,
+        settings: &SharingSettings,
+        key: [u8; 16],
+    ) -> Result<Self, SettingsError> {
+        let history = self.spool.quota_history();
+        let sharing = Sharing::start(settings, key, history, &self.metrics.sharing)?;
+        sharing.ready(settings.timeout).await;
+        Ok(Self { quotas: self.quotas.sharing(sharing), ..self })
     }
 
     /// With the key of the spool's draws.

@@ -12,7 +12,7 @@ use waypost_relay::{LimitMode, QuotaLimit, QuotaRefusal, QuotaSubject};
 use waypost_types::{Mailbox, QueueId};
 
 use crate::core::Core;
-use crate::quotas::Reserved;
+use crate::quotas::{NoPlace, Reserved};
 
 /// How often room is looked for.
 const LOOK: Duration = Duration::from_secs(1);
@@ -188,7 +188,12 @@ async fn let_message_go(core: &Core, organization: &str, id: QueueId) -> Next {
     for recipient in over.distinct(|ends_with_room| ends_with_room) {
         match core.quotas.reserve(now, &mut reserved, recipient).await {
             Ok(_) => going.push(recipient),
-            Err(refusal) => match refusal.limit {
+            // Nobody can say now: later.
+            Err(NoPlace::Unknown { .. }) => {
+                next = Next::Organization;
+                break;
+            }
+            Err(NoPlace::Beyond(refusal)) => match refusal.limit {
                 // Another recipient may be one that the user wrote to before.
                 QuotaLimit::UniqueRecipientsPerUserPerDay => {}
                 QuotaLimit::RecipientsPerDay | QuotaLimit::RecipientsPer10Minutes => {

@@ -146,6 +146,10 @@ impl Server {
         }
         let limits = SharedLimits::new(ClientLimits::new(connection_limits(&settings.limits)));
         let core = Core::new(Arc::clone(&policy), spool, ledger, clock);
+        let core = match &settings.sharing {
+            None => core,
+            Some(sharing) => core.sharing_quotas(sharing, key).await?,
+        };
         let core = Arc::new(core.with_authenticator(authenticator).with_draw_key(key));
         core.recover(recovered.told, &recovered.over_limit);
         core.recorder.configure(settings, &base);
@@ -273,6 +277,7 @@ impl Server {
             self.dispatcher.abort();
         }
         self.deliverer.close().await;
+        self.core.quotas.flush(grace).await;
         let core = Arc::clone(&self.core);
         let _ = tokio::task::spawn_blocking(move || core.recorder.close()).await;
         if let Some((_, task)) = self.admin.take() {

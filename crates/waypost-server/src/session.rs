@@ -179,6 +179,20 @@ impl Handler for SmtpHandler {
         self.begin(session, mail)
     }
 
+    fn looks_ahead(&self) -> bool {
+        let quota = self.open.as_ref().and_then(|open| open.quota.as_ref());
+        quota.is_some_and(Reserved::looks_ahead)
+    }
+
+    async fn recipients_ahead(
+        &mut self,
+        _session: &Session,
+        first: &Recipient,
+        ahead: Vec<Mailbox>,
+    ) {
+        self.reserve_ahead(first, ahead).await;
+    }
+
     async fn rcpt(&mut self, session: &Session, recipient: Recipient) -> Result<(), Reply> {
         let given = self.to_note(&recipient.address);
         let told = self.add(session, recipient).await;

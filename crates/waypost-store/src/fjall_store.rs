@@ -13,8 +13,8 @@ use fjall::{
     AbstractTree, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
 };
 use waypost_queue::{
-    Body, DecodeError, Durability, Entry, Event, Record, SetAside, Store, StoreError, Timestamp,
-    decode, encode, frame_header, unframe,
+    Body, DecodeError, Durability, Entry, Event, QuotaCommit, Record, SetAside, Store, StoreError,
+    Timestamp, decode, encode, frame_header, unframe,
 };
 use waypost_types::QueueId;
 
@@ -338,6 +338,23 @@ impl Store for FjallStore {
                 batch.remove(&self.quota, item.key().map_err(failed("scan quotas"))?);
             }
             batch.commit().map_err(failed("forget quotas"))?;
+        }
+        Ok(())
+    }
+
+    fn quota(
+        &self,
+        since: Timestamp,
+        visit: &mut dyn FnMut(QuotaCommit) -> bool,
+    ) -> Result<(), StoreError> {
+        for item in self.quota.range(pair(since.as_millis(), 0)..) {
+            let value = item.value().map_err(failed("scan quotas"))?;
+            // A damaged one is set aside when the spool is opened next.
+            if let Ok(Event::QuotaCommitted(commit)) = decode(&value)
+                && !visit(commit)
+            {
+                break;
+            }
         }
         Ok(())
     }

@@ -7,8 +7,8 @@
 //! # Features
 //!
 //! One for each crate. `auth`, `config`, `inbound`, `milter`, `mime`, `postfix`, `queue`, `relay`,
-//! `route`, `rules` and `smtp` are on by default and do no I/O; `store`, `net` and `server` do.
-//! [`types`] is always there.
+//! `route`, `rules` and `smtp` are on by default and do no I/O; `store`, `net`, `redis` and `server`
+//! do. [`types`] is always there.
 //!
 //! # Example
 //!
@@ -37,6 +37,8 @@ pub use waypost_net as net;
 pub use waypost_postfix as postfix;
 #[cfg(feature = "queue")]
 pub use waypost_queue as queue;
+#[cfg(feature = "redis")]
+pub use waypost_redis as redis;
 #[cfg(feature = "relay")]
 pub use waypost_relay as relay;
 #[cfg(feature = "route")]

@@ -1,6 +1,7 @@
 //! `[server]` and `[[listener]]`.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -9,10 +10,12 @@ use waypost_types::ListenerRole;
 
 use super::{Unique, filter, proxies};
 use crate::diagnostics::{Diagnostic, Place, Report, Spanned};
-use crate::raw::{self, RawConfig, RawListener, RawRecord, RawRetry, RawServer, RawTls, Role};
+use crate::raw::{
+    self, RawConfig, RawListener, RawRecord, RawRetry, RawServer, RawTls, RedisFallback, Role,
+};
 use crate::settings::{
     Delays, DnsServers, Limits, ListenerSettings, ListenerTls, LocalParts, RecordSettings, Retry,
-    ServerSettings, Timeouts, TlsStart,
+    ServerSettings, SharingFallback, SharingSettings, Timeouts, TlsStart,
 };
 
 pub(super) fn build(raw: &RawConfig, report: &mut Report) -> Option<ServerSettings> {
@@ -48,6 +51,7 @@ pub(super) fn build(raw: &RawConfig, report: &mut Report) -> Option<ServerSettin
         retry,
         filter: server.filter.as_ref().and_then(|raw| filter::build(&raw.0, report)),
         record: server.record.as_ref().and_then(|record| self::record(&record.0, report)),
+        sharing: sharing(server, report),
         listeners,
     })
 }
@@ -74,6 +78,47 @@ fn user(server: &RawServer, report: &mut Report) -> Option<Box<str>> {
         ));
     }
     Some(user.as_str().into())
+}
+
+/// How quotas are shared, if they are (O5).
+fn sharing(server: &RawServer, report: &mut Report) -> Option<SharingSettings> {
+    let spans = [
+        ("redis_timeout", &server.redis_timeout, Duration::from_millis(10), "10s", 10),
+        ("redis_lease", &server.redis_lease, Duration::from_secs(1), "1h", 3600),
+    ];
+    for (name, span, least, most_text, most) in spans {
+        if span.value < least || span.value > Duration::from_secs(most) {
+            report.push(Diagnostic::error(
+                "redis-span",
+                span.place,
+                "O5",
+                format!("`{name}` is too short or too long"),
+                format!("write a span from {} to {most_text}", crate::duration::show(least)),
+            ));
+        }
+    }
+    let nodes = u32::try_from(server.redis_nodes.value).unwrap_or(u32::MAX);
+    let nodes = NonZeroU32::new(nodes).unwrap_or_else(|| {
+        report.push(Diagnostic::error(
+            "redis-nodes",
+            server.redis_nodes.place,
+            "O5",
+            "quotas are shared by at least one node",
+            "write 1 or more",
+        ));
+        NonZeroU32::MIN
+    });
+    let address = server.redis.as_ref()?.value.as_str().into();
+    Some(SharingSettings {
+        address,
+        prefix: server.redis_prefix.as_str().into(),
+        fallback: match server.redis_fallback.value {
+            RedisFallback::Defer => SharingFallback::Defer,
+            RedisFallback::Local => SharingFallback::Local { nodes },
+        },
+        timeout: server.redis_timeout.value,
+        lease: server.redis_lease.value,
+    })
 }
 
 /// The smallest size at which a record is put aside: some lines must fit in.

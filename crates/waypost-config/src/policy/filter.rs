@@ -191,7 +191,7 @@ impl FilterFinding {
         let mut finding = Self { score, ..Self::new(kind, &because) };
         if let FilterAction::Reject(reply) = &verdict.action {
             let text: String = reply.text().chars().take(LONGEST).collect();
-            finding.text = Some(text.into()).filter(|text: &Box<str>| !text.is_empty());
+            finding.text = (!text.is_empty()).then(|| text.into());
         }
         finding.ignored = verdict.ignored.iter().take(20).map(ToString::to_string).collect();
         finding.take_edits(verdict, settings, header);

@@ -12,10 +12,10 @@ mod filter;
 mod inbound;
 mod keys;
 mod leaf;
-mod not_yet;
 mod organization;
 mod reader;
 mod record;
+mod redis;
 mod relay;
 mod route;
 mod rule;
@@ -39,11 +39,11 @@ pub use filter::{
 pub use inbound::{RawInboundGateway, RawSpamTag};
 pub use keys::{Form, KeyInfo, Kind, Need};
 pub use leaf::{Load, Port};
-pub(crate) use not_yet::is_not_yet;
 pub use organization::{RawDirectory, RawGroup, RawLimits, RawOrgUnit, RawOrganization, RawUser};
 pub use reader::List;
 pub(crate) use reader::{listed, nearest};
 pub use record::{LocalParts, RawRecord, Record};
+pub use redis::{RedisAddress, RedisPrefix};
 pub use relay::{RawRelay, RawRelayAddress};
 pub use route::{RawAuth, RawRoute, RawRouteHost};
 pub use rule::{

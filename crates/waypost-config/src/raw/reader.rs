@@ -11,7 +11,6 @@ use crate::difference::Tree;
 use super::RawConfig;
 use super::keys::{KeyInfo, Kind};
 use super::leaf::{Fault, Leaf};
-use super::not_yet;
 
 /// A value of the document and where it stands.
 pub(crate) type Node<'i> = toml::Spanned<DeValue<'i>>;
@@ -151,10 +150,8 @@ impl<'a> Reader<'a> {
             self.error("wrong-type", self.place(node.span()), at, message, cure);
             return None;
         };
-        for (key, value) in table {
-            if known.iter().any(|known| *known == key.get_ref().as_ref()) {
-                self.refuse_not_yet(key, value, at);
-            } else {
+        for key in table.keys() {
+            if !known.iter().any(|known| *known == key.get_ref().as_ref()) {
                 self.unknown_key(key, at, known);
             }
         }
@@ -181,24 +178,6 @@ impl<'a> Reader<'a> {
         let place = self.place(key.span());
         let format = Key { rule: "format", ..*at };
         self.error("unknown-key", place, &format, message, cure);
-    }
-
-    fn refuse_not_yet(
-        &mut self,
-        key: &toml::Spanned<std::borrow::Cow<'_, str>>,
-        value: &Node<'_>,
-        at: &Key<'_>,
-    ) {
-        let Some(entry) = not_yet::entry(key.get_ref(), at) else { return };
-        if entry.allowed.holds(value.get_ref()) {
-            return;
-        }
-        let name = key.get_ref().as_ref();
-        let message = format!("`{name}` {} is not supported by this version yet", inside(at));
-        let cure = entry.allowed.cure(name);
-        let place = self.place(key.span());
-        let at = Key { rule: entry.rule, ..*at };
-        self.error("not-supported-yet", place, &at, message, cure);
     }
 
     /// The value of a key that may be absent.

@@ -10,6 +10,7 @@ use super::filter::Filter;
 use super::keys::table;
 use super::leaf::Port;
 use super::record::Record;
+use super::redis::{RedisAddress, RedisPrefix};
 use super::text::{FilePath, Name};
 use super::words::{RedisFallback, Role};
 use crate::size::Size;
@@ -80,16 +81,38 @@ table! {
         ///
         /// Example: `tls_check = "12h"`
         default tls_check: TlsCheck = TlsCheck::Every(Duration::from_secs(86_400)), "A8";
-        /// A Redis or Valkey server over which several nodes share quotas. Absent: each node counts
-        /// for itself, in its spool.
+        /// A Redis or Valkey server over which several nodes share quotas: `redis://`, `rediss://`
+        /// for TLS, or `redis+unix://` and the path of a socket. It may hold a user and password,
+        /// and is not shown anywhere. Absent: each node counts for itself, in its spool. A change
+        /// of it, and of the keys that begin with `redis_`, takes a restart. See REDIS.md.
         ///
         /// Example: `redis = "redis://127.0.0.1:6379"`
-        optional redis: String, "O5";
-        /// What holds while Redis does not answer: `"defer"` refuses relayed mail for now,
-        /// `"local"` lets each node count for itself.
+        optional redis: RedisAddress, "O5";
+        /// What holds while Redis does not answer: `"defer"` answers `451 4.3.0` to the recipients
+        /// of relayed mail, `"local"` lets each node count for itself, up to its share of each
+        /// limit (`redis_nodes`).
         ///
-        /// Example: `redis_fallback = "defer"`
+        /// Example: `redis_fallback = "local"`
         default redis_fallback: RedisFallback = RedisFallback::Defer, "O5";
+        /// How many nodes share the limits: with `redis_fallback = "local"`, a node that cannot
+        /// reach Redis relays up to this part of each limit, and at least one.
+        ///
+        /// Example: `redis_nodes = 3`
+        default redis_nodes: u64 = 2, "O5";
+        /// What the names of all keys in Redis begin with; the same on all nodes that share quotas.
+        ///
+        /// Example: `redis_prefix = "waypost"`
+        default redis_prefix: RedisPrefix = RedisPrefix::new("waypost"), "O5";
+        /// How long Redis may take to answer; then it counts as gone, and no other session waits
+        /// for it. 10ms to 10s.
+        ///
+        /// Example: `redis_timeout = "500ms"`
+        default redis_timeout: Duration = Duration::from_millis(500), "O5";
+        /// How long the reservations of a node stand that has gone without giving them back. A
+        /// living node renews its own. 1s to 1h.
+        ///
+        /// Example: `redis_lease = "1m"`
+        default redis_lease: Duration = Duration::from_secs(60), "O5";
         /// A filter that sees relayed and inbound mail before it is accepted: where it listens, or a
         /// table. Absent: none.
         ///

@@ -135,9 +135,6 @@ fn item(key: &KeyInfo, of: &Section, all: &[Section]) -> String {
     }
     let rule = if key.rule == "format" { String::new() } else { format!(" ({})", key.rule) };
     let _ = write!(text, "{rule}. {}", key.doc.replace('\n', " "));
-    if raw::is_not_yet(&path) {
-        text.push_str(" *This version does not act on it yet, and refuses another value.*");
-    }
     if matches!(key.kind, Kind::Table { .. }) {
         let here = |one: &&Section| one.path == path || one.also.contains(&path);
         if let Some(one) = all.iter().find(here) {

@@ -19,6 +19,7 @@ pub(super) fn settings(old: &Policy, new: &Policy) -> Vec<String> {
         (was.xclient_from != is.xclient_from, "xclient_from"),
         (was.timeouts != is.timeouts, "timeouts"),
         (was.retry != is.retry, "retry"),
+        (was.sharing != is.sharing, "redis"),
         (
             (limits.message_size, limits.header_size) != (then.message_size, then.header_size),
             "the limits of sizes",

@@ -282,7 +282,15 @@ impl<H: Handler> Connection<H> {
             Event::Mail { sender, parameters, size } => {
                 handler.mail(session, Mail { sender, parameters, size }).await
             }
-            Event::Rcpt(recipient) => handler.rcpt(session, recipient).await,
+            Event::Rcpt(recipient) => {
+                if handler.looks_ahead() {
+                    let ahead = server.recipients_ahead(MOST_AHEAD);
+                    if !ahead.is_empty() {
+                        Box::pin(handler.recipients_ahead(session, &recipient, ahead)).await;
+                    }
+                }
+                handler.rcpt(session, recipient).await
+            }
             Event::Data => {
                 self.allowed = 0;
                 handler.data(session).await
@@ -301,6 +309,9 @@ impl<H: Handler> Connection<H> {
         }
     }
 }
+
+/// Recipients that a handler is told of before their turn comes.
+const MOST_AHEAD: usize = 63;
 
 /// A stream that can tell whether the client has said something before it was greeted.
 trait Early {

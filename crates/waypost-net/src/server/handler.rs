@@ -119,6 +119,24 @@ pub trait Handler: Send {
         ready(Ok(()))
     }
 
+    /// Whether [`Handler::recipients_ahead`] is of use now.
+    fn looks_ahead(&self) -> bool {
+        false
+    }
+
+    /// The client has already said for whom the next RCPTs are, behind this one that comes next
+    /// (RFC 2920): who asks somebody far away may ask once for all. Nothing is answered here, and they
+    /// may never come.
+    fn recipients_ahead(
+        &mut self,
+        session: &Session,
+        first: &Recipient,
+        ahead: Vec<Mailbox>,
+    ) -> impl Future<Output = ()> + Send {
+        let _ = (session, first, ahead);
+        ready(())
+    }
+
     /// RCPT.
     fn rcpt(
         &mut self,

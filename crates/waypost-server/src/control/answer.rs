@@ -267,10 +267,26 @@ pub struct QuotaLine {
     pub client: Option<IpAddr>,
     /// Whether limits are in force.
     pub mode: LimitMode,
+    /// Whose mail is counted in it.
+    #[serde(default)]
+    pub counted: Counted,
     /// The limit, what is used of it and held by messages under way, and when there is room again if
     /// there is none now.
     #[serde(flatten)]
     pub quota: QuotaUse,
+}
+
+/// Whose mail the counts of a quota are of (O5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Counted {
+    /// This node's; there is no other.
+    #[default]
+    Here,
+    /// That of all nodes that share quotas.
+    Shared,
+    /// This node's, since Redis does not answer; what is allowed is this node's part.
+    HereForNow,
 }
 
 impl Message {

@@ -25,8 +25,8 @@ mod socket;
 mod tests;
 
 pub use answer::{
-    Answer, AuditLine, Audited, Change, Changed, DeliveryLine, End, HoldLine, Message, Now,
-    QuotaLine, Shown, Via, WayNow,
+    Answer, AuditLine, Audited, Change, Changed, Counted, DeliveryLine, End, HoldLine, Message,
+    Now, QuotaLine, Shown, Via, WayNow,
 };
 pub use client::{Answers, AskError, ask};
 pub(crate) use desk::Desk;

@@ -81,13 +81,14 @@ pub(crate) async fn lines(
     let mut lines = Vec::new();
     for user in users {
         let Some(limits) = policy.relay().limits(organization, user) else { continue };
-        let used = quotas.usage(now, organization, user, &limits).await;
+        let (counted, used) = quotas.usage(now, organization, user, &limits).await;
         lines.extend(used.into_iter().map(|quota| QuotaLine {
             organization: organization.clone(),
             user: user.cloned(),
             login: None,
             client: None,
             mode: limits.mode,
+            counted,
             quota,
         }));
     }
@@ -102,13 +103,14 @@ pub(crate) async fn lines(
         client,
         ..QuotaSubject::new((**organization).into(), None, limits)
     };
-    let used = quotas.usage_of_caller(now, &caller).await;
+    let (counted, used) = quotas.usage_of_caller(now, &caller).await;
     lines.extend(used.into_iter().map(|quota| QuotaLine {
         organization: organization.clone(),
         user: None,
         login: login.clone(),
         client,
         mode: limits.mode,
+        counted,
         quota,
     }));
     lines

@@ -22,7 +22,7 @@ use super::{ForeignSenders, requests};
 use crate::core::Core;
 use crate::log;
 use crate::metrics::{At, Reason};
-use crate::quotas::Reserved;
+use crate::quotas::{NoPlace, Reserved};
 use crate::session::own_postmaster;
 
 /// Messages that end uncounted before it is said that Postfix never asks at their end.
@@ -231,7 +231,11 @@ impl PolicyService {
                         Observation::of_limits(organization, &address, &would, over_limit)
                     }));
                 }
-                Err(refusal) => {
+                Err(unknown @ NoPlace::Unknown { .. }) => {
+                    let why = (At::Rcpt, unknown.reason());
+                    action = self.turned_down(request, why, unknown.reply(), &unknown).into();
+                }
+                Err(NoPlace::Beyond(refusal)) => {
                     let why = (At::Rcpt, refusal.limit.into());
                     // Postfix holds whole messages only: what serve would hold comes again.
                     let reply = refusal.reply_as(over_limit).unwrap_or_else(|| refusal.deferral());
@@ -366,7 +370,7 @@ impl PolicyService {
              check_policy_service stand once, and last (docs/POSTFIX.md)"
         );
         let now = self.core.clock.now();
-        for excess in excess(quota.recipients(), accepted) {
+        for excess in excess(&quota.recipients(), accepted) {
             self.core.quotas.release_recipient(now, quota, &excess).await;
         }
     }

@@ -51,6 +51,7 @@ use scraped::{Last, Scraped, VersionLabels};
 pub(crate) use text::Format;
 
 use crate::front::requests::Requests;
+use crate::quotas::SharingCounters;
 use crate::record::Counters;
 use crate::server::RefusedBecause;
 
@@ -192,6 +193,8 @@ pub(crate) struct Metrics {
     pub(crate) front: Requests,
     /// The record of envelopes.
     pub(crate) record: Counters,
+    /// Quotas that nodes share.
+    pub(crate) sharing: SharingCounters,
     /// Deliveries by route.
     pub(crate) routes: ByRoute,
     /// Deliveries by host.
@@ -367,6 +370,26 @@ impl Metrics {
                 Counter::default(),
             ),
         };
+        let sharing = SharingCounters {
+            up: r.add(
+                "waypost_quota_shared",
+                "",
+                "1 while quotas are counted in Redis, 0 while they are not: without `redis`, or while it does not answer.",
+                Gauge::default(),
+            ),
+            lost: r.add(
+                "waypost_quota_sharing_lost",
+                "",
+                "How often Redis was lost.",
+                Counter::default(),
+            ),
+            unshared: r.add(
+                "waypost_quota_unshared_recipients",
+                "",
+                "Recipients that were answered without Redis though quotas are shared: deferred, or counted by this node alone.",
+                Counter::default(),
+            ),
+        };
         let next_hop_tls = NextHopTls::new(&mut r);
         let scraped = Scraped::new(&mut r, started);
         Self {
@@ -389,6 +412,7 @@ impl Metrics {
             stale,
             front,
             record,
+            sharing,
             routes: ByRoute::new(deliveries),
             hosts: ByHost::new(hosts),
             next_hop_tls,

@@ -98,6 +98,7 @@ pub(crate) enum Reason {
     QuotaRecipientsPer10Minutes,
     QuotaRecipientsOfLogin,
     QuotaRecipientsOfClient,
+    QuotaUnknown,
     // The message and the protocol.
     MessageTooLarge,
     HeaderTooLarge,
@@ -169,6 +170,7 @@ impl Reason {
             Self::QuotaRecipientsPer10Minutes => "quota-recipients-per-10-minutes",
             Self::QuotaRecipientsOfLogin => "quota-recipients-of-login",
             Self::QuotaRecipientsOfClient => "quota-recipients-of-client",
+            Self::QuotaUnknown => "quota-unknown",
             Self::MessageTooLarge => "message-too-large",
             Self::HeaderTooLarge => "header-too-large",
             Self::BareCrOrLf => "bare-cr-or-lf",

@@ -55,6 +55,9 @@ fn names_and_types_stay_o4() {
     counter waypost_front_requests_total (front, answer)
     counter waypost_record_lines_total
     counter waypost_record_lost_total
+    gauge waypost_quota_shared
+    counter waypost_quota_sharing_lost_total
+    counter waypost_quota_unshared_recipients_total
     counter waypost_tls_checks_total (result)
     gauge waypost_tls_certificate_days_left (organization, route, host)
     gauge waypost_tls_check_failing_addresses (organization, route, host)

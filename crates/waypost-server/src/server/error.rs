@@ -77,6 +77,9 @@ pub enum ServerError {
          \"off\"` and `internal_senders = \"from-header\"`"
     )]
     Authenticator(Box<str>),
+    /// Quotas cannot be shared as the configuration says.
+    #[error("`redis` in [server] cannot be used: {0}")]
+    Sharing(#[from] waypost_redis::SettingsError),
     /// A new policy asks for what only a restart can give.
     #[error("{0} cannot change while the server runs; restart it")]
     NeedsRestart(&'static str),

@@ -232,6 +232,9 @@ impl Server {
         if was.dns != is.dns {
             return Err(ServerError::NeedsRestart("the list of name servers"));
         }
+        if was.sharing != is.sharing {
+            return Err(ServerError::NeedsRestart("how quotas are shared (`redis`)"));
+        }
         can_authenticate(&policy, self.core.authenticator.is_some())?;
         let sockets = |settings: &ServerSettings| -> Vec<_> {
             settings.listeners.iter().map(|one| (one.name.clone(), one.bind)).collect()

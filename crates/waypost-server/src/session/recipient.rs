@@ -6,6 +6,7 @@ use waypost_types::{Mailbox, Recipient, Reply, Session};
 use super::limited::over_limit;
 use super::{Open, SmtpHandler, no_transaction, note};
 use crate::metrics::At;
+use crate::quotas::NoPlace;
 
 impl SmtpHandler {
     /// Takes a recipient in, or refuses it; tells what is only observed either way.
@@ -21,6 +22,26 @@ impl SmtpHandler {
         open.observed.extend(observations);
         self.open = Some(open);
         added
+    }
+
+    /// Reserves places for recipients whose RCPTs wait behind one another, with one question.
+    pub(super) async fn reserve_ahead(&mut self, first: &Recipient, ahead: Vec<Mailbox>) {
+        let Some(open) = &mut self.open else { return };
+        let Open { policy, transaction, recipients, quota: Some(quota), .. } = open else { return };
+        let all = std::iter::once(first.address.clone()).chain(ahead);
+        let mut asked = Vec::new();
+        for address in all {
+            let address = own_postmaster(policy, &address).unwrap_or(address);
+            let recipient = Recipient { address, ..first.clone() };
+            let standing = recipients.len() + asked.len();
+            // Who is refused anyway takes nobody's place.
+            let verdict =
+                policy.at_rcpt_observing(transaction, &recipient, standing, &mut Vec::new());
+            if matches!(verdict, RcptVerdict::Accept { .. }) {
+                asked.push(recipient.address);
+            }
+        }
+        self.core.quotas.reserve_ahead(quota, asked).await;
     }
 
     async fn judge(
@@ -57,7 +78,7 @@ impl SmtpHandler {
                         Observation::of_limits(organization, &recipient.address, &would, over_limit)
                     }));
                 }
-                Err(refusal) => {
+                Err(NoPlace::Beyond(refusal)) => {
                     let subject = quota.subject().clone();
                     let address = &recipient.address;
                     if let Err(reply) = over_limit(&self.core, open, &subject, address, &refusal) {
@@ -66,6 +87,13 @@ impl SmtpHandler {
                         note(&self.core, seen, sender, Some(address), why, &reply, &refusal);
                         return Err(reply);
                     }
+                }
+                Err(unknown @ NoPlace::Unknown { .. }) => {
+                    let reply = unknown.reply();
+                    let sender = Some(&open.transaction.sender);
+                    let (to, why) = (Some(&recipient.address), (At::Rcpt, unknown.reason()));
+                    note(&self.core, seen, sender, to, why, &reply, &unknown);
+                    return Err(reply);
                 }
             }
         }

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use waypost_queue::{Entry, Event, Record, Status, StoreError};
-use waypost_store::CommitError;
-use waypost_types::QueueId;
+use waypost_redis::History;
+use waypost_relay::QuotaCommit;
+use waypost_store::{CommitError, Handle};
+use waypost_types::{QueueId, Timestamp};
 
 use super::Spool;
+use crate::server::replayed;
 
 /// Messages of a page of the queue.
 const PAGE_MESSAGES: usize = 256;
@@ -14,6 +17,22 @@ const PAGE_MESSAGES: usize = 256;
 const PAGE_DELIVERIES: usize = 1024;
 /// How long quota commits are kept: the longest window, a day, and time for clocks to differ.
 const QUOTA_KEPT: Duration = Duration::from_secs(25 * 3600);
+
+/// The journal's quota commits.
+pub(crate) struct QuotaHistory(Handle);
+
+impl History for QuotaHistory {
+    fn since(
+        &self,
+        since: Timestamp,
+        visit: &mut dyn FnMut(QuotaCommit) -> bool,
+    ) -> Result<(), String> {
+        let mut visit = |commit| visit(replayed(&commit));
+        self.0
+            .read(|store| store.quota(since, &mut visit))
+            .map_err(|error| format!("the journal cannot be read: {error}"))
+    }
+}
 
 impl Spool {
     /// A page of the queue behind an id; empty at the end. Short, so that the lock is too.
@@ -28,6 +47,11 @@ impl Spool {
             }
         }
         page
+    }
+
+    /// The quota commits of the last day, for whoever must be told of them again.
+    pub(crate) fn quota_history(&self) -> QuotaHistory {
+        QuotaHistory(self.committer.clone())
     }
 
     /// Something was made ready.

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::net::IpAddr;
 
 use waypost_relay::LimitMode;
-use waypost_server::control::{self, QuotaLine};
+use waypost_server::control::{self, Counted, QuotaLine};
 
 use crate::answer::{Answer, Failure};
 use crate::ask::{self, Form};
@@ -76,7 +76,7 @@ struct Shared<'a> {
 }
 
 fn row(line: &QuotaLine, colored: bool) -> [String; 7] {
-    let QuotaLine { organization, user, login, client, mode, quota } = line;
+    let QuotaLine { organization, user, login, client, mode, counted, quota } = line;
     let whose = match (user.as_ref().or(login.as_ref()), client) {
         (Some(user), _) => user.to_string(),
         (None, Some(IpAddr::V6(client))) => format!("{client}/64 ({organization})"),
@@ -93,6 +93,10 @@ fn row(line: &QuotaLine, colored: bool) -> [String; 7] {
         LimitMode::Enforce => room,
         LimitMode::Observe => format!("{room} (only observed)"),
         LimitMode::Off => "no limit: mode is off".to_owned(),
+    };
+    let room = match counted {
+        Counted::Here | Counted::Shared => room,
+        Counted::HereForNow => format!("{room} (this node alone: Redis does not answer)"),
     };
     let colour = match (mode, quota.room_at) {
         _ if !colored || quota.allowed == 0 => "",

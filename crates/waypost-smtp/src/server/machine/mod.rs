@@ -1,5 +1,6 @@
 //! The states of a connection and what moves them.
 
+mod ahead;
 mod answers;
 mod commands;
 mod receiving;
