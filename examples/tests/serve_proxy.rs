@@ -212,6 +212,37 @@ fn d15_a_listed_proxy_without_a_header_is_closed_unheard() {
 }
 
 #[test]
+fn d15_a_network_is_limited_beside_its_clients() {
+    let limits = "limits = { connections_per_client = 2, connections_per_network = 3 }\n";
+    let (_folder, serve) = serving(&format!("{FROM_HERE}{limits}"), "");
+    let address = serve.address("mx");
+    let mut held = Vec::new();
+    for (client, want) in [
+        ("192.0.2.7:1", "220"),
+        ("192.0.2.8:1", "220"),
+        ("192.0.2.255:1", "220"),
+        ("192.0.2.9:1", "421 4.7.0 your network has 3 connections open"),
+        ("192.0.3.9:1", "220"),
+        // An IPv6 client is its /64, its network the /48.
+        ("[2001:db8:0:1::1]:1", "220"),
+        ("[2001:db8:0:1::2]:1", "220"),
+        ("[2001:db8:0:1::3]:1", "421 4.7.0 your address has 2 connections open"),
+        ("[2001:db8:0:2::1]:1", "220"),
+        ("[2001:db8:0:3::1]:1", "421 4.7.0 your network has 3 connections open"),
+        ("[2001:db8:1::1]:1", "220"),
+    ] {
+        let mut one = SmtpClient::silent(address);
+        one.send(&line(client));
+        let reply = one.reply();
+        assert!(reply.starts_with(want), "{client}: {reply}");
+        if want == "220" {
+            held.push(one);
+        }
+    }
+    serve.terminate();
+}
+
+#[test]
 fn d15_limits_hold_for_the_announced_client_and_not_for_the_proxy() {
     let limits = "limits = { connections_per_client = 2, connections = 12 }\n";
     let (_folder, serve) = serving(&format!("{FROM_HERE}{XCLIENT_HERE}{limits}"), "");

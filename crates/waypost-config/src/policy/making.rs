@@ -6,6 +6,7 @@ use waypost_types::{
     Unavailable,
 };
 
+use super::Policy;
 use super::decision::DecidedDelivery;
 use super::evaluate::{Evaluation, Facts, Side};
 use super::mark::Marked;
@@ -22,6 +23,35 @@ pub(super) struct Making<'m, 'p, 't> {
     pub(super) marked: bool,
     /// What the filter says of it, where that counts.
     pub(super) lines: &'m [HeaderLine],
+}
+
+/// A group, and its members each with the way that its mail takes.
+type Members = (Mailbox, Vec<(Mailbox, Destination)>);
+
+impl Policy {
+    /// Who gets mail instead of a group, where the built-in Maildir would get it.
+    pub(super) fn members_instead(
+        &self,
+        recipient: &Mailbox,
+        destination: &Destination,
+    ) -> Result<Option<Members>, Unavailable> {
+        if let Destination::Mailbox { organization } = destination
+            && let Some(owner) = self.organization(organization)
+            && owner.has_maildir()
+            && let Account::Group { address } = owner.directory.account(recipient)?
+        {
+            let members = owner.directory.members(&address)?.into_iter();
+            let way = |member: Mailbox| {
+                let destination = match self.receiving(&member) {
+                    Some(other) => Destination::Mailbox { organization: other.name.clone() },
+                    None => owner.default_destination(&member),
+                };
+                (member, destination)
+            };
+            return Ok(Some((address, members.map(way).collect())));
+        }
+        Ok(None)
+    }
 }
 
 impl Making<'_, '_, '_> {
@@ -213,25 +243,20 @@ impl Making<'_, '_, '_> {
                 "the message is DKIM-signed, and this change breaks the signature (B3)".to_owned(),
             );
         }
-        if let Destination::Mailbox { organization } = &decided.delivery.destination
-            && let Some(owner) = self.evaluation.policy.organization(organization)
-            && owner.has_maildir()
-            && let Account::Group { address } =
-                owner.directory.account(&decided.delivery.recipient)?
-        {
-            for member in owner.directory.members(&address)? {
-                let mut one = decided.clone();
-                one.delivery.destination = match self.evaluation.policy.receiving(&member) {
-                    Some(other) => Destination::Mailbox { organization: other.name.clone() },
-                    None => owner.default_destination(&member),
-                };
-                one.reason = format!("{member} is a member of the group {address}");
-                one.delivery.recipient = member;
-                out.push(self.marked(one));
-            }
+        let Delivery { recipient, destination, .. } = &decided.delivery;
+        let Some((group, members)) =
+            self.evaluation.policy.members_instead(recipient, destination)?
+        else {
+            out.push(self.marked(decided));
             return Ok(());
+        };
+        for (member, destination) in members {
+            let mut one = decided.clone();
+            one.reason = format!("{member} is a member of the group {group}");
+            one.delivery.destination = destination;
+            one.delivery.recipient = member;
+            out.push(self.marked(one));
         }
-        out.push(self.marked(decided));
         Ok(())
     }
 

@@ -11,8 +11,8 @@ use std::collections::HashSet;
 use waypost_relay::{Admission, CopyTo};
 use waypost_rules::Direction;
 use waypost_types::{
-    Account, Changes, Delivery, Destination, Mailbox, Notify, OrgUnit, Reply, ReversePath,
-    TlsDemand, Unavailable,
+    Changes, Delivery, Destination, Mailbox, Notify, OrgUnit, Reply, ReversePath, TlsDemand,
+    Unavailable,
 };
 
 use super::at_data::sameness;
@@ -136,24 +136,14 @@ impl RelayCopy<'_> {
     fn recipients(&self) -> Result<Vec<(Mailbox, Destination, String)>, Unavailable> {
         let Self { policy, entry, recipient, destination, .. } = self;
         let reason = format!("{entry} asks for a copy of what it relays (D16)");
-        if let Destination::Mailbox { organization } = destination
-            && let Some(owner) = policy.organization(organization)
-            && owner.has_maildir()
-            && let Account::Group { address } = owner.directory.account(recipient)?
-        {
-            let members = owner.directory.members(&address)?.into_iter();
-            return Ok(members
-                .map(|member| {
-                    let destination = match policy.receiving(&member) {
-                        Some(other) => Destination::Mailbox { organization: other.name.clone() },
-                        None => owner.default_destination(&member),
-                    };
-                    let reason = format!("{reason}: {member} is a member of the group {address}");
-                    (member, destination, reason)
-                })
-                .collect());
-        }
-        Ok(vec![(recipient.clone(), destination.clone(), reason)])
+        let Some((group, members)) = policy.members_instead(recipient, destination)? else {
+            return Ok(vec![(recipient.clone(), destination.clone(), reason)]);
+        };
+        let told = members.into_iter().map(|(member, destination)| {
+            let reason = format!("{reason}: {member} is a member of the group {group}");
+            (member, destination, reason)
+        });
+        Ok(told.collect())
     }
 
     fn delivery(

@@ -519,23 +519,23 @@ mod tests {
         let limits =
             ConnectionLimits { per_client: 2, per_network: 3, ..ConnectionLimits::default() };
         let mut clients = ClientLimits::new(limits);
-        let full = Err(ConnectionRefusal::PerNetwork { limit: 3 });
+        let full = ConnectionRefusal::PerNetwork { limit: 3 };
         for (client, want) in [
             ("192.0.2.1", Ok(())),
             ("192.0.2.2", Ok(())),
             ("::ffff:192.0.2.255", Ok(())),
-            ("192.0.2.3", full),
+            ("192.0.2.3", Err(full)),
             ("192.0.3.3", Ok(())),
             ("2001:db8:1::1", Ok(())),
             ("2001:db8:1:1::1", Ok(())),
             ("2001:db8:1:ffff::1", Ok(())),
-            ("2001:db8:1:2::1", full),
+            ("2001:db8:1:2::1", Err(full)),
             ("2001:db8:2::1", Ok(())),
         ] {
             assert_eq!(clients.connect(at(0), ip(client)), want, "{client}");
         }
         assert_eq!(clients.totals().refused_per_network, 2);
-        let reply = full.unwrap_err().reply().to_string();
+        let reply = full.reply().to_string();
         assert!(reply.starts_with("421 4.7.0 your network has 3"), "{reply}");
         clients.disconnect(ip("192.0.2.1"));
         assert_eq!(clients.connect(at(0), ip("192.0.2.3")), Ok(()));
