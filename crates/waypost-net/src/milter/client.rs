@@ -39,7 +39,8 @@ impl Default for MilterLimits {
 
 /// Asks one filter. Cheap to clone; clones share connections and limits.
 ///
-/// Connections are used again where the filter speaks version 6. Must be used inside a tokio runtime
+/// Connections are used again where the filter speaks version 6 and answered `continue` to the end of
+/// the message. Must be used inside a tokio runtime
 /// with I/O and time.
 #[derive(Clone, Debug)]
 pub struct MilterClient(Arc<Inner>);

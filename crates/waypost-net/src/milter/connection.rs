@@ -69,7 +69,10 @@ impl Wire<'_> {
     /// Reads what there is; never nothing.
     pub(super) async fn read<'b>(&mut self, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
         let octets = match self.0 {
-            Stream::Tcp(stream) => stream.read(buffer).await?,
+            Stream::Tcp(stream) => {
+                acknowledge_at_once(stream);
+                stream.read(buffer).await?
+            }
             Stream::Unix(stream) => stream.read(buffer).await?,
         };
         match buffer.get(..octets) {
@@ -94,6 +97,18 @@ async fn tcp(at: &HostPort) -> io::Result<TcpStream> {
     // Each step waits for its answer, so nothing is gained by waiting for more to send.
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// Asks the kernel not to wait with its acknowledgement of what comes next.
+///
+/// libmilter writes an answer of several frames in several pieces and lets its kernel hold back each
+/// until the one before is acknowledged; that would take 40 ms a message.
+fn acknowledge_at_once(stream: &TcpStream) {
+    // Where it cannot be had, it is slower.
+    #[cfg(target_os = "linux")]
+    let _ = stream.set_quickack(true);
+    #[cfg(not(target_os = "linux"))]
+    let _ = stream;
 }
 
 async fn unix(path: &Path) -> io::Result<UnixStream> {

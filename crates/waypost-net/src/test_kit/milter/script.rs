@@ -27,10 +27,10 @@ impl MilterAnswer {
         Self { changes: Vec::new(), last }
     }
 
-    /// The message is to be taken.
+    /// The message is to be taken: `continue` to its end, so that the connection can be used again.
     #[must_use]
     pub fn accept() -> Self {
-        Self::of(Response::Accept)
+        Self::of(Response::Continue)
     }
 
     /// The message is to be refused with this reply, 4yz or 5yz.
