@@ -25,6 +25,7 @@ mod header_block;
 mod ledger_ops;
 mod mailbox;
 mod mime_edit;
+mod postfix_requests;
 mod proxy_header;
 mod received_line;
 mod smtp_client;
@@ -40,6 +41,7 @@ pub use header_block::header_block;
 pub use ledger_ops::ledger_ops;
 pub use mailbox::mailbox;
 pub use mime_edit::mime_edit;
+pub use postfix_requests::postfix_requests;
 pub use proxy_header::proxy_header;
 pub use received_line::received_line;
 pub use smtp_client::smtp_client;
@@ -50,7 +52,7 @@ pub use spool_record::spool_record;
 pub type Property = fn(&[u8]);
 
 /// Every property by the name of its fuzz target and of its directory in `fuzz/corpus`.
-pub const ALL: [(&str, Property); 13] = [
+pub const ALL: [(&str, Property); 14] = [
     ("config", config),
     ("dsn", dsn),
     ("end_of_data", end_of_data),
@@ -59,6 +61,7 @@ pub const ALL: [(&str, Property); 13] = [
     ("ledger_ops", ledger_ops),
     ("mailbox", mailbox),
     ("mime_edit", mime_edit),
+    ("postfix_requests", postfix_requests),
     ("proxy_header", proxy_header),
     ("received_line", received_line),
     ("smtp_client", smtp_client),
