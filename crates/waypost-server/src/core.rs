@@ -1,20 +1,21 @@
 //! What all sessions and deliverers share.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use waypost_config::policy::Policy;
 use waypost_net::authentication::Authenticator;
 use waypost_net::server::Clock;
-use waypost_queue::{Body, Entry, QuotaCommit};
-use waypost_relay::{Ledger, Transaction};
+use waypost_queue::{Body, Entry};
+use waypost_relay::Ledger;
 use waypost_smtp::server::Credentials;
 use waypost_store::CommitError;
 use waypost_types::{Mailbox, Reply};
 
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::quotas::{Quotas, Reserved};
 use crate::record::Recorder;
 use crate::spool::Spool;
 
@@ -22,7 +23,7 @@ use crate::spool::Spool;
 pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) spool: Spool,
-    pub(crate) ledger: Mutex<Ledger>,
+    pub(crate) quotas: Quotas,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Health,
     /// Who writes envelopes down, if that is wanted.
@@ -46,7 +47,7 @@ impl Core {
             metrics,
             clock,
             spool,
-            ledger: Mutex::new(ledger),
+            quotas: Quotas::new(ledger),
             health: Health::default(),
             authenticator: None,
             draw_key: [0; 16],
@@ -80,20 +81,13 @@ impl Core {
         &self,
         entry: Entry,
         body: Body,
-        quota: Option<Transaction>,
+        quota: Option<Reserved>,
     ) -> Result<(), CommitError> {
         let at = self.clock.now();
-        let counted = quota.as_ref().filter(|quota| !quota.recipients().is_empty()).map(|quota| {
-            QuotaCommit {
-                at,
-                organization: (*quota.subject().organization).into(),
-                user: quota.subject().user.clone(),
-                recipients: quota.recipients().to_vec(),
-            }
-        });
+        let counted = quota.as_ref().and_then(|quota| quota.counted(at));
         self.spool.accept(entry, body, counted.into_iter().collect()).await?;
         if let Some(quota) = quota {
-            let _ = self.ledger().commit(at, quota);
+            self.quotas.commit(at, quota).await;
         }
         Ok(())
     }
@@ -139,9 +133,5 @@ impl Core {
             (Ok(_), _) => Err(wrong()),
             (Err(_), _) => Err(later()),
         }
-    }
-
-    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -48,6 +48,7 @@ mod maildir;
 mod metrics;
 mod pattern;
 mod queue_ids;
+mod quotas;
 mod record;
 mod reload;
 mod room;

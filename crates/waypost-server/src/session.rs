@@ -21,7 +21,6 @@ use waypost_inbound::Source;
 use waypost_net::server::{Handler, Mail, Peer, SharedLimits, TlsFacts, is_generic_hello};
 use waypost_net::tls::TlsVersion;
 use waypost_queue::{Body, Entry, Hold, Owed};
-use waypost_relay as relay;
 use waypost_route::Draw;
 use waypost_smtp::end_of_data::Data;
 use waypost_smtp::server::{
@@ -37,6 +36,7 @@ pub(crate) use recipient::own_postmaster;
 use crate::core::Core;
 use crate::log;
 use crate::metrics::{self, At, Metrics, Reason, Side};
+use crate::quotas::Reserved;
 use crate::room::Share;
 use crate::trace::Trace;
 
@@ -85,7 +85,7 @@ struct Open {
     share: Option<Share>,
     recipients: Vec<Recipient>,
     /// Reservations; dropped, they are given back.
-    quota: Option<relay::Transaction>,
+    quota: Option<Reserved>,
     observed: observed::Before,
     /// What the recipients were told, if envelopes are recorded.
     noted: Option<record::Noted>,
@@ -164,7 +164,7 @@ impl Handler for SmtpHandler {
 
     async fn rcpt(&mut self, session: &Session, recipient: Recipient) -> Result<(), Reply> {
         let given = self.to_note(&recipient.address);
-        let told = self.add(session, recipient);
+        let told = self.add(session, recipient).await;
         self.note_recipient(given, &told);
         told
     }
@@ -265,7 +265,7 @@ impl SmtpHandler {
         let quota = transaction
             .admission
             .as_ref()
-            .map(|admission| self.core.ledger().begin(admission.quota.clone()));
+            .map(|admission| self.core.quotas.begin(admission.quota.clone()));
         self.open = Some(Open {
             policy,
             transaction,
@@ -328,7 +328,7 @@ impl SmtpHandler {
             // Refused mail never counts (D13).
             let now = self.core.clock.now();
             for refused in &decision.refusals {
-                self.core.ledger().release_recipient(now, quota, &refused.recipient);
+                self.core.quotas.release_recipient(now, quota, &refused.recipient).await;
             }
         }
         let id = self.core.spool.next_id();

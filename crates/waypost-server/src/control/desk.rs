@@ -150,7 +150,7 @@ impl Desk {
             }
         };
         let entry = &status.entry;
-        let now = self.now(&status, decision.as_ref());
+        let now = self.now(&status, decision.as_ref()).await;
         let shown = Shown {
             now: Some(now),
             message: Message::of(&status),
@@ -345,7 +345,7 @@ impl Desk {
         let mut count = 0;
         for subject in subjects {
             let now = self.core.clock.now();
-            let lines = quotas::lines(&policy, &mut self.core.ledger(), now, &subject);
+            let lines = quotas::lines(&policy, &self.core.quotas, now, &subject).await;
             for line in lines {
                 count += 1;
                 if tell(out, Answer::Quota(Box::new(line))).await.is_err() {

@@ -11,10 +11,14 @@ use super::quotas::{self, Subject};
 
 impl Desk {
     /// Where the message's deliveries would go now, and the headroom of who relays it.
-    pub(super) fn now(&self, status: &Status, decision: Option<&serde_json::Value>) -> Now {
+    pub(super) async fn now(&self, status: &Status, decision: Option<&serde_json::Value>) -> Now {
         let policy = self.core.policy();
         let at = self.core.clock.now();
         let told = decision.and_then(|decision| Explanation::stored(&decision.to_string()));
+        let quota = match &told {
+            Some(told) => self.headroom(told).await,
+            None => Vec::new(),
+        };
         let draw = |route: &RouteName| Draw::new(self.core.draw_key, status.entry.id, route);
         let way = |(place, owed): (usize, &waypost_queue::Owed)| {
             let delivery = &owed.delivery;
@@ -32,11 +36,10 @@ impl Desk {
             }
         };
         let ways = status.entry.deliveries.iter().enumerate().map(way).collect();
-        let quota = told.as_ref().map(|told| self.headroom(told)).unwrap_or_default();
         Now { at, version: policy.version().into(), ways, quota }
     }
 
-    fn headroom(&self, told: &Explanation) -> Vec<QuotaLine> {
+    async fn headroom(&self, told: &Explanation) -> Vec<QuotaLine> {
         let Some(admission) = &told.admission else { return Vec::new() };
         let organization = admission.organization.clone();
         let user = admission.user.as_ref().and_then(|user| user.parse().ok());
@@ -45,6 +48,6 @@ impl Desk {
             None => Subject::Organization(organization),
         };
         let now = self.core.clock.now();
-        quotas::lines(&self.core.policy(), &mut self.core.ledger(), now, &subject)
+        quotas::lines(&self.core.policy(), &self.core.quotas, now, &subject).await
     }
 }

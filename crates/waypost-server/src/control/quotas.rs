@@ -1,10 +1,10 @@
 //! How far quotas are used.
 
 use waypost_config::policy::Policy;
-use waypost_relay::Ledger;
 use waypost_types::{Mailbox, Timestamp};
 
 use super::answer::QuotaLine;
+use crate::quotas::Quotas;
 
 /// Whose quotas are asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,9 +47,9 @@ pub(crate) fn subjects(policy: &Policy, of: Option<&str>) -> Result<Vec<Subject>
 }
 
 /// The limits of a subject, the user's before the organization's: the order in which they answer.
-pub(crate) fn lines(
+pub(crate) async fn lines(
     policy: &Policy,
-    ledger: &mut Ledger,
+    quotas: &Quotas,
     now: Timestamp,
     subject: &Subject,
 ) -> Vec<QuotaLine> {
@@ -60,8 +60,8 @@ pub(crate) fn lines(
     let mut lines = Vec::new();
     for user in users {
         let Some(limits) = policy.relay().limits(organization, user) else { continue };
-        let used = ledger.usage(now, organization, user, &limits);
-        lines.extend(used.map(|quota| QuotaLine {
+        let used = quotas.usage(now, organization, user, &limits).await;
+        lines.extend(used.into_iter().map(|quota| QuotaLine {
             organization: organization.clone(),
             user: user.cloned(),
             mode: limits.mode,

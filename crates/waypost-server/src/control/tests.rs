@@ -19,6 +19,7 @@ use super::socket::{Patience, bind, serve};
 use super::{Answer, Desk, End, Request};
 use crate::core::Core;
 use crate::metrics::Metrics;
+use crate::quotas::Quotas;
 use crate::spool::Spool;
 
 const CONFIGURATION: &str = r#"
@@ -108,8 +109,8 @@ async fn a_reload_is_carried_out_by_whoever_took_the_requests() {
     assert!(matches!(&end, End::Unusable { because } if because.contains("ending")), "{end:?}");
 }
 
-#[test]
-fn quotas_are_of_organizations_and_of_active_users_d13() {
+#[tokio::test]
+async fn quotas_are_of_organizations_and_of_active_users_d13() {
     let folder = tempfile::tempdir().unwrap();
     let policy = policy(folder.path());
     let organization = |name: &str| Subject::Organization(name.into());
@@ -128,24 +129,24 @@ fn quotas_are_of_organizations_and_of_active_users_d13() {
         }
     }
 
-    let (mut ledger, now) = (Ledger::new([0; 16]), Timestamp::from_millis(1 << 40));
+    let (quotas, now) = (Quotas::new(Ledger::new([0; 16])), Timestamp::from_millis(1 << 40));
     let subject = QuotaSubject {
         organization: "Solarmora".into(),
         user: Some("marie@s.example".parse().unwrap()),
         limits: policy.relay().limits("Solarmora", None).unwrap(),
     };
-    let mut open = ledger.begin(subject);
-    assert!(ledger.reserve(now, &mut open, &"a@b.example".parse().unwrap()).is_ok());
-    let read = |ledger: &mut Ledger, subject: &Subject| -> Vec<(u32, u32, u32)> {
-        let lines = lines(&policy, ledger, now, subject);
+    let mut open = quotas.begin(subject);
+    assert!(quotas.reserve(now, &mut open, &"a@b.example".parse().unwrap()).await.is_ok());
+    let read = async |subject: &Subject| -> Vec<(u32, u32, u32)> {
+        let lines = lines(&policy, &quotas, now, subject).await;
         lines.iter().map(|l| (l.quota.used, l.quota.reserved, l.quota.allowed)).collect()
     };
     let all = [(0, 1, 10_000), (0, 1, 130), (0, 1, 130), (0, 1, 9)];
-    assert_eq!(read(&mut ledger, &marie()), all, "the user's before the organization's");
-    assert!(ledger.commit(now, open).is_some());
-    assert_eq!(read(&mut ledger, &organization("Solarmora")), [(1, 0, 130), (1, 0, 9)]);
-    assert_eq!(read(&mut ledger, &organization("Lunamora")), [(0, 0, 260), (0, 0, 18)]);
-    assert_eq!(ledger.size().organizations, 1, "asking leaves nothing behind");
+    assert_eq!(read(&marie()).await, all, "the user's before the organization's");
+    assert!(open.counted(now).is_some());
+    quotas.commit(now, open).await;
+    assert_eq!(read(&organization("Solarmora")).await, [(1, 0, 130), (1, 0, 9)]);
+    assert_eq!(read(&organization("Lunamora")).await, [(0, 0, 260), (0, 0, 18)]);
 }
 
 #[tokio::test]

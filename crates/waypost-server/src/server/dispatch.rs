@@ -47,7 +47,7 @@ pub(super) async fn dispatch(
             }
             _ = sweep.tick() => {
                 deliverer.sweep();
-                core.ledger().prune_some(core.clock.now());
+                core.quotas.prune_some(core.clock.now());
             }
         }
     }

@@ -8,17 +8,21 @@ use crate::metrics::At;
 
 impl SmtpHandler {
     /// Takes a recipient in, or refuses it; tells what is only observed either way.
-    pub(super) fn add(&mut self, session: &Session, recipient: Recipient) -> Result<(), Reply> {
+    pub(super) async fn add(
+        &mut self,
+        session: &Session,
+        recipient: Recipient,
+    ) -> Result<(), Reply> {
         let Some(mut open) = self.open.take() else { return Err(no_transaction()) };
         let mut observations = Vec::new();
-        let added = self.judge(session, &mut open, recipient, &mut observations);
+        let added = self.judge(session, &mut open, recipient, &mut observations).await;
         self.observe(self.seen(session), &open.transaction.sender, None, &observations);
         open.observed.extend(observations);
         self.open = Some(open);
         added
     }
 
-    fn judge(
+    async fn judge(
         &self,
         session: &Session,
         open: &mut Open,
@@ -42,7 +46,7 @@ impl SmtpHandler {
         }
         if let Some(quota) = &mut open.quota {
             let now = self.core.clock.now();
-            match self.core.ledger().reserve(now, quota, &recipient.address) {
+            match self.core.quotas.reserve(now, quota, &recipient.address).await {
                 Ok(reservation) => {
                     let organization = &quota.subject().organization;
                     observations.extend(reservation.would_refuse.map(|would| {
