@@ -94,19 +94,11 @@ impl Core {
 
     /// Counts a message that another server takes in: on disk before this returns, and then in the
     /// ledger.
-    pub(crate) async fn count(&self, quota: Transaction) -> Result<(), CommitError> {
-        if quota.recipients().is_empty() {
-            return Ok(());
-        }
+    pub(crate) async fn count(&self, quota: Reserved) -> Result<(), CommitError> {
         let at = self.clock.now();
-        let counted = QuotaCommit {
-            at,
-            organization: (*quota.subject().organization).into(),
-            user: quota.subject().user.clone(),
-            recipients: quota.recipients().to_vec(),
-        };
+        let Some(counted) = quota.counted(at) else { return Ok(()) };
         self.spool.record_quota(counted).await?;
-        let _ = self.ledger().commit(at, quota);
+        self.quotas.commit(at, quota).await;
         Ok(())
     }
 

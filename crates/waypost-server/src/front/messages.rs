@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use waypost_config::policy::{Policy, Transaction};
-use waypost_relay as relay;
 use waypost_types::{Mailbox, Reply, Timestamp};
+
+use crate::quotas::Reserved;
 
 /// How long nothing may be heard of a message while its connection is open. A client has five minutes
 /// for each command; the slowest message that is worth waiting for takes less than an hour.
@@ -26,7 +27,7 @@ pub(super) struct Open {
     /// The recipients that stand.
     pub(super) recipients: Vec<Mailbox>,
     /// Reservations; dropped, they are given back.
-    pub(super) quota: Option<relay::Transaction>,
+    pub(super) quota: Option<Reserved>,
 }
 
 /// What is known of a message.

@@ -22,6 +22,7 @@ use super::{ForeignSenders, requests};
 use crate::core::Core;
 use crate::log;
 use crate::metrics::{At, Reason};
+use crate::quotas::Reserved;
 use crate::session::own_postmaster;
 
 /// Messages that end uncounted before it is said that Postfix never asks at their end.
@@ -71,41 +72,46 @@ impl PolicyService {
 
     async fn answer(&self, request: PolicyRequest) -> Action {
         match request.state {
-            ProtocolState::Mail => self.begun(request, |_, open, _| match &open.admitted {
-                Ok(_) => Action::Dunno,
-                Err(reply) => Action::from(reply.clone()),
-            }),
-            ProtocolState::Rcpt => self.begun(request, Self::recipient),
+            ProtocolState::Mail | ProtocolState::Rcpt => {
+                let mut open = match self.begun(&request) {
+                    Ok(open) => open,
+                    Err(action) => return action,
+                };
+                let action = match (&open.admitted, request.state) {
+                    (Err(reply), _) => Action::from(reply.clone()),
+                    (Ok(_), ProtocolState::Rcpt) => self.recipient(&mut open, &request).await,
+                    (Ok(_), _) => Action::Dunno,
+                };
+                let now = self.core.clock.now();
+                self.messages().put(request.instance, Message::Open(open), now);
+                action
+            }
             ProtocolState::EndOfMessage => self.end_of_message(request).await,
             _ => Action::Dunno,
         }
     }
 
-    /// Finds the request's message, or begins it.
-    fn begun(
-        &self,
-        request: PolicyRequest,
-        answer: impl FnOnce(&Self, &mut Open, &PolicyRequest) -> Action,
-    ) -> Action {
-        let found = self.messages().take(&request.instance);
-        let mut open = match found {
-            Some(Message::Open(open)) => open,
-            // A new message bears a new name; this can only be the old one.
-            Some(Message::Counted) => return self.put_back(request.instance, Message::Counted),
-            None if !self.messages().has_room() => {
-                return self.turn_down(
-                    &request,
-                    At::Mail,
-                    Reason::QueueFull,
-                    Reply::new(451, (4, 3, 2), "Too many messages are under way; try again later"),
-                    "20,000 messages are under way, or Postfix does not end them",
-                );
-            }
-            None => Box::new(self.begin(&request)),
+    /// Takes the request's message out, or begins it.
+    fn begun(&self, request: &PolicyRequest) -> Result<Box<Open>, Action> {
+        let (found, has_room) = {
+            let mut messages = self.messages();
+            (messages.take(&request.instance), messages.has_room())
         };
-        let action = answer(self, &mut open, &request);
-        self.messages().put(request.instance, Message::Open(open), self.core.clock.now());
-        action
+        match found {
+            Some(Message::Open(open)) => Ok(open),
+            // A new message bears a new name; this can only be the old one.
+            Some(Message::Counted) => {
+                Err(self.put_back(request.instance.clone(), Message::Counted))
+            }
+            None if !has_room => Err(self.turn_down(
+                request,
+                At::Mail,
+                Reason::QueueFull,
+                Reply::new(451, (4, 3, 2), "Too many messages are under way; try again later"),
+                "20,000 messages are under way, or Postfix does not end them",
+            )),
+            None => Ok(Box::new(self.begin(request))),
+        }
     }
 
     fn put_back(&self, instance: Box<str>, message: Message) -> Action {
@@ -118,7 +124,7 @@ impl PolicyService {
         let policy = self.core.policy();
         let admitted = self.admit(&policy, request);
         let admission = admitted.as_ref().ok().and_then(|one| one.admission.as_ref());
-        let quota = admission.map(|one| self.core.ledger().begin(one.quota.clone()));
+        let quota = admission.map(|one| self.core.quotas.begin(one.quota.clone()));
         Open { policy, admitted, recipients: Vec::new(), quota }
     }
 
@@ -189,7 +195,7 @@ impl PolicyService {
     }
 
     /// One recipient, as at RCPT of `serve`.
-    fn recipient(&self, open: &mut Open, request: &PolicyRequest) -> Action {
+    async fn recipient(&self, open: &mut Open, request: &PolicyRequest) -> Action {
         let transaction = match &open.admitted {
             Ok(transaction) => transaction,
             Err(reply) => return Action::from(reply.clone()),
@@ -224,7 +230,7 @@ impl PolicyService {
             && let Some(quota) = &mut open.quota
         {
             let now = self.core.clock.now();
-            let reserved = self.core.ledger().reserve(now, quota, &address);
+            let reserved = self.core.quotas.reserve(now, quota, &address).await;
             match reserved {
                 Ok(reservation) => {
                     let organization = &quota.subject().organization;
@@ -254,7 +260,7 @@ impl PolicyService {
                         format!("quarantine {quarantine}: Postfix cannot hold what it relays");
                     if let Some(quota) = &mut open.quota {
                         let now = self.core.clock.now();
-                        self.core.ledger().release_recipient(now, quota, &address);
+                        self.core.quotas.release_recipient(now, quota, &address).await;
                     }
                     let why = (At::Rcpt, Reason::Rule);
                     return self.turned_down(request, why, reply, &because).into();
@@ -287,7 +293,7 @@ impl PolicyService {
             Some(Message::Open(open)) => open,
             Some(Message::Counted) => return self.put_back(request.instance, Message::Counted),
             // Nothing was asked at RCPT, or this program was started since.
-            None => match self.unseen(&request) {
+            None => match self.unseen(&request).await {
                 Ok(Some((open, said))) => {
                     action = said;
                     open
@@ -299,8 +305,7 @@ impl PolicyService {
         let counted = match open.quota.take() {
             None => Ok(()),
             Some(mut quota) => {
-                self.reconcile(&request, &mut quota);
-                let recipients = quota.recipients().len();
+                let recipients = self.reconcile(&request, &mut quota).await;
                 tracing::info!(
                     client = %request.client, sender = %open.admitted.as_ref().map_or_else(
                         |_| String::new(), |one| one.sender.to_string()),
@@ -331,10 +336,10 @@ impl PolicyService {
 
     /// A message at whose end we hear of it first. With its only recipient it is judged now; mail that is
     /// relayed for several recipients comes again, so that nobody gets past the quotas.
-    fn unseen(&self, request: &PolicyRequest) -> Result<Option<(Box<Open>, Action)>, Action> {
+    async fn unseen(&self, request: &PolicyRequest) -> Result<Option<(Box<Open>, Action)>, Action> {
         let mut open = Box::new(self.begin(request));
         if request.recipient.is_some() {
-            return match self.recipient(&mut open, request) {
+            return match self.recipient(&mut open, request).await {
                 Action::Refuse(reply) => Err(Action::Refuse(reply)),
                 Action::Hold(why) => Ok(Some((open, Action::Hold(why)))),
                 _ => Ok(Some((open, Action::Dunno))),
@@ -355,28 +360,31 @@ impl PolicyService {
 
     /// Brings the reservation to the number of recipients that Postfix accepted: others may have been
     /// refused by a restriction behind ours, or asked about twice.
-    fn reconcile(&self, request: &PolicyRequest, quota: &mut waypost_relay::Transaction) {
+    async fn reconcile(&self, request: &PolicyRequest, quota: &mut Reserved) -> usize {
+        let now = self.core.clock.now();
         let accepted = usize::try_from(request.recipient_count).unwrap_or(usize::MAX);
-        let asked = quota.recipients().len();
+        let reserved = quota.counted(now).map(|counted| counted.recipients).unwrap_or_default();
+        let asked = reserved.len();
         if accepted == 0 || accepted == asked {
-            return;
+            return asked;
         }
         tracing::warn!(
             client = %request.client, instance = &*request.instance, accepted, asked,
             "Postfix accepted another number of recipients than were asked about; let \
              check_policy_service stand once, and last (docs/POSTFIX.md)"
         );
-        let now = self.core.clock.now();
-        for excess in excess(quota.recipients(), accepted) {
-            self.core.ledger().release_recipient(now, quota, &excess);
+        for excess in excess(&reserved, accepted) {
+            self.core.quotas.release_recipient(now, quota, &excess).await;
         }
+        accepted.min(asked)
     }
 
     /// Another message came over the same connection.
     fn ended(&self, instance: &str) {
         let Some(Message::Open(open)) = self.messages().end(instance) else { return };
-        if open.quota.is_some_and(|quota| !quota.recipients().is_empty())
-            && !self.any_counted.load(Ordering::Relaxed)
+        let now = self.core.clock.now();
+        if !self.any_counted.load(Ordering::Relaxed)
+            && open.quota.is_some_and(|quota| quota.counted(now).is_some())
             && self.uncounted.fetch_add(1, Ordering::Relaxed) + 1 == SUSPICIOUS
         {
             tracing::error!(
