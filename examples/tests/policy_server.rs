@@ -513,6 +513,21 @@ then = { modify = { subject_prefix = "[EXT] " } }
 }
 
 #[test]
+fn the_page_s_configuration_is_right_and_its_limits_are_told() {
+    let page = support::file("docs/POSTFIX.md");
+    let text = page.split("```toml waypost.toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("waypost.toml");
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap();
+    let ran = waypost(&["check", path], "");
+    assert_eq!(ran.status, 0, "{}{}", ran.stdout, ran.stderr);
+    let ran = waypost(&["policy-server", path, "--list-limits"], "");
+    let shown = ran.stdout.as_str();
+    assert!(page.contains(shown.trim_end()), "docs/POSTFIX.md is to show:\n{shown}");
+}
+
+#[test]
 fn wrong_arguments_are_told() {
     let folder = Folder::new(&organization(""));
     let configuration = folder.configuration();
