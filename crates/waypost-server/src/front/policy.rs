@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use waypost_config::policy::{Observation, Policy, RcptVerdict, Transaction, observed_at_mail};
 use waypost_postfix::{Action, PolicyReader, PolicyRequest, ProtocolState, RequestError};
-use waypost_relay::RefusalReason;
+use waypost_relay::{QuotaRefusal, RefusalReason};
 use waypost_types::{ListenerRole, Mailbox, MailboxError, Recipient, Reply, ReversePath, Session};
 
 use super::connection::Conversation;
@@ -242,7 +242,9 @@ impl PolicyService {
                 }
                 Err(refusal) => {
                     let why = (At::Rcpt, refusal.limit.into());
-                    action = self.turned_down(request, why, refusal.reply(), &refusal).into();
+                    let own = quota.counted(now).map_or(0, |counted| counted.recipients.len());
+                    let reply = refused_by_quota(&refusal, own);
+                    action = self.turned_down(request, why, reply, &refusal).into();
                 }
             }
         }
@@ -428,6 +430,16 @@ impl PolicyService {
         log::Refused { at, reason, client, proxy: None, sender, recipient, reply: reply_, because }
             .write();
         reply
+    }
+}
+
+/// The reply to a recipient beyond a limit, of a message that has `own` reservations. Where those of other
+/// messages fill the limit, it is not for good: they may have been given up without our being told.
+fn refused_by_quota(refusal: &QuotaRefusal, own: usize) -> Reply {
+    let own = u32::try_from(own).unwrap_or(u32::MAX);
+    match refusal.used.saturating_add(own) < refusal.allowed {
+        true => refusal.deferral(),
+        false => refusal.reply(),
     }
 }
 
