@@ -2,11 +2,9 @@
 the same configuration. Both get the same envelopes, and must give the same replies and send to the same next hops. A table at the
 end. Started by scripts/interop, in namespaces of its own."""
 
-import glob
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import socketserver
@@ -67,8 +65,7 @@ ENVELOPES = [
     relayed("few recipients, one too many", "r1@third.example", "r2@third.example", "r3@third.example",
             sender="few@solarmora.example"),
     relayed("few recipients, the same again", "r2@third.example", sender="few@solarmora.example"),
-    relayed("once: given up before DATA", FRIEND, sender="once@solarmora.example", reset=True),
-    relayed("once: taken", FRIEND, sender="once@solarmora.example"),
+    relayed("once: given up, and again", FRIEND, sender="once@solarmora.example", reset=True),
     relayed("once: no more", FRIEND, sender="once@solarmora.example"),
 ]
 
@@ -148,12 +145,14 @@ def send(envelope, mark):
     _, client, port, helo, sender, recipients, reset = envelope
     lab.come_from(client)
     session = Client(port, helo)
+    if reset:
+        session.say(f"MAIL FROM:<{sender}>")
+        session.say(f"RCPT TO:<{recipients[0]}>")
+        session.say("RSET")
     mail = session.say(f"MAIL FROM:<{sender}>")
     told = [session.say(f"RCPT TO:<{to}>") if mail.startswith("250") else mail for to in recipients]
     end = None
-    if reset:
-        session.say("RSET")
-    elif any(reply.startswith("250") for reply in told):
+    if any(reply.startswith("250") for reply in told):
         session.say("DATA")
         end = session.say(f"From: <{sender or 'daemon@elsewhere.example'}>\r\nTo: x\r\nX-Interop: {mark}\r\n"
                           "Subject: policy\r\n\r\nx\r\n.")
@@ -166,19 +165,24 @@ def short(reply):
     if reply is None or reply.startswith("2"):
         return (reply or "-")[:3]
     said = re.match(r"(\d{3}) (\d\.\d+\.\d+) (?:<.*>: (?:Sender|Recipient|Relay|Client host|Helo command)[^:]*: )?(.*)", reply)
-    return " ".join(said.groups()) if said else reply
+    # The moment when there is room again depends on the moment of the question.
+    return re.sub(r"\d{4}-\d\d-\d\dT[\d:]+Z", "TIME", " ".join(said.groups())) if said else reply
 
 
 def went(hops, mark):
     return sorted((name, sender, to) for name, hop in hops.items() for this, sender, to in list(hop.came) if this == mark)
 
 
-def settle(hops, mark, wanted):
-    """Where a message went, once it went to so many, or nowhere for a while."""
-    until = time.monotonic() + (15 if wanted else 2)
-    while time.monotonic() < until and (not wanted or len(went(hops, mark)) < wanted):
-        time.sleep(0.05)
-    return went(hops, mark)
+def settle(hops, sent):
+    """Where messages went, once each went to as many as were told that they stand, or time is up."""
+    until = time.monotonic() + 15
+    for _, mark, told, end in sent:
+        wanted = expected(told, end)
+        while time.monotonic() < until and len(went(hops, mark)) < wanted:
+            time.sleep(0.05)
+    # For copies, and for what should have come nowhere.
+    time.sleep(2)
+    return {mark: went(hops, mark) for _, mark, _, _ in sent}
 
 
 def used(waypost, folder):
@@ -188,7 +192,7 @@ def used(waypost, folder):
         ran = subprocess.run([waypost, "quota", folder + "/waypost.toml", "--json", who], capture_output=True, text=True)
         if ran.returncode:
             raise Wrong(f"quota: {ran.stderr}")
-        found[who] = [use["used"] for use in uses(json.loads(ran.stdout.splitlines()[0]))]
+        found[who] = [use["used"] for line in ran.stdout.splitlines() for use in uses(json.loads(line))]
     return found
 
 
@@ -209,7 +213,10 @@ class Postfix(software.Postfix):
             self.root.write(path, text or found)
         for command in page.commands("Postfix"):
             self.root.must("sh", "-ec", command)
-        self.start()
+        try:
+            self.start()
+        except Wrong as wrong:
+            raise Wrong(f"{wrong}: {self.root.log()[-3000:]}") from None
 
     def look_up(self, table, key):
         done = self.root.run("postmap", "-q", key, table)
@@ -241,7 +248,7 @@ def stop(process):
         raise Wrong("it does not end in order: " + "".join(process.lines[-20:]))
 
 
-def run_all(hops, pass_name):
+def run_all(pass_name):
     found = []
     for place, envelope in enumerate(ENVELOPES):
         mark = f"{pass_name}-{place}"
@@ -262,6 +269,8 @@ def load(postfix, hops):
 def main(waypost, archives, folder):
     lab.run("mount", "-t", "tmpfs", "tmpfs", folder)
     lab.network()
+    # Postfix asks the system whether its address is one of this machine's.
+    lab.run("ip", "address", "add", lab.RELAY + "/32", "dev", "net1")
     for address, _ in HOPS.values():
         lab.run("ip", "route", "replace", "local", address, "dev", "lo", "table", "local")
     lab.come_from(LISTED)
@@ -273,8 +282,7 @@ def main(waypost, archives, folder):
         os.mkdir(f"{folder}/{name}")
         with open(f"{folder}/{name}/waypost.toml", "w") as file:
             file.write(configuration)
-    hops = {name: Hop(name) for name in HOPS if name != "partner"}
-    hops["partner"] = Hop("partner")
+    hops = {name: Hop(name) for name in HOPS}
     postfix = Postfix(folder, archives)
     print(f"postfix {postfix.version()}")
     failures = []
@@ -282,10 +290,10 @@ def main(waypost, archives, folder):
     server = program(waypost, "policy-server", folder + "/policy", "--policy", "127.0.0.1:10030",
                      "--socketmap", "127.0.0.1:10031", "--tcp-table", "transport=127.0.0.1:10032")
     postfix.set_up(page)
-    by_postfix = run_all(hops, "postfix")
+    by_postfix = run_all("postfix")
     load(postfix, hops)
     tables(postfix, failures)
-    postfix_went = {mark: settle(hops, mark, expected(told, end)) for _, mark, told, end in by_postfix}
+    postfix_went = settle(hops, by_postfix)
     over_tcp(postfix, page, hops, failures)
     counted = used(waypost, folder + "/policy")
     stop(server)
@@ -293,10 +301,10 @@ def main(waypost, archives, folder):
     postfix.stop()
 
     server = program(waypost, "serve", folder + "/serve")
-    by_serve = run_all(hops, "serve")
+    by_serve = run_all("serve")
     load(postfix, hops)
-    serve_went = {mark: settle(hops, mark, expected(told, end)) for _, mark, told, end in by_serve}
-    once_more(hops)
+    serve_went = settle(hops, by_serve)
+    send(TCP, "tcp-serve")
     counted_by_serve = used(waypost, folder + "/serve")
     stop(server)
 
@@ -344,14 +352,10 @@ def over_tcp(postfix, page, hops, failures):
     text = page.files("Postfix")["/etc/postfix/main.cf"]
     postfix.set_up(page, text.replace("transport_maps = $waypost:transport", "transport_maps = tcp:127.0.0.1:10032"))
     told, end = send(TCP, "tcp")
-    found = settle(hops, "tcp", expected(told, end))
+    found = settle(hops, [(TCP, "tcp", told, end)])["tcp"]
     want = sorted([("exchange", STRANGER, "anybody@lyon.example"), ("mailboxes", STRANGER, MARIE)])
     if found != want:
         failures.append(f"transport_maps = tcp: {told} {found}")
-
-
-def once_more(hops):
-    send(TCP, "tcp-serve")
 
 
 def without_server(failures):
@@ -368,7 +372,6 @@ def table(by_postfix, postfix_went, by_serve, serve_went, failures):
         ours = [short(reply) for reply in told + [end]]
         theirs = [short(reply) for reply in other_told + [other_end]]
         replies = ours == theirs
-        # Postfix puts an address without quotes into them where it can.
         hops, other_hops = postfix_went[mark], serve_went[other_mark]
         shown = ", ".join(" ".join(reply.split(" ")[:2]) if reply[0] != "2" else reply for reply in ours[:-1])
         places = ", ".join(sorted({name for name, _, _ in hops})) or "-"

@@ -1,5 +1,7 @@
 //! Requests: a table of what is read and refused, round trips, and bounds for any octets.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it means")]
+
 use proptest::prelude::*;
 use waypost_postfix::{
     MAX_ATTRIBUTES, MAX_REQUEST, NetstringReader, PolicyReader, PolicyRequest, ProtocolState,

@@ -26,6 +26,7 @@ mod ledger_ops;
 mod mailbox;
 mod milter_client;
 mod mime_edit;
+mod postfix_requests;
 mod proxy_header;
 mod received_line;
 mod relay_session;
@@ -43,6 +44,7 @@ pub use ledger_ops::ledger_ops;
 pub use mailbox::mailbox;
 pub use milter_client::milter_client;
 pub use mime_edit::mime_edit;
+pub use postfix_requests::postfix_requests;
 pub use proxy_header::proxy_header;
 pub use received_line::received_line;
 pub use relay_session::relay_session;
@@ -54,7 +56,7 @@ pub use spool_record::spool_record;
 pub type Property = fn(&[u8]);
 
 /// Every property by the name of its fuzz target and of its directory in `fuzz/corpus`.
-pub const ALL: [(&str, Property); 15] = [
+pub const ALL: [(&str, Property); 16] = [
     ("config", config),
     ("dsn", dsn),
     ("end_of_data", end_of_data),
@@ -64,6 +66,7 @@ pub const ALL: [(&str, Property); 15] = [
     ("mailbox", mailbox),
     ("milter_client", milter_client),
     ("mime_edit", mime_edit),
+    ("postfix_requests", postfix_requests),
     ("proxy_header", proxy_header),
     ("received_line", received_line),
     ("relay_session", relay_session),

@@ -159,7 +159,7 @@ impl<'p> Tables<'p> {
 
     /// Mail from outside for a recipient of ours.
     fn own_transport(&self, recipient: &Mailbox) -> Looked {
-        let decision = self.of_outside(recipient);
+        let decision = self.of_mail_from_outside(recipient);
         if let Some(refused) = decision.refusals.first() {
             return refusal(refused);
         }
@@ -278,7 +278,7 @@ impl<'p> Tables<'p> {
         if self.policy.receiving(recipient).is_none() {
             return Looked::NotFound;
         }
-        let decision = self.of_outside(recipient);
+        let decision = self.of_mail_from_outside(recipient);
         if let Some(refused) = decision.refusals.first() {
             return match refused.cause {
                 RefusalCause::DirectoryUnavailable => refusal(refused),
@@ -312,7 +312,7 @@ impl<'p> Tables<'p> {
     }
 
     /// What becomes of mail from an unknown sender outside: an address alone tells no more.
-    fn of_outside(&self, recipient: &Mailbox) -> Decision {
+    fn of_mail_from_outside(&self, recipient: &Mailbox) -> Decision {
         self.decide(&nobody(), recipient)
     }
 

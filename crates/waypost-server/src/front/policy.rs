@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use waypost_config::policy::{Observation, Policy, RcptVerdict, Transaction, observed_at_mail};
 use waypost_postfix::{Action, PolicyReader, PolicyRequest, ProtocolState, RequestError};
-use waypost_relay::RefusalReason;
+use waypost_relay::{OverLimit, QuotaRefusal, RefusalReason};
 use waypost_types::{ListenerRole, Mailbox, MailboxError, Recipient, Reply, ReversePath, Session};
 
 use super::connection::Conversation;
@@ -72,37 +72,46 @@ impl PolicyService {
 
     async fn answer(&self, request: PolicyRequest) -> Action {
         match request.state {
-            ProtocolState::Mail | ProtocolState::Rcpt => self.begun(request).await,
+            ProtocolState::Mail | ProtocolState::Rcpt => {
+                let mut open = match self.begun(&request) {
+                    Ok(open) => open,
+                    Err(action) => return action,
+                };
+                let action = match (&open.admitted, request.state) {
+                    (Err(reply), _) => Action::from(reply.clone()),
+                    (Ok(_), ProtocolState::Rcpt) => self.recipient(&mut open, &request).await,
+                    (Ok(_), _) => Action::Dunno,
+                };
+                let now = self.core.clock.now();
+                self.messages().put(request.instance, Message::Open(open), now);
+                action
+            }
             ProtocolState::EndOfMessage => self.end_of_message(request).await,
             _ => Action::Dunno,
         }
     }
 
-    /// Finds the request's message, or begins it.
-    async fn begun(&self, request: PolicyRequest) -> Action {
-        let found = self.messages().take(&request.instance);
-        let mut open = match found {
-            Some(Message::Open(open)) => open,
+    /// Takes the request's message out, or begins it.
+    fn begun(&self, request: &PolicyRequest) -> Result<Box<Open>, Action> {
+        let (found, has_room) = {
+            let mut messages = self.messages();
+            (messages.take(&request.instance), messages.has_room())
+        };
+        match found {
+            Some(Message::Open(open)) => Ok(open),
             // A new message bears a new name; this can only be the old one.
-            Some(Message::Counted) => return self.put_back(request.instance, Message::Counted),
-            None if !self.messages().has_room() => {
-                return self.turn_down(
-                    &request,
-                    At::Mail,
-                    Reason::QueueFull,
-                    Reply::new(451, (4, 3, 2), "Too many messages are under way; try again later"),
-                    "20,000 messages are under way, or Postfix does not end them",
-                );
+            Some(Message::Counted) => {
+                Err(self.put_back(request.instance.clone(), Message::Counted))
             }
-            None => Box::new(self.begin(&request)),
-        };
-        let action = match (request.state, &open.admitted) {
-            (ProtocolState::Rcpt, _) => self.recipient(&mut open, &request).await,
-            (_, Ok(_)) => Action::Dunno,
-            (_, Err(reply)) => Action::from(reply.clone()),
-        };
-        self.messages().put(request.instance, Message::Open(open), self.core.clock.now());
-        action
+            None if !has_room => Err(self.turn_down(
+                request,
+                At::Mail,
+                Reason::QueueFull,
+                Reply::new(451, (4, 3, 2), "Too many messages are under way; try again later"),
+                "20,000 messages are under way, or Postfix does not end them",
+            )),
+            None => Ok(Box::new(self.begin(request))),
+        }
     }
 
     fn put_back(&self, instance: Box<str>, message: Message) -> Action {
@@ -237,8 +246,12 @@ impl PolicyService {
                 }
                 Err(NoPlace::Beyond(refusal)) => {
                     let why = (At::Rcpt, refusal.limit.into());
-                    // Postfix holds whole messages only: what serve would hold comes again.
-                    let reply = refusal.reply_as(over_limit).unwrap_or_else(|| refusal.deferral());
+                    let own = quota.recipients().len();
+                    let reply = match over_limit {
+                        OverLimit::Reject => refused_by_quota(&refusal, own),
+                        // Postfix holds whole messages only: what serve would hold comes again.
+                        _ => refusal.reply_as(over_limit).unwrap_or_else(|| refusal.deferral()),
+                    };
                     action = self.turned_down(request, why, reply, &refusal).into();
                 }
             }
@@ -302,8 +315,7 @@ impl PolicyService {
         let counted = match open.quota.take() {
             None => Ok(()),
             Some(mut quota) => {
-                self.reconcile(&request, &mut quota).await;
-                let recipients = quota.recipients().len();
+                let recipients = self.reconcile(&request, &mut quota).await;
                 tracing::info!(
                     client = %request.client, sender = %open.admitted.as_ref().map_or_else(
                         |_| String::new(), |one| one.sender.to_string()),
@@ -358,28 +370,31 @@ impl PolicyService {
 
     /// Brings the reservation to the number of recipients that Postfix accepted: others may have been
     /// refused by a restriction behind ours, or asked about twice.
-    async fn reconcile(&self, request: &PolicyRequest, quota: &mut Reserved) {
+    async fn reconcile(&self, request: &PolicyRequest, quota: &mut Reserved) -> usize {
+        let now = self.core.clock.now();
         let accepted = usize::try_from(request.recipient_count).unwrap_or(usize::MAX);
-        let asked = quota.recipients().len();
+        let reserved = quota.counted(now).map(|counted| counted.recipients).unwrap_or_default();
+        let asked = reserved.len();
         if accepted == 0 || accepted == asked {
-            return;
+            return asked;
         }
         tracing::warn!(
             client = %request.client, instance = &*request.instance, accepted, asked,
             "Postfix accepted another number of recipients than were asked about; let \
              check_policy_service stand once, and last (docs/POSTFIX.md)"
         );
-        let now = self.core.clock.now();
-        for excess in excess(&quota.recipients(), accepted) {
+        for excess in excess(&reserved, accepted) {
             self.core.quotas.release_recipient(now, quota, &excess).await;
         }
+        accepted.min(asked)
     }
 
     /// Another message came over the same connection.
     fn ended(&self, instance: &str) {
         let Some(Message::Open(open)) = self.messages().end(instance) else { return };
-        if open.quota.is_some_and(|quota| !quota.recipients().is_empty())
-            && !self.any_counted.load(Ordering::Relaxed)
+        let now = self.core.clock.now();
+        if !self.any_counted.load(Ordering::Relaxed)
+            && open.quota.is_some_and(|quota| quota.counted(now).is_some())
             && self.uncounted.fetch_add(1, Ordering::Relaxed) + 1 == SUSPICIOUS
         {
             tracing::error!(
@@ -423,6 +438,16 @@ impl PolicyService {
         log::Refused { at, reason, client, proxy: None, sender, recipient, reply: reply_, because }
             .write();
         reply
+    }
+}
+
+/// The reply to a recipient beyond a limit, of a message that has `own` reservations. Where those of other
+/// messages fill the limit, it is not for good: they may have been given up without our being told.
+fn refused_by_quota(refusal: &QuotaRefusal, own: usize) -> Reply {
+    let own = u32::try_from(own).unwrap_or(u32::MAX);
+    match refusal.used.saturating_add(own) < refusal.allowed {
+        true => refusal.deferral(),
+        false => refusal.reply(),
     }
 }
 

@@ -1,0 +1,4 @@
+//! `postfix_requests` of the properties, for any bytes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| waypost_fuzz_properties::postfix_requests(bytes));
