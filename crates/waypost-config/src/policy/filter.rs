@@ -56,7 +56,9 @@ impl FilterAnswer {
             verdict.headers.retain(|edit| {
                 telling.contains(edit) || settings.is_some_and(|settings| settings.tells(edit))
             });
+            verdict.headers.truncate(MOST_RECORDED);
             verdict.ignored.clear();
+            verdict.reason = verdict.reason.chars().take(LONGEST).collect::<String>().into();
         }
         kept
     }
@@ -122,7 +124,9 @@ impl FilterKind {
 /// The longest text of a filter that is told on, in characters.
 const LONGEST: usize = 300;
 /// Octets of the fields that a filter may add to a message.
-const MOST_ADDED: usize = 128 << 10;
+const MOST_ADDED: usize = 32 << 10;
+/// Fields of an answer that are recorded.
+const MOST_RECORDED: usize = 20;
 /// The longest value of a line that is added to single deliveries, in octets.
 const LONGEST_VALUE: usize = 4096;
 
@@ -191,7 +195,7 @@ impl FilterFinding {
         let mut finding = Self { score, ..Self::new(kind, &because) };
         if let FilterAction::Reject(reply) = &verdict.action {
             let text: String = reply.text().chars().take(LONGEST).collect();
-            finding.text = Some(text.into()).filter(|text: &Box<str>| !text.is_empty());
+            finding.text = (!text.is_empty()).then(|| text.into());
         }
         finding.ignored = verdict.ignored.iter().take(20).map(ToString::to_string).collect();
         finding.take_edits(verdict, settings, header);
