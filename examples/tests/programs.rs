@@ -5,6 +5,9 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use waypost_net::test_kit::{MilterAnswer, MilterScript};
+use waypost_types::Reply;
+
 /// Runs a program; what it printed, and whether it was content.
 fn run(program: &str, arguments: &[&str], input: &str) -> (String, bool) {
     let mut child = Command::new(program)
@@ -67,6 +70,41 @@ fn each_program_says_what_it_should() {
     }
 }
 
+/// D17: an administrator can ask a filter before mail depends on it.
+#[test]
+fn a_filter_is_asked_as_a_server_would_ask_it() {
+    let answer = MilterAnswer::accept().field("X-Spam", "Yes").unwrap();
+    let filter = MilterScript::new()
+        .token("GTUBE", MilterAnswer::refuse(Reply::new(554, (5, 7, 1), "Spam")))
+        .source("203.0.113.9".parse().unwrap(), answer)
+        .start()
+        .unwrap();
+    let address = filter.address().to_string();
+    let common = ["-", "--milter", &address, "--client-ip", "192.0.2.25"];
+    let listed = ["--source-ip", "203.0.113.9"];
+    for (more, input, want) in [
+        (&[][..], "Subject: x\n\nhello\n", &["client  192.0.2.25", "verdict         accept"][..]),
+        (&[], "Subject: x\n\nGTUBE\n", &["reject: 554 5.7.1 Spam"]),
+        (
+            &listed,
+            "Subject: x\n\nx\n",
+            &["client  203.0.113.9", "add `X-Spam: Yes`", "; X-Spam: Yes"],
+        ),
+        (&["--json"], "Subject: x\n\n.\n", &[r#"{"action":"accept","headers":[],"ignored":[],"#]),
+    ] {
+        let arguments = [&common[..], more].concat();
+        let (printed, content) = run(env!("CARGO_BIN_EXE_filter_ask"), &arguments, input);
+        assert!(content, "{printed}");
+        for text in want {
+            assert!(printed.contains(text), "{more:?}: no {text:?} in\n{printed}");
+        }
+    }
+    let bodies: Vec<_> = filter.asked().into_iter().map(|asked| asked.body).collect();
+    assert_eq!(bodies, [&b"hello\r\n"[..], b"GTUBE\r\n", b"x\r\n", b".\r\n"]);
+    drop(filter);
+    assert!(!run(env!("CARGO_BIN_EXE_filter_ask"), &common, "x").1, "nobody is there");
+}
+
 #[test]
 fn a_wrong_call_is_refused_with_the_usage() {
     for (program, arguments) in [
@@ -74,6 +112,10 @@ fn a_wrong_call_is_refused_with_the_usage() {
         (env!("CARGO_BIN_EXE_pick_host"), &["a.example=60"]),
         (env!("CARGO_BIN_EXE_spool_show"), &["/nowhere/at/all"]),
         (env!("CARGO_BIN_EXE_smtp_sink"), &["nowhere"]),
+        (
+            env!("CARGO_BIN_EXE_filter_ask"),
+            &["-", "--milter", "nowhere", "--client-ip", "192.0.2.1"],
+        ),
     ] {
         assert!(!run(program, arguments, "").1, "{program} {arguments:?}");
     }

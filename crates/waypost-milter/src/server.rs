@@ -111,6 +111,11 @@ impl Server {
         found.next_back().map(|(_, value)| value.as_slice())
     }
 
+    /// All macros that hold now, by their names without braces.
+    pub fn facts(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.macros.iter().map(|((_, name), value)| (name.as_slice(), value.as_slice()))
+    }
+
     /// The next event; `None`: more octets are needed, or an answer to the last one.
     ///
     /// Macros are taken in passing ([`Server::fact`]); options are answered at once, into `out`. After

@@ -130,3 +130,28 @@ impl FilterVerdict {
         })
     }
 }
+
+#[cfg(all(test, feature = "serde"))]
+mod tests {
+    use super::*;
+    use crate::field::FieldName;
+
+    #[test]
+    fn a_verdict_is_stored_and_read_back_and_what_it_could_not_be_is_refused() {
+        let reply = Reply::new(554, (5, 7, 1), "Spam");
+        let mut verdict = FilterVerdict::new(FilterAction::Reject(reply.clone()), "because");
+        let name = FieldName::new("X-Spam").unwrap();
+        verdict.headers.push(HeaderEdit::Change {
+            name: name.clone(),
+            nth: 1,
+            value: FieldValue::new("a\r\n b").unwrap(),
+        });
+        verdict.headers.push(HeaderEdit::Delete { name, nth: 2 });
+        verdict.ignored.push(Ignored::RefuseRecipient { nth: 0, reply });
+        let json = serde_json::to_string(&verdict).unwrap();
+        assert_eq!(serde_json::from_str::<FilterVerdict>(&json).unwrap(), verdict);
+        let forged = json.replace("a\\r\\n b", "a\\r\\nBcc: b");
+        assert_ne!(forged, json);
+        assert!(serde_json::from_str::<FilterVerdict>(&forged).is_err());
+    }
+}

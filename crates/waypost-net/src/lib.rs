@@ -4,19 +4,21 @@
 //! **Out:** a [`server`] that calls the handler, a [`client`] pool that gives each recipient an
 //! outcome, [`dns`] that turns names into next hops, [`tls`] with a route's three switches,
 //! [`authentication`] that asks the DNS who may send (SPF, DKIM, DMARC), [`spf`] that tells whom a
-//! record covers.
+//! record covers, [`milter`] that asks a filter what it thinks of a message.
 //!
 //! **Units:** octets, [`Timestamp`](waypost_types::Timestamp), [`Duration`](std::time::Duration).
 //! **Bounds:** named at each module: connections, records of an answer and time are bounded, whatever
 //! a peer does. **Errors:** one type a module, which names what was tried; once a conversation runs,
 //! failures are replies and outcomes. **Source:** RFC 5321, RFC 3207 (STARTTLS), RFC 8314 (implicit
-//! TLS), RFC 7208 (SPF), RFC 7505 (null MX), RFC 9525 (names in certificates); A4 to A10, B4, D6, D15.
+//! TLS), RFC 7208 (SPF), RFC 7505 (null MX), RFC 9525 (names in certificates); A4 to A10, B4, D6, D15,
+//! D17.
 //!
 //! **Not here:** the protocol itself (`waypost-smtp`), what to accept, where to route.
 //!
 //! # Features
 //!
-//! - `test-kit`: a scripted peer that fails as it is told, and certificates good and bad, for tests.
+//! - `test-kit`: a scripted peer and a scripted filter that fail as they are told, and certificates good
+//!   and bad, for tests.
 //!
 //! # Example
 //!

@@ -24,6 +24,7 @@ mod forged_results;
 mod header_block;
 mod ledger_ops;
 mod mailbox;
+mod milter_client;
 mod mime_edit;
 mod proxy_header;
 mod received_line;
@@ -39,6 +40,7 @@ pub use forged_results::forged_results;
 pub use header_block::header_block;
 pub use ledger_ops::ledger_ops;
 pub use mailbox::mailbox;
+pub use milter_client::milter_client;
 pub use mime_edit::mime_edit;
 pub use proxy_header::proxy_header;
 pub use received_line::received_line;
@@ -50,7 +52,7 @@ pub use spool_record::spool_record;
 pub type Property = fn(&[u8]);
 
 /// Every property by the name of its fuzz target and of its directory in `fuzz/corpus`.
-pub const ALL: [(&str, Property); 13] = [
+pub const ALL: [(&str, Property); 14] = [
     ("config", config),
     ("dsn", dsn),
     ("end_of_data", end_of_data),
@@ -58,6 +60,7 @@ pub const ALL: [(&str, Property); 13] = [
     ("header_block", header_block),
     ("ledger_ops", ledger_ops),
     ("mailbox", mailbox),
+    ("milter_client", milter_client),
     ("mime_edit", mime_edit),
     ("proxy_header", proxy_header),
     ("received_line", received_line),

@@ -39,9 +39,15 @@ pub(super) fn header_and_body(message: &[u8]) -> (Header<'_>, Body<'_>) {
 fn strays<'q>(block: &HeaderBlock<'q>) -> Cow<'q, [u8]> {
     let bytes = block.as_bytes();
     let mut found = Vec::new();
+    let mut keep = |from: usize, until: usize| {
+        let lines = bytes.get(from..until).unwrap_or_default();
+        for line in lines.split_inclusive(|octet| *octet == b'\n') {
+            found.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
+        }
+    };
     let mut from = 0;
     for field in block.fields() {
-        found.extend_from_slice(bytes.get(from..field.offset).unwrap_or_default());
+        keep(from, field.offset);
         let rest = bytes.get(field.offset..).unwrap_or_default();
         // A name holds no colon, so the first one is behind it.
         let colon = memchr(b':', rest).map_or(0, |at| at + 1);
@@ -54,7 +60,7 @@ fn strays<'q>(block: &HeaderBlock<'q>) -> Cow<'q, [u8]> {
                 _ => 0,
             };
     }
-    found.extend_from_slice(bytes.get(from..).unwrap_or_default());
+    keep(from, bytes.len());
     Cow::Owned(found)
 }
 
@@ -155,6 +161,7 @@ mod tests {
             ("no header\r\nat all\r\n", &[], "no header\r\nat all\r\n"),
             ("From x\r\nA: 1\r\n\r\nb\r\n", &[("A", "1")], "From x\r\nb\r\n"),
             ("A: 1\r\nstray\r\nB: 2\r\n\r\nb\r\n", &[("A", "1"), ("B", "2")], "stray\r\nb\r\n"),
+            ("..dot\r\nA: 1\r\n...\r\n\r\n", &[("A", "1")], ".dot\r\n..\r\n"),
             ("A : 1\r\n\r\n", &[("A", "1")], ""),
             ("", &[], ""),
             ("\r\n", &[], ""),

@@ -93,8 +93,9 @@ impl Client {
         self.agreed.as_ref()
     }
 
-    /// Whether one more question can be asked: version 6 was agreed upon, the last verdict is there,
-    /// what ends its dialogue was written, and nothing came behind it.
+    /// Whether one more question can be asked: version 6 was agreed upon, the last question was answered
+    /// by `continue` to the end of the message, what ends its dialogue was written, and nothing came
+    /// behind it.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
         self.is_reusable && self.frames.is_empty()
@@ -116,6 +117,7 @@ impl Client {
             tally: Tally::new(self.limits),
             verdict: None,
             is_in_message: false,
+            may_go_on: false,
             client: self,
         }
     }
@@ -157,6 +159,9 @@ pub struct Dialogue<'c, 'q> {
     verdict: Option<FilterVerdict>,
     /// MAIL was told, and the end of the message was not answered.
     is_in_message: bool,
+    /// The filter has answered `continue` to the end of the message. Only then does every filter go on
+    /// to another session on the same connection: libmilter passes over `K` behind all other answers.
+    may_go_on: bool,
 }
 
 /// Octets after which [`Dialogue::write`] takes a break.
@@ -201,7 +206,7 @@ impl Dialogue<'_, '_> {
             Command::Abort.encode(out);
         }
         let version = self.client.agreed.as_ref().map_or(0, |agreed| agreed.version);
-        if version >= VERSION {
+        if version >= VERSION && self.may_go_on {
             Command::QuitNewConnection.encode(out);
             self.client.is_reusable = true;
         } else {
@@ -319,9 +324,8 @@ impl Dialogue<'_, '_> {
             (Owed::Options, other) => out_of_place(other.name(), &"in answer to options"),
             (Owed::Step(_), Response::Progress) => self.tally.progress(),
             (Owed::Step(Step::EndOfMessage), Response::Modify(wanted)) => self.tally.take(wanted),
-            (Owed::Step(step), Response::Modify(_) | Response::Options(_)) => {
-                let name = "a change before the end of the message, or options again,";
-                out_of_place(name, &format_args!("in answer to {step}"))
+            (Owed::Step(step), early @ (Response::Modify(_) | Response::Options(_))) => {
+                out_of_place(early.name(), &format_args!("in answer to {step}"))
             }
             (Owed::Step(step), response) => self.answered(step, response),
         }
@@ -348,7 +352,10 @@ impl Dialogue<'_, '_> {
     fn answered(&mut self, step: Step, response: Response) -> Result<(), Fault> {
         let name = response.name();
         let action = match response {
-            Response::Continue if step == Step::EndOfMessage => FilterAction::Accept,
+            Response::Continue if step == Step::EndOfMessage => {
+                self.may_go_on = true;
+                FilterAction::Accept
+            }
             Response::Continue => {
                 self.go_on(step);
                 return Ok(());

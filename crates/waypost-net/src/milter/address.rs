@@ -55,6 +55,12 @@ impl MilterAddress {
         Self(Place::Tcp(at))
     }
 
+    /// A Unix socket. A path that the system does not take fails when it is connected to.
+    #[must_use]
+    pub fn unix(path: impl Into<PathBuf>) -> Self {
+        Self(Place::Unix(path.into()))
+    }
+
     /// The socket's path, if the filter listens on one: a file that the server needs.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {

@@ -98,10 +98,17 @@ impl MilterClient {
     ) -> Result<FilterVerdict, FilterError> {
         let inner = &*self.0;
         let until = Instant::now() + inner.limits.dialogue;
-        let Ok(Ok(_turn)) = timeout_at(until, inner.turns.acquire()).await else {
+        let busy = || {
             let (at_once, after) = (inner.limits.at_once, inner.limits.dialogue);
-            return Err(FilterError::Busy { address: inner.address.clone(), at_once, after });
+            FilterError::Busy { address: inner.address.clone(), at_once, after }
         };
+        let Ok(Ok(_turn)) = timeout_at(until, inner.turns.acquire()).await else {
+            return Err(busy());
+        };
+        // A turn that came with the last tick is of no use.
+        if Instant::now() >= until {
+            return Err(busy());
+        }
         if let Some(used) = inner.idle() {
             match inner.ask(used, question, until).await {
                 Ok(verdict) => return Ok(verdict),
@@ -120,12 +127,13 @@ impl MilterClient {
 impl Inner {
     async fn connect(&self, until: Instant) -> Result<Connection, FilterError> {
         let address = || self.address.clone();
-        let until = until.min(Instant::now() + self.limits.connect);
+        let now = Instant::now();
+        let until = until.min(now + self.limits.connect);
         match timeout_at(until, Connection::open(self.address.place())).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(source)) => Err(FilterError::Connect { address: address(), source }),
             Err(_) => {
-                let after = self.limits.connect;
+                let after = until.saturating_duration_since(now);
                 Err(FilterError::ConnectTime { address: address(), after })
             }
         }

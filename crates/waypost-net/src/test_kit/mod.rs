@@ -19,6 +19,8 @@
 //! | broken handshake | `.at(Phase::Handshake, Act::Bytes(b"no TLS\r\n".to_vec()))` |
 //! | wrong certificate | `.starttls(&authority.flawed(Flaw::Expired, "mx.example")?)` |
 //!
+//! A [`FakeMilter`] is a filter that answers by what stands in a message, and fails as it is told.
+//!
 //! The peer runs on threads of its own, so it serves blocking and asynchronous tests alike. Where the
 //! code under test runs on the test's own thread, ask [`Peer::received`], which does not wait.
 //!
@@ -69,6 +71,7 @@
 //! ```
 
 mod certificate;
+mod milter;
 mod peer;
 mod record;
 mod script;
@@ -76,6 +79,7 @@ mod talk;
 mod wire;
 
 pub use certificate::{Authority, Flaw, Identity};
+pub use milter::{Asked, FakeMilter, MilterAnswer, MilterFault, MilterPhase, MilterScript};
 pub use peer::Peer;
 pub use record::{Framing, Received, Session};
 pub use script::{Act, Phase, Script};
