@@ -222,6 +222,15 @@ impl FilterFinding {
                     (name, value)
                 }
                 HeaderEdit::Change { name, nth, value } if !is_there(name, *nth) => (name, value),
+                // The sender had written it already: what the filter says stands above it, or instead.
+                HeaderEdit::Change { name, nth, value }
+                    if telling.contains(&edit) || settings.tells(edit) =>
+                {
+                    if settings.header == FilterHeader::All {
+                        self.edits.push(HeaderEdit::Delete { name: name.clone(), nth: *nth });
+                    }
+                    (name, value)
+                }
                 HeaderEdit::Delete { name, nth } if !is_there(name, *nth) => continue,
                 other => {
                     match settings.header {
