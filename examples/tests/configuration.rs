@@ -146,7 +146,7 @@ fn explain_says_1_when_nobody_accepts_and_2_for_unusable_input_c9() {
 fn explain_supposes_what_a_filter_might_say_d17() {
     let marie = ["--to", "marie@solarmora.example"];
     for (more, part) in [
-        (&[][..], "spam           no"),
+        (&[][..], "\nspam          no\n"),
         (&["--spam", "Gtube"], "the filter: Gtube"),
         (&["--malware", "Eicar"], "kept in quarantine \"malware\""),
     ] {

@@ -9,44 +9,51 @@
 
 mod support;
 
-use support::fake_filter::{Asked, FakeFilter, add, change, delete};
 use support::serving::{Folder, HOSTNAME, Serve, queue_id};
 use support::sink::{Sink, reserved};
 use support::smtp_client::SmtpClient;
 use support::waypost;
-use waypost_milter::{Modification, Response};
+use waypost_milter::{FieldName, FieldValue, HeaderEdit, Modification, Step};
+use waypost_net::test_kit::{FakeMilter, MilterAnswer, MilterFault, MilterPhase, MilterScript};
 use waypost_types::Reply;
 
-/// Answers as the subject says, so that a test tells the filter what to find.
-fn by_subject(asked: &Asked) -> Vec<Response> {
-    let reply = |code, enhanced, text| vec![Response::Reply(Reply::new(code, enhanced, text))];
-    match asked.field("Subject").unwrap_or_default() {
-        "spam" => vec![add("X-Spam", "Yes"), add("X-Spamd-Bar", "++++++"), Response::Continue],
-        "gtube" => reply(554, (5, 7, 1), "Gtube pattern"),
-        "plain reject" => vec![Response::Reject],
-        "virus" => reply(554, (5, 7, 1), "clamav: virus found: \"Eicar-Signature\""),
-        "later" => reply(451, (4, 7, 1), "Try again later"),
-        "large" => reply(552, (5, 3, 4), "Too many attachments"),
-        "discard" => vec![Response::Discard],
-        "hold" => vec![
-            Response::Modify(Modification::Quarantine("score 7 of 15".into())),
-            Response::Continue,
-        ],
-        "never" => vec![],
-        "signed" => vec![
-            add("DKIM-Signature", "v=1; a=rsa-sha256;\n\tb=abc\n\tdef"),
-            add("X-Spam-Status", "No, score=-1.0"),
-            add("X-Note", "é"),
-            Response::Continue,
-        ],
-        "changed" => vec![
-            change("Subject", 1, "[SPAM] changed"),
-            delete("X-Spam", 1),
-            change("X-Other", 1, "new"),
-            Response::Continue,
-        ],
-        _ => vec![Response::Accept],
-    }
+/// A filter that goes by what stands in the message: the subject says what it finds.
+fn by_subject() -> MilterScript {
+    let refuse = |code, enhanced, text| MilterAnswer::refuse(Reply::new(code, enhanced, text));
+    let name = |name: &str| FieldName::new(name).unwrap();
+    let value = |value: &str| FieldValue::new(value).unwrap();
+    let changes = [
+        HeaderEdit::Change { name: name("Subject"), nth: 1, value: value("[SPAM] changed") },
+        HeaderEdit::Delete { name: name("X-Spam"), nth: 1 },
+        HeaderEdit::Change { name: name("X-Other"), nth: 1, value: value("new") },
+    ];
+    let changing = changes
+        .into_iter()
+        .fold(MilterAnswer::accept(), |answer, edit| answer.change(Modification::Header(edit)));
+    let adding = |fields: &[(&str, &str)]| {
+        let fields = fields.iter();
+        fields.fold(MilterAnswer::accept(), |answer, (name, value)| {
+            answer.field(name, value).unwrap()
+        })
+    };
+    MilterScript::new()
+        .token("gtube", refuse(554, (5, 7, 1), "Gtube pattern"))
+        .token("no code", MilterAnswer::refuse(Reply::plain(550, "Command rejected")))
+        .token("virus", refuse(554, (5, 7, 1), "clamav: virus found: \"Eicar-Signature\""))
+        .token("later", refuse(451, (4, 7, 1), "Try again later"))
+        .token("large", refuse(552, (5, 3, 4), "Too many attachments"))
+        .token("discard", MilterAnswer::discard())
+        .token("hold", MilterAnswer::quarantine("score 7 of 15"))
+        .token("spam", adding(&[("X-Spam", "Yes"), ("X-Spamd-Bar", "++++++")]))
+        .token(
+            "signed",
+            adding(&[
+                ("DKIM-Signature", "v=1; a=rsa-sha256;\n\tb=abc\n\tdef"),
+                ("X-Spam-Status", "No, score=-1.0"),
+                ("X-Note", "é"),
+            ]),
+        )
+        .token("changed", changing)
 }
 
 /// Organizations that mark, keep and refuse spam, with a user each.
@@ -80,7 +87,7 @@ then = { modify = { bypass_spam = true } }
 "#;
 
 struct Stage {
-    filter: FakeFilter,
+    filter: FakeMilter,
     folder: Folder,
     serve: Serve,
 }
@@ -89,8 +96,13 @@ impl Stage {
     /// A server with a filter that goes by the subject, `more` lines of `[server.filter]`, and these
     /// organizations.
     fn new(more: &str, organizations: &str) -> Self {
-        let filter = FakeFilter::start(by_subject);
-        let folder = Folder::new(&configuration(&filter.configured(), more, organizations));
+        Self::with(by_subject(), more, organizations)
+    }
+
+    fn with(script: MilterScript, more: &str, organizations: &str) -> Self {
+        let filter = script.start().unwrap();
+        let address = filter.address().to_string();
+        let folder = Folder::new(&configuration(&address, more, organizations));
         let serve = folder.serve();
         Self { filter, folder, serve }
     }
@@ -157,7 +169,7 @@ fn d17_each_organization_acts_on_the_filters_verdict() {
             "250",
             "550 5.7.1 Message refused as spam: a filter says so: Gtube pattern",
         ),
-        ("plain reject", "250", "250", refused),
+        ("no code", "250", "250", refused),
         ("virus", "250", "250", "550 5.7.1 Message refused: it holds malware"),
         ("discard", "250", "250", refused),
         ("hold", "250", "250", refused),
@@ -224,7 +236,7 @@ fn d17_one_message_for_several_organizations() {
         "{queue}"
     );
     assert_eq!(stage.filter.asked().len(), 1, "asked once for all");
-    assert_eq!(stage.filter.asked()[0].to.len(), 4);
+    assert_eq!(stage.filter.asked()[0].recipients.len(), 4);
     // A released message goes its way.
     let ran = waypost(&["queue", &stage.folder.configuration(), "release", id], "");
     assert_eq!(ran.status, 0, "{}", ran.stderr);
@@ -265,8 +277,8 @@ fn b1_b3_what_the_filter_takes_without_a_word_leaves_as_it_came() {
     let asked = stage.filter.asked().remove(0);
     assert_eq!(asked.body, b".\r\n..\r\n\x80\xff\r\n");
     assert_eq!(
-        (asked.from.as_str(), asked.to.len()),
-        ("<marie@s.org>", 1),
+        (asked.sender.as_str(), asked.recipients.len()),
+        ("marie@s.org", 1),
         "relayed mail is filtered"
     );
 }
@@ -311,8 +323,9 @@ fn d17_a_filter_that_is_down_defers_or_is_done_without_and_comes_back() {
         let unanswered = "waypost_filter_answers_total{finding=\"unanswered\"}";
         assert_eq!(serve.metric(unanswered), 1);
         // A reload names another one, which is asked at once.
-        let filter = FakeFilter::start(by_subject);
-        folder.configure(&configuration(&filter.configured(), more, ORGANIZATIONS));
+        let filter = by_subject().start().unwrap();
+        let address = filter.address().to_string();
+        folder.configure(&configuration(&address, more, ORGANIZATIONS));
         serve.signal("HUP");
         serve.log.wait_text("reloaded");
         let reply = send();
@@ -322,7 +335,7 @@ fn d17_a_filter_that_is_down_defers_or_is_done_without_and_comes_back() {
         folder.configure(&format!("admin = \"127.0.0.1:0\"\n{ORGANIZATIONS}"));
         serve.signal("HUP");
         serve.log.wait_for("the second reload", |line| {
-            line.contains("reloaded") && !line.contains(filter.configured().as_str())
+            line.contains("reloaded") && !line.contains(address.as_str())
         });
         let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
         while !send().starts_with("250") {
@@ -333,8 +346,10 @@ fn d17_a_filter_that_is_down_defers_or_is_done_without_and_comes_back() {
 
 #[test]
 fn d17_a_slow_filter_has_its_time() {
-    let stage = Stage::new("timeout = \"300ms\"", ORGANIZATIONS);
-    let reply = stage.send(&["marie@mark.org"], "never");
+    let silent = MilterPhase::Step(Step::EndOfMessage);
+    let script = by_subject().first(1, silent, MilterFault::Silent);
+    let stage = Stage::with(script, "timeout = \"300ms\"", ORGANIZATIONS);
+    let reply = stage.send(&["marie@mark.org"], "hello");
     assert!(reply.starts_with("451 4.7.1 The message cannot be filtered now"), "{reply}");
     stage.serve.log.wait_text("gave no verdict within 300ms");
     // Others are not held up by it.
@@ -366,13 +381,17 @@ fn e2_e10_e11_the_filter_is_told_the_source_behind_a_gateway() {
         let message = received + &letter(subject);
         stage.serve.session("mx").message("a@b.example", to, message.as_bytes())
     };
-    let clients = || stage.filter.asked().into_iter().map(|one| one.client).collect::<Vec<_>>();
+    let clients = || {
+        let asked = stage.filter.asked().into_iter();
+        asked.map(|one| one.address.unwrap().to_string()).collect::<Vec<_>>()
+    };
     assert!(send(&["marie@plain.org"], "203.0.113.9", "gtube").starts_with("550 5.7.1"));
     assert_eq!(clients(), ["127.0.0.1"]);
     // On the allow list (E11).
     queue_id(&send(&["marie@gated.org"], "203.0.113.9", "gtube"));
     let asked = stage.filter.asked().pop().unwrap();
-    assert_eq!((asked.client.as_str(), asked.fact("gateway_addr")), ("203.0.113.9", "127.0.0.1"));
+    assert_eq!(asked.address, "203.0.113.9".parse().ok());
+    assert_eq!(asked.facts["gateway_addr"], "127.0.0.1");
     assert!(send(&["marie@gated.org"], "203.0.113.10", "gtube").starts_with("550 5.7.1"));
     assert_eq!(clients()[2], "203.0.113.10");
     // Malware is no spam: the allow list is not for it.
@@ -417,13 +436,16 @@ fn d17_the_filter_is_told_who_sends_and_how() {
     let mut client = submitting(&stage, "marie@s.org");
     let reply = client.message("marie@s.org", &["jean@s.org"], letter("hello").as_bytes());
     let asked = stage.filter.asked().remove(0);
-    assert_eq!(asked.fact("auth_authen"), "marie@s.org");
-    assert_eq!(asked.fact("tls_version"), "TLSv1.3");
-    assert!(asked.fact("cipher").starts_with("TLS13_"), "{asked:?}");
-    assert_eq!(asked.fact("i"), queue_id(&reply));
-    assert_eq!(asked.fact("j"), HOSTNAME);
+    assert_eq!(asked.facts["auth_authen"], "marie@s.org");
+    assert_eq!(asked.facts["tls_version"], "TLSv1.3");
+    assert!(asked.facts["cipher"].starts_with("TLS13_"), "{asked:?}");
+    assert_eq!(asked.facts["i"], queue_id(&reply));
+    assert_eq!(asked.facts["j"], HOSTNAME);
     assert_eq!(asked.helo, "client.s.org");
-    assert_eq!((asked.from.as_str(), asked.to[0].as_str()), ("<marie@s.org>", "<jean@s.org>"));
+    assert_eq!(
+        (asked.sender.as_str(), asked.recipients[0].as_str()),
+        ("marie@s.org", "jean@s.org")
+    );
     let reply = client.message("marie@s.org", &["x@b.example"], letter("gtube").as_bytes());
     assert!(reply.starts_with("550 5.7.1 Message refused as spam"), "{reply}");
 }
@@ -470,10 +492,10 @@ fn c9_what_the_filter_said_is_recorded_and_replayed() {
     for local_parts in ["plain", "hashed"] {
         let record =
             format!("record = {{ file = \"envelopes.jsonl\", local_parts = \"{local_parts}\" }}\n");
-        let filter = FakeFilter::start(by_subject);
-        let with_record = |organizations: &str| {
-            record.clone() + &configuration(&filter.configured(), "", organizations)
-        };
+        let filter = by_subject().start().unwrap();
+        let address = filter.address().to_string();
+        let with_record =
+            |organizations: &str| record.clone() + &configuration(&address, "", organizations);
         let folder = Folder::new(&with_record(ORGANIZATIONS));
         let serve = folder.serve();
         for subject in ["hello", "spam", "gtube", "virus", "large"] {

@@ -209,13 +209,13 @@ fn model(action: usize, stance: Stance, says: Says) -> End {
 
 #[test]
 fn d17_e10_e11_one_organization_against_the_model() {
-    for (action, named) in ACTIONS.iter().enumerate() {
+    for (action, word) in ACTIONS.iter().enumerate() {
         for stance in STANCES {
             let policy = policy(&[(action, stance)]);
             for says in SAYS {
                 let decision = decide(&policy, [0], says);
                 let want = model(action, stance, says);
-                assert_eq!(end(&decision, 0), [want], "{named} {stance:?} {says:?}");
+                assert_eq!(end(&decision, 0), [want], "{word} {stance:?} {says:?}");
             }
         }
     }
@@ -350,7 +350,7 @@ fn d17_relayed_spam_counts_against_the_registered_sender() {
         (Stance::Bypass, "marie@o0.example", Says::Rejects, None),
         (Stance::Bypass, "marie@o0.example", Says::Virus, Some("marie@o0.example")),
     ] {
-        for (action, named) in ACTIONS.iter().enumerate() {
+        for (action, word) in ACTIONS.iter().enumerate() {
             let policy = policy(&[(action, stance)]);
             let client = "203.0.113.1";
             let transaction = transaction(&policy, client, ListenerRole::Relay, sender);
@@ -360,7 +360,7 @@ fn d17_relayed_spam_counts_against_the_registered_sender() {
             let known = Known { filter: &answers, ..Known::default() };
             let decision = policy.at_data_knowing(&transaction, &recipients, &header, known);
             let abuse = decision.abuse().map(|abuse| abuse.user.to_string());
-            assert_eq!(abuse.as_deref(), want, "{stance:?} {sender} {says:?} {named}");
+            assert_eq!(abuse.as_deref(), want, "{stance:?} {sender} {says:?} {word}");
         }
     }
     let policy = policy(&[(0, Stance::Plain)]);

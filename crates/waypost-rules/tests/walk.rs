@@ -289,6 +289,11 @@ fn rules_decide_as_the_table_says() {
             spam: Spam::ByTag,
             ..case(&["r / inbound route=a keep-spam bypass"], "paul@s.example", "- because r")
         },
+        // Malware is no spam that a rule could bypass (D17).
+        Case {
+            spam: Spam::Malware,
+            ..case(&["r / inbound route=a keep-spam bypass"], "paul@s.example", "- because r")
+        },
         Case {
             direction: InternalSending,
             sender: "marie@s.example",

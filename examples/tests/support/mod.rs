@@ -5,7 +5,6 @@
 pub(crate) mod control;
 pub(crate) mod dns;
 pub(crate) mod exposition;
-pub(crate) mod fake_filter;
 pub(crate) mod redis;
 pub(crate) mod serving;
 pub(crate) mod sink;

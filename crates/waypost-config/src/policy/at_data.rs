@@ -5,22 +5,22 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use waypost_auth::{Authentication, Verdict};
-use waypost_inbound::{Source, SpamEvaluation, TagVerdict};
+use waypost_inbound::{Source, SpamEvaluation};
 use waypost_rules::{FromField, Spam};
 use waypost_types::{
     Changes, Delivery, Destination, HeaderBlock, Mailbox, Recipient, Reply, TlsDemand,
 };
 
 use super::decision::{
-    AuthenticationView, DataReply, DecidedDelivery, Decision, FilterCleared, FilterView,
-    GatewayView, OrganizationView, Quarantined, RecipientView, RefusalCause, Refused, RuleLookedAt,
-    SpamBy, SpamVerdict,
+    DataReply, DecidedDelivery, Decision, FilterCleared, FilterView, GatewayView, OrganizationView,
+    Quarantined, RecipientView, RefusalCause, Refused, RuleLookedAt, SpamBy,
 };
 use super::evaluate::{Evaluation, Facts, Fate, FateOutcome, Harm, Told};
 use super::filter::{FilterAnswer, FilterFinding, FilterKind, FilterSaid};
+use super::filtered::{filter_edits, filter_fields, refused_by_filter, verdicts};
 use super::internal_sender::{Claim, undecided};
 use super::mark::{Mark, TraceMarks, looped};
-use super::organization::{Organization, SpamAction};
+use super::organization::Organization;
 use super::relay_copy::{NotCopied, RelayCopy, without_mailbox};
 use super::{Policy, Transaction, authentication, signatures};
 
@@ -345,22 +345,6 @@ fn refused(recipient: &Recipient, verdict: &Verdict) -> Option<Refused> {
     })
 }
 
-/// The refusal of a recipient by the filter itself, whatever the organization says.
-fn refused_by_filter(recipient: &Recipient, finding: &FilterFinding) -> Option<Refused> {
-    let reply = finding.refusal()?;
-    let (cause, because) = match finding.kind {
-        FilterKind::Unanswered(_) => {
-            let because = format!(
-                "on_failure = \"defer\", and the filter gave no answer: {}",
-                finding.because
-            );
-            (RefusalCause::FilterUnanswered, because)
-        }
-        _ => (RefusalCause::Filter, format!("the filter refuses: {}", finding.because)),
-    };
-    Some(Refused { recipient: recipient.address.clone(), reply, cause, because })
-}
-
 /// What is kept of a recipient's mail, should the message be taken for another one.
 fn kept(refused: &Refused, taken: FateOutcome) -> Quarantined {
     let deliveries = match taken {
@@ -410,47 +394,6 @@ fn stamp(decision: &mut Decision) {
     for one in deliveries.iter_mut().chain(kept) {
         let own = lines(one).to_vec();
         one.delivery.changes.added_headers.splice(0..0, own);
-    }
-}
-
-/// Puts the filter's fields where they belong: below our trace line if all agree, else to each
-/// delivery.
-fn filter_fields(decision: &mut Decision) {
-    let Decision { organizations, deliveries, quarantined, filter_fields, .. } = decision;
-    let finding = |one: &DecidedDelivery| {
-        let view = organizations.iter().find(|view| view.organization == one.organization);
-        view.and_then(|view| view.filter.as_ref()).map(|view| &view.finding)
-    };
-    let top = |one: &DecidedDelivery| finding(one).map(|one| one.top()).unwrap_or_default();
-    let kept = || quarantined.iter().flat_map(|kept| &kept.deliveries);
-    let Some(first) = deliveries.iter().chain(kept()).next() else { return };
-    let shared = top(first);
-    // One answer for all is the rule.
-    let same = |one: &DecidedDelivery| {
-        one.organization == first.organization
-            || finding(one) == finding(first)
-            || top(one) == shared
-    };
-    if deliveries.iter().chain(kept()).all(same) {
-        *filter_fields = shared.into();
-        return;
-    }
-    let kept = quarantined.iter_mut().flat_map(|kept| &mut kept.deliveries);
-    for one in deliveries.iter_mut().chain(kept) {
-        let own = finding(one).map(|one| one.lines()).unwrap_or_default();
-        one.delivery.changes.added_headers.extend(own);
-    }
-}
-
-/// The filter's changes to fields of the message: only what it wants for all organizations, since they
-/// are made once.
-fn filter_edits(decision: &mut Decision) {
-    let mut findings =
-        decision.organizations.iter().map(|view| view.filter.as_ref().map(|view| &view.finding));
-    let Some(first) = findings.next() else { return };
-    let edits = first.map_or(&[][..], |finding| &finding.edits);
-    if findings.all(|other| other.map_or(&[][..], |finding| &finding.edits) == edits) {
-        decision.filter_edits = edits.to_vec();
     }
 }
 
@@ -520,39 +463,6 @@ impl Message {
         }
         Self { from: FromField::read(header), hops, signed }
     }
-}
-
-/// Why a message counts as spam, the gravest first.
-fn verdicts(
-    tag: Option<&TagVerdict>,
-    filter: Option<&FilterView>,
-    dmarc: Option<&AuthenticationView>,
-) -> Vec<SpamVerdict> {
-    let mut all = Vec::new();
-    let by_filter = filter.filter(|view| view.cleared.is_none()).map(|view| &view.finding);
-    all.extend(by_filter.and_then(|finding| {
-        let (by, least) = match finding.kind {
-            FilterKind::Malware => (SpamBy::Malware, SpamAction::Quarantine),
-            FilterKind::Spam { least } => (SpamBy::Filter, least),
-            _ => return None,
-        };
-        Some(SpamVerdict {
-            by,
-            least,
-            because: finding.because.clone(),
-            text: finding.text.clone(),
-        })
-    }));
-    let mark = |by, because: &str| SpamVerdict {
-        by,
-        because: because.into(),
-        least: SpamAction::Mark,
-        text: None,
-    };
-    all.extend(tag.map(|tag| mark(SpamBy::Tag, tag.line.as_deref().unwrap_or_default())));
-    all.extend(dmarc.map(|found| mark(SpamBy::Dmarc, &found.verdict.because)));
-    all.sort_by_key(|verdict| verdict.by);
-    all
 }
 
 /// What each organization sees, found out once.

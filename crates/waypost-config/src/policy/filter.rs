@@ -56,7 +56,9 @@ impl FilterAnswer {
             verdict.headers.retain(|edit| {
                 telling.contains(edit) || settings.is_some_and(|settings| settings.tells(edit))
             });
+            verdict.headers.truncate(MOST_RECORDED);
             verdict.ignored.clear();
+            verdict.reason = verdict.reason.chars().take(LONGEST).collect::<String>().into();
         }
         kept
     }
@@ -122,7 +124,9 @@ impl FilterKind {
 /// The longest text of a filter that is told on, in characters.
 const LONGEST: usize = 300;
 /// Octets of the fields that a filter may add to a message.
-const MOST_ADDED: usize = 128 << 10;
+const MOST_ADDED: usize = 32 << 10;
+/// Fields of an answer that are recorded.
+const MOST_RECORDED: usize = 20;
 /// The longest value of a line that is added to single deliveries, in octets.
 const LONGEST_VALUE: usize = 4096;
 
@@ -218,6 +222,15 @@ impl FilterFinding {
                     (name, value)
                 }
                 HeaderEdit::Change { name, nth, value } if !is_there(name, *nth) => (name, value),
+                // The sender had written it already: what the filter says stands above it, or instead.
+                HeaderEdit::Change { name, nth, value }
+                    if telling.contains(&edit) || settings.tells(edit) =>
+                {
+                    if settings.header == FilterHeader::All {
+                        self.edits.push(HeaderEdit::Delete { name: name.clone(), nth: *nth });
+                    }
+                    (name, value)
+                }
                 HeaderEdit::Delete { name, nth } if !is_there(name, *nth) => continue,
                 other => {
                     match settings.header {
@@ -286,7 +299,7 @@ impl FilterFinding {
 
 /// A field as it stands in a header, ended by CR LF; folded as the filter folds it, since it may be a
 /// signature. What is not ASCII becomes encoded words, so that the next hop need not take UTF-8.
-fn written(name: &FieldName, value: &FieldValue) -> String {
+pub(super) fn written(name: &FieldName, value: &FieldValue) -> String {
     match value.as_str().is_ascii() {
         true => format!("{name}: {}\r\n", value.as_str()),
         false => field(name.as_str(), &value.unfolded(), HeaderText::Ascii),
@@ -364,54 +377,6 @@ impl FilterSettings {
         self.spam_tag.verdict(&block).line.is_some()
             || self.malware_tag.verdict(&block).line.is_some()
     }
-}
-
-/// The header edits of a decision, carried out on a message as it is stored: dot-stuffed lines ended by
-/// CR LF. `nth` counts the fields of the name that the message had when the filter saw it.
-#[must_use]
-pub fn with_edits(message: Vec<u8>, edits: &[HeaderEdit]) -> Vec<u8> {
-    let header = HeaderBlock::of(&message);
-    let mut wanted: Vec<(std::ops::Range<usize>, String)> = Vec::new();
-    for edit in edits {
-        let (name, nth) = match edit {
-            HeaderEdit::Change { name, nth, .. } | HeaderEdit::Delete { name, nth } => (name, *nth),
-            _ => continue,
-        };
-        let nth = usize::try_from(nth.max(1)).unwrap_or(usize::MAX);
-        let mut fields = header.fields().named(name.as_str());
-        let Some(field) = fields.nth(nth - 1) else { continue };
-        let after = field.offset + length(&message, field.offset);
-        let text = edit.value().map(|value| written(name, value)).unwrap_or_default();
-        // The last one to touch a field is heard.
-        wanted.retain(|(range, _)| range.start != field.offset);
-        wanted.push((field.offset..after, text));
-    }
-    if wanted.is_empty() {
-        return message;
-    }
-    wanted.sort_by_key(|(range, _)| range.start);
-    let mut out = Vec::with_capacity(message.len());
-    let mut at = 0;
-    for (range, text) in wanted {
-        out.extend_from_slice(message.get(at..range.start).unwrap_or_default());
-        out.extend_from_slice(text.as_bytes());
-        at = range.end;
-    }
-    out.extend_from_slice(message.get(at..).unwrap_or_default());
-    out
-}
-
-/// The octets of the field that begins at `offset`, with its continuations and line ends.
-fn length(message: &[u8], offset: usize) -> usize {
-    let rest = message.get(offset..).unwrap_or_default();
-    let mut end = 0;
-    for line in rest.split_inclusive(|b| *b == b'\n') {
-        if end > 0 && !line.starts_with(b" ") && !line.starts_with(b"\t") {
-            break;
-        }
-        end += line.len();
-    }
-    end
 }
 
 impl Policy {

@@ -9,9 +9,11 @@ mod attachments;
 mod authentication;
 mod decision;
 mod dry_run;
+mod edited;
 mod evaluate;
 mod explanation;
 mod filter;
+mod filtered;
 mod internal_sender;
 mod making;
 mod mark;
@@ -37,13 +39,14 @@ pub use decision::{
     SideView, SpamBy, SpamVerdict,
 };
 pub use dry_run::{DryRun, DryRunError, Supposed};
+pub use edited::with_edits;
 use evaluate::{Evaluation, Facts, Fate, FateOutcome, ObservedRules, Told};
 pub use explanation::{
     Drawing, ExplainedAdmission, ExplainedAttachment, ExplainedAuthentication, ExplainedDelivery,
     ExplainedFilter, ExplainedGateway, ExplainedHost, ExplainedHosts, ExplainedRecipient,
     ExplainedSide, ExplainedSpam, ExplainedTls, Explanation, Layout, RulesShown,
 };
-pub use filter::{Abuse, FilterAnswer, FilterFinding, FilterKind, FilterSaid, with_edits};
+pub use filter::{Abuse, FilterAnswer, FilterFinding, FilterKind, FilterSaid};
 pub use mark::{MAX_MARKS, Mark, Marked};
 pub use observed::{Observation, ObservedKind, observed_at_mail};
 pub use organization::{InternalSenders, Login, Organization, SpamAction};

@@ -15,7 +15,7 @@ use super::reader::{Key, Node, Read, Reader};
 
 table! {
     /// A filter that is asked about each message before it is accepted; an address alone is its
-    /// `address`. What its answers mean is told in FILTER.md.
+    /// `address`.
     ///
     /// ```toml
     /// [server]

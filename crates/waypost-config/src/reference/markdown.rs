@@ -43,6 +43,7 @@ than `check`.
 /// What explains more, by table.
 const MORE: &[(&str, &[(&str, &str)])] = &[
     ("server", &[("METRICS.md", "Metrics, health and logs"), ("SPOOL.md", "The spool")]),
+    ("server.filter", &[("FILTER.md", "A filter for spam and malware")]),
     ("server.limits", &[("SCALING.md", "Scaling")]),
     ("server.retry", &[("SPOOL.md", "States of a message")]),
     ("listener", &[("PROXIES.md", "Behind proxies")]),

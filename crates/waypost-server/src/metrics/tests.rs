@@ -36,6 +36,9 @@ fn names_and_types_stay_o4() {
     counter waypost_refusals_total (at, code, enhanced, reason)
     counter waypost_observed_total (organization, kind, name)
     counter waypost_authentications_total (method, result)
+    counter waypost_filter_answers_total (finding)
+    histogram waypost_filter_seconds
+    counter waypost_abuse_told_total
     counter waypost_quota_refusals_total (limit)
     counter waypost_quota_held_total (limit)
     counter waypost_quota_let_go_total
