@@ -1,6 +1,11 @@
 //! Each limit's edge, told in the files of `quota/` and played with `waypost quota --replay` (D10 to D13).
 
-#![allow(clippy::unwrap_used, reason = "a test says what it means")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may say what they mean"
+)]
 
 mod support;
 
