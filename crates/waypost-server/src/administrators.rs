@@ -211,7 +211,7 @@ impl Said<'_> {
         };
         let body = format!(
             "This is the mail server {hostname}.\n\n{text}\n\n{about}\n\
-             You are told of the same once in 24 hours, since you are an administrator of the\n\
+             You are told of the same once in 24 hours, since you are an administrator of the \
              organization in the server's configuration.\n"
         );
         let to = deliveries.iter().map(|owed| Address::from(owed.delivery.recipient.to_string()));
@@ -222,7 +222,7 @@ impl Said<'_> {
             .subject(kind.subject(&owner.name))
             .message_id(format!("{id}@{hostname}"))
             .header("Auto-Submitted", Raw::new("auto-generated"))
-            .text_body(body.replace('\n', "\r\n"))
+            .text_body(wrapped(&body).replace('\n', "\r\n"))
             .write_to_vec()
             .ok()?;
         let message = stuffed(&message);
@@ -246,6 +246,29 @@ impl Said<'_> {
         };
         Some((entry, message.into()))
     }
+}
+
+/// Text in lines of at most 72 characters, but for words that are longer.
+fn wrapped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    for line in text.split('\n') {
+        let mut column = 0;
+        for word in line.split(' ') {
+            let long = word.chars().count();
+            if column > 0 && column + 1 + long > 72 {
+                out.push('\n');
+                column = 0;
+            } else if column > 0 {
+                out.push(' ');
+                column += 1;
+            }
+            out.push_str(word);
+            column += long;
+        }
+        out.push('\n');
+    }
+    out.pop();
+    out
 }
 
 /// As messages are stored: a dot before each dot that begins a line.
@@ -331,6 +354,10 @@ mod tests {
         ] {
             assert_eq!(lines(text), want, "{text:?}");
         }
+        let words = "word ".repeat(40);
+        assert!(wrapped(&words).lines().all(|line| line.len() <= 72));
+        assert_eq!(wrapped(&words).split_whitespace().count(), 40);
+        assert_eq!(wrapped("a b\n\nc\n"), "a b\n\nc\n");
         assert_eq!(stuffed(b".a\r\n..\r\nb.\r\n"), b"..a\r\n...\r\nb.\r\n");
     }
 }
