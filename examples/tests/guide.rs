@@ -102,10 +102,18 @@ fn is_true(name: &str, commands: usize) {
     {
         panic!("{name} says\n{is}\nand it is\n{should}\nUPDATE_GOLDENS=1 writes it");
     }
+    assert!(!should.contains("\nFAILED"), "{name}: an [[expect]] test fails");
     assert!(ran >= commands, "{name}: {ran} commands");
 }
 
 #[test]
 fn the_guide_shows_what_the_commands_say() {
     is_true("docs/GUIDE.md", 11);
+}
+
+#[test]
+fn the_pages_for_those_who_come_from_elsewhere_show_what_the_commands_say() {
+    for page in ["hosted", "postfix", "exim"] {
+        is_true(&format!("docs/migrate/{page}.md"), 1);
+    }
 }
