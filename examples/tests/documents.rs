@@ -11,7 +11,7 @@ fn root() -> &'static Path {
 }
 
 fn documents() -> Vec<PathBuf> {
-    let folders = ["docs", "docs/clients", "docs/migration"]
+    let folders = ["docs", "docs/clients", "docs/migrate"]
         .map(|name| fs::read_dir(root().join(name)).unwrap());
     let entries = folders.into_iter().flatten().map(|entry| entry.unwrap().path());
     let pages = entries.filter(|path| path.extension().is_some_and(|end| end == "md"));

@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what it means")]
 
-use std::io::Write;
+use std::io::{BufRead as _, BufReader, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
-use waypost_net::test_kit::{MilterAnswer, MilterScript};
+use waypost_net::test_kit::{Act, MilterAnswer, MilterScript, Phase, Script};
 use waypost_types::Reply;
 
 /// Runs a program; what it printed, and whether it was content.
@@ -61,7 +62,57 @@ fn each_program_says_what_it_should() {
         (env!("CARGO_BIN_EXE_talk"), &[], talk, &["S: 354", "* 7 octets", "* closed: Quit"]),
         (env!("CARGO_BIN_EXE_spool_show"), &[spool], "", &["0 messages, 0 quota commits"]),
     ];
-    for (program, arguments, input, want) in table {
+    let letter = "From: a@b.example\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n\
+                  --b\n\nhello\n--b\nContent-Type: application/pdf; name=a.pdf\n\n%PDF\n--b--\n";
+    let forged = "Authentication-Results: mx.s.example; spf=pass\r\nSubject: x\r\n\r\nx\r\n";
+    let mailbox = format!("From a\n{header}x\n\nFrom b\n{header}y\n\nFrom c\nSubject: z\n\nz\n");
+    let mailbox = mailbox.replace('\r', "");
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/waypost.toml");
+    let more: &[(&str, &[&str], &str, &[&str])] = &[
+        (
+            env!("CARGO_BIN_EXE_host_chart"),
+            &["192.0.2.2,192.0.2.55"],
+            &mailbox,
+            &["3 messages from 2 hosts", "203.0.113.5      2 ████", "unknown      1 ████"],
+        ),
+        (
+            env!("CARGO_BIN_EXE_policy_test"),
+            &[sample],
+            "",
+            &[
+                "ok      everybody else's goes to the old one: route \"exchange\"",
+                "reply 550 5.7.1",
+            ],
+        ),
+        (
+            env!("CARGO_BIN_EXE_without_attachments"),
+            &[],
+            letter,
+            &["hello\n--b\n", "Content-Type: text/plain", "a.pdf", "--b--\n"],
+        ),
+        (
+            env!("CARGO_BIN_EXE_what_follows"),
+            &["mx.s.example", "203.0.113.7", "fail"],
+            forged,
+            &[
+                "Authentication-Results: mx.s.example;\r\n\tspf=fail",
+                "Received-SPF: fail",
+                "\r\nSubject: x",
+            ],
+        ),
+        (
+            env!("CARGO_BIN_EXE_own_daemon"),
+            &["marie", "jean"],
+            "",
+            &[
+                "listening on 127.0.0.1:",
+                "550 5.1.1",
+                "250 2.0.0 Accepted as",
+                "1 in the mailbox of marie",
+            ],
+        ),
+    ];
+    for (program, arguments, input, want) in table.iter().chain(more) {
         let (printed, content) = run(program, arguments, input);
         assert!(content, "{program} {arguments:?}: {printed}");
         for text in *want {
@@ -116,7 +167,57 @@ fn a_wrong_call_is_refused_with_the_usage() {
             env!("CARGO_BIN_EXE_filter_ask"),
             &["-", "--milter", "nowhere", "--client-ip", "192.0.2.1"],
         ),
+        (env!("CARGO_BIN_EXE_small_relay"), &["nowhere"]),
+        (env!("CARGO_BIN_EXE_own_daemon"), &[]),
+        (env!("CARGO_BIN_EXE_policy_test"), &["nowhere.toml"]),
+        (env!("CARGO_BIN_EXE_what_follows"), &["mx.s.example", "203.0.113.7", "maybe"]),
+        (env!("CARGO_BIN_EXE_host_chart"), &["10.0.0.1"]),
     ] {
         assert!(!run(program, arguments, "").1, "{program} {arguments:?}");
     }
+}
+
+/// Its client hears what the next hop said, of each recipient, and a dead next hop is for later.
+#[test]
+fn the_small_relay_passes_messages_and_answers_on() {
+    let script = Script::new().when(Phase::Rcpt, "gone@", Act::reply("550 5.1.1 No such user"));
+    let peer = script.start().unwrap();
+    let hop = peer.address().to_string();
+    let mut relay = Command::new(env!("CARGO_BIN_EXE_small_relay"))
+        .args(["127.0.0.1:0", &hop, "1"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(relay.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("listening on ").unwrap();
+    let mut client = BufReader::new(TcpStream::connect(address).unwrap());
+    let mut say = |text: &str, want: &str| {
+        client.get_mut().write_all(text.as_bytes()).unwrap();
+        loop {
+            let mut line = String::new();
+            client.read_line(&mut line).unwrap();
+            if line.as_bytes().get(3) == Some(&b' ') {
+                assert!(line.starts_with(want), "{text}: {line}");
+                return;
+            }
+        }
+    };
+    say("", "220");
+    say("EHLO client.example\r\n", "250");
+    for (to, end) in [("a@s.example", "250 "), ("gone@s.example", "550 5.1.1 No such user")] {
+        say("MAIL FROM:<b@elsewhere.example>\r\n", "250");
+        say(&format!("RCPT TO:<{to}>\r\n"), "250");
+        say("RCPT TO:<second@s.example>\r\n", "452 4.5.3");
+        say("DATA\r\n", "354");
+        say("Subject: x\r\n\r\n..dot\r\n.\r\n", end);
+    }
+    drop(peer);
+    say("MAIL FROM:<b@elsewhere.example>\r\nRCPT TO:<a@s.example>\r\nDATA\r\n", "250");
+    say("", "250");
+    say("", "354");
+    say("\r\nx\r\n.\r\n", "451 4.4.0");
+    say("QUIT\r\n", "221");
+    assert!(relay.wait().unwrap().success());
 }
