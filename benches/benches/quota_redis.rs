@@ -19,6 +19,8 @@ const LIMITS: Limits = Limits {
     recipients_per_10_minutes: u32::MAX,
     messages_per_user_per_day: u32::MAX,
     unique_recipients_per_user_per_day: u32::MAX,
+    recipients_per_login_per_day: None,
+    recipients_per_client_per_day: None,
     mode: LimitMode::Enforce,
 };
 const ORGANIZATIONS: usize = 100;

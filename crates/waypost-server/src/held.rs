@@ -291,7 +291,7 @@ mod tests {
         held.set("S", one, 0);
         held.set("S", two, 0);
         assert_eq!((held.recipients("S"), held.recipients("T")), (0, 7));
-        assert_eq!(held.organizations(), ["T".into()]);
+        assert_eq!(held.organizations(), [Box::from("T")]);
     }
 
     #[test]

@@ -170,6 +170,8 @@ mod tests {
                 recipients_per_10_minutes: limit,
                 messages_per_user_per_day: limit,
                 unique_recipients_per_user_per_day: limit,
+                recipients_per_login_per_day: None,
+                recipients_per_client_per_day: None,
                 mode: LimitMode::Observe,
             };
             let part = share(&limits, NonZeroU32::new(nodes).unwrap());
