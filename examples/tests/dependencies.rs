@@ -85,7 +85,7 @@ fn inbound_needs_few_crates() {
 /// How many crates of others each may draw in, without and with all its features: named by itself, and
 /// in all. More is a decision, and is made here.
 #[rustfmt::skip]
-const BUDGETS: [(&str, [usize; 2], [usize; 2]); 14] = [
+const BUDGETS: [(&str, [usize; 2], [usize; 2]); 17] = [
     ("waypost-types", [2, 7], [4, 36]),
     ("waypost-route", [2, 8], [3, 11]),
     ("waypost-rules", [9, 18], [9, 18]),
@@ -94,12 +94,15 @@ const BUDGETS: [(&str, [usize; 2], [usize; 2]); 14] = [
     ("waypost-inbound", [4, 12], [5, 15]),
     ("waypost-queue", [4, 14], [4, 14]),
     ("waypost-smtp", [4, 9], [4, 9]),
+    ("waypost-milter", [2, 7], [3, 11]),
     ("waypost-mime", [3, 13], [3, 13]),
+    ("waypost-postfix", [2, 7], [2, 7]),
+    ("waypost-redis", [6, 89], [6, 89]),
     ("waypost-config", [13, 81], [13, 81]),
     ("waypost-store", [6, 53], [6, 53]),
     ("waypost-net", [12, 119], [14, 148]),
-    ("waypost-server", [13, 186], [13, 201]),
-    ("waypost", [0, 82], [0, 189]),
+    ("waypost-server", [14, 195], [14, 210]),
+    ("waypost", [0, 82], [0, 198]),
 ];
 
 #[test]

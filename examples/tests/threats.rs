@@ -79,8 +79,10 @@ fn no_crate_starts_a_program() {
     let mut files = Vec::new();
     crates().iter().for_each(|one| sources(&one.join("src"), &mut files));
     assert!(files.len() > 100);
-    for file in files {
-        let text = fs::read_to_string(&file).unwrap();
+    // Tests start the Redis that they talk to.
+    let of_tests = |file: &Path| file.components().any(|part| part.as_os_str() == "tests");
+    for file in files.iter().filter(|file| !of_tests(file)) {
+        let text = fs::read_to_string(file).unwrap();
         for way in ["process::Command", "Command::new", "execve", "posix_spawn"] {
             assert!(!text.contains(way), "{}: {way}", file.display());
         }

@@ -4,11 +4,9 @@ use waypost_types::{Mailbox, Timestamp};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let own = LimitOverrides { recipients_per_10_minutes: Some(1), ..LimitOverrides::default() };
-    let subject = QuotaSubject {
-        organization: "Solarmora".into(),
-        user: Some("marie@solarmora.com".parse()?),
-        limits: Limits::new(250, Payment::Settled, &own, None), // 250 licences
-    };
+    let limits = Limits::new(250, Payment::Settled, &own, None); // 250 licences
+    let marie = "marie@solarmora.com".parse()?;
+    let subject = QuotaSubject::new("Solarmora".into(), Some(marie), limits);
     let (mut ledger, now) = (Ledger::new([7; 16]), Timestamp::from_millis(1_600_000_000_000));
     let (mut one, mut two) = (ledger.begin(subject.clone()), ledger.begin(subject));
     let client: Mailbox = "client@elsewhere.example".parse()?;
