@@ -85,9 +85,10 @@ impl fmt::Display for Ignored {
 pub struct FilterVerdict {
     /// What is to be done with the message.
     pub action: FilterAction,
-    /// What is to be done to its header, in this order. Empty unless the message is taken.
+    /// What is to be done to its header, in this order; whatever the action is, since a caller may take
+    /// what the filter would refuse.
     pub headers: Vec<HeaderEdit>,
-    /// The because on one line: what the filter answered to which step, and its telling fields
+    /// Why, on one line: what the filter answered to which step, and its telling fields
     /// ([`FilterVerdict::telling`]).
     pub reason: Box<str>,
     /// What the filter wanted besides and does not get.

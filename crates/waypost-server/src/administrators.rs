@@ -48,8 +48,6 @@ pub(crate) enum TidingsKind {
     /// Mail over a limit is held.
     OverLimit(QuotaLimit),
     /// Many messages of a user are spam (D17).
-    // Said by the filter of relayed mail.
-    #[allow(dead_code)]
     Abuse,
 }
 

@@ -40,7 +40,7 @@ enum Way {
     Shared {
         shared: SharedTransaction,
         /// The recipients that were taken while Redis did not answer.
-        local: Option<Transaction>,
+        local: Option<Box<Transaction>>,
         /// Places that were reserved before the RCPT came, in the order of the RCPTs.
         ahead: VecDeque<(Mailbox, Reservation)>,
     },
@@ -116,7 +116,8 @@ impl Quotas {
         let mut ledger = self.local();
         let local = local.get_or_insert_with(|| {
             let QuotaSubject { limits, .. } = shared.subject();
-            ledger.begin(QuotaSubject { limits: share(limits, nodes), ..shared.subject().clone() })
+            let subject = QuotaSubject { limits: share(limits, nodes), ..shared.subject().clone() };
+            Box::new(ledger.begin(subject))
         });
         let reservation = ledger.reserve(now, local, recipient)?;
         shared.take_unreserved(recipient.clone());
