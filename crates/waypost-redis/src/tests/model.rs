@@ -31,6 +31,17 @@ fn user(name: Option<u8>) -> Option<Mailbox> {
     name.map(|name| format!("user{name}@solarmora.com").parse().unwrap())
 }
 
+/// Logins and clients of users; what has no user has no login.
+fn subject(name: Option<u8>, limits: Limits) -> QuotaSubject {
+    let clients = ["192.0.2.1", "2001:db8::", "2001:db8:0:1::"];
+    let client = clients.get(usize::from(name.unwrap_or_default())).map(|one| one.parse().unwrap());
+    QuotaSubject {
+        login: user(name.map(|name| name % 2)),
+        client,
+        ..QuotaSubject::new(ORGANIZATION.into(), user(name), limits)
+    }
+}
+
 /// A day's or so.
 fn limits(mode: LimitMode) -> Limits {
     Limits {
@@ -38,8 +49,8 @@ fn limits(mode: LimitMode) -> Limits {
         recipients_per_10_minutes: 12,
         messages_per_user_per_day: 6,
         unique_recipients_per_user_per_day: 7,
-        recipients_per_login_per_day: None,
-        recipients_per_client_per_day: None,
+        recipients_per_login_per_day: Some(14),
+        recipients_per_client_per_day: Some(16),
         mode,
     }
 }
@@ -94,6 +105,13 @@ impl Scripted<'_> {
         let digests = self.digests(recipients);
         let call = Call::release(&self.keys, Now::Given(self.now), id, &digests);
         self.call(&call);
+    }
+
+    fn usage_of_caller(&mut self, subject: &QuotaSubject) -> Vec<waypost_relay::QuotaUse> {
+        let counters = counter::of_caller(&self.keys, self.key, subject);
+        let now = Now::Given(self.now);
+        let call = Call::reserve(&self.keys, now, "", LEASE, true, &counters, &[]);
+        Reserved::read(&self.call(&call), 0, &counters).unwrap().uses
     }
 
     fn usage(&mut self, user: Option<&Mailbox>, limits: &Limits) -> Vec<waypost_relay::QuotaUse> {
@@ -195,8 +213,7 @@ fn check(scripted: &mut Scripted<'_>, steps: &[Step]) -> Result<(), TestCaseErro
                 }
             }
             Step::Begin { user: name, mode, mortal, to } => {
-                let (user, limits) = (user(name), limits(mode));
-                let subject = QuotaSubject::new(ORGANIZATION.into(), user, limits);
+                let subject = subject(name, limits(mode));
                 ids += 1;
                 let until = mortal.then_some(scripted.now + LEASE);
                 let (id, modelled) = (format!("id{ids}"), ledger.begin(subject));
@@ -232,8 +249,7 @@ fn check(scripted: &mut Scripted<'_>, steps: &[Step]) -> Result<(), TestCaseErro
                 }
             }
             Step::Late { user: name, to, ago } => {
-                let (user, limits) = (user(name), limits(LimitMode::Enforce));
-                let subject = QuotaSubject::new(ORGANIZATION.into(), user, limits);
+                let subject = subject(name, limits(LimitMode::Enforce));
                 let recipients: Vec<_> = to.iter().map(|name| mailbox(*name)).collect();
                 let age = Duration::from_secs(ago);
                 let commit = commit_of(&subject, scripted.now.before(age), &recipients);
@@ -253,6 +269,10 @@ fn check(scripted: &mut Scripted<'_>, steps: &[Step]) -> Result<(), TestCaseErro
             let want = ledger.usage(scripted.now, ORGANIZATION, user.as_ref(), &limits);
             let got = scripted.usage(user.as_ref(), &limits);
             prop_assert_eq!(got, want.to_vec(), "{:?} after {:?}", user, step);
+            let caller = subject(name, limits);
+            let want = ledger.usage_of_caller(scripted.now, &caller);
+            let got = scripted.usage_of_caller(&caller);
+            prop_assert_eq!(got, want, "{:?} after {:?}", caller, step);
         }
     }
     Ok(())
@@ -282,7 +302,17 @@ fn more(
     let now = scripted.now;
     let want: Vec<_> =
         recipients.iter().map(|to| ledger.reserve(now, &mut one.modelled, to)).collect();
-    prop_assert_eq!(&got, &want);
+    let said = |all: &[Result<Reservation, QuotaRefusal>]| -> Vec<_> {
+        all.iter()
+            .map(|one| one.as_ref().map(|taken| taken.would_refuse).map_err(Clone::clone))
+            .collect()
+    };
+    prop_assert_eq!(said(&got), said(&want));
+    // Asked for together, they learn what is near behind the last of them.
+    let near = |all: &[Result<Reservation, QuotaRefusal>]| {
+        all.iter().rev().find_map(|one| one.as_ref().ok()).map(|taken| taken.near.clone())
+    };
+    prop_assert_eq!(near(&got), near(&want));
     if one.until.is_some() && got.iter().any(Result::is_ok) {
         one.until = Some(now + LEASE);
     }
