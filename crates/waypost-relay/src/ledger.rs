@@ -1,18 +1,17 @@
 //! Who has relayed how much: reserve at RCPT, commit with the 250, release on anything else.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use waypost_types::{Mailbox, Timestamp};
 
+use crate::counts_table::CountsTable;
 use crate::digest::Digest;
 use crate::limits::{LimitMode, Limits};
 use crate::quota::{
     QuotaCommit, QuotaLimit, QuotaRefusal, QuotaSubject, QuotaUse, Reservation, used,
 };
+use crate::recipient_table::AGES;
 use crate::transaction::{Abandoned, Held, Transaction};
 use crate::user_ledger::UserLedger;
-use crate::window::{DAY, END, Scale, TEN_MINUTES, Tally, Window};
+use crate::window::{Count, DAY, END, Scale, TEN_MINUTES, Window};
 
 /// The quotas of all organizations and users (D10 to D13).
 ///
@@ -30,11 +29,13 @@ pub struct Ledger {
     key: [u8; 16],
     /// The latest time seen.
     now: Timestamp,
-    /// The bucket in which the last pruning of all was complete.
+    /// The bucket in which the last pruning of all began.
     pruned: u32,
+    /// The bucket in which the pruning by parts began that goes on.
+    round: u32,
     /// The part that is pruned next.
     part: usize,
-    organizations: HashMap<Arc<str>, OrganizationCounts>,
+    organizations: CountsTable<OrganizationCounts>,
     users: UserLedger,
     abandoned: Abandoned,
 }
@@ -52,14 +53,16 @@ pub struct LedgerSize {
 
 #[derive(Debug, Default)]
 struct OrganizationCounts {
-    day: Window,
-    ten_minutes: Window,
-    pending: Tally,
+    day: Window<u32>,
+    ten_minutes: Window<u32>,
+    /// Recipients of messages under way.
+    pending: u32,
 }
 
-/// How many buckets pass before the ledger is pruned unasked: short numbers of buckets are unique for
-/// thrice as long.
-const UNPRUNED: u32 = 20_000;
+/// How many buckets pass before the ledger is pruned unasked. What was kept then was a window old at
+/// most, and time leaps by a window at most: no bucket is older than can be told.
+const UNPRUNED: u32 = 400;
+const _: () = assert!(UNPRUNED + 2 * (DAY.buckets() + 1) < AGES);
 
 /// How many calls of [`Ledger::prune_some`] come to everything.
 const PARTS: usize = 64;
@@ -73,8 +76,9 @@ impl Ledger {
             key,
             now: Timestamp::default(),
             pruned: 0,
+            round: 0,
             part: 0,
-            organizations: HashMap::new(),
+            organizations: CountsTable::default(),
             users: UserLedger::default(),
             abandoned: Abandoned::default(),
         }
@@ -83,9 +87,13 @@ impl Ledger {
     /// Begins the transaction of one message, with nothing reserved.
     #[must_use]
     pub fn begin(&self, subject: QuotaSubject) -> Transaction {
-        let user = subject.user.as_ref();
-        let user = user.map(|user| Digest::of_user(self.key, &subject.organization, user));
-        Transaction::new(subject, user, self.abandoned.clone())
+        let organization = Digest::of_organization(self.key, &subject.organization);
+        let user = subject.user.as_ref().map(|user| organization.of_mailbox(user));
+        let abandoned = self.abandoned.clone();
+        // Looked up already, so that what memory takes to answer is not waited for at RCPT.
+        let organization = self.organizations.handle(organization);
+        let user = user.map(|user| self.users.handle(user));
+        Transaction::new(subject, organization, user, abandoned)
     }
 
     /// Reserves a place for a recipient, and for the message with its first one. A recipient given
@@ -101,18 +109,18 @@ impl Ledger {
         recipient: &Mailbox,
     ) -> Result<Reservation, QuotaRefusal> {
         let now = self.advance(now);
-        let QuotaSubject { organization, limits, .. } = transaction.subject();
+        let limits = &transaction.subject().limits;
         if limits.mode == LimitMode::Off {
             return Ok(Reservation { would_refuse: None });
         }
         let first = transaction.recipients().is_empty();
-        let sent = transaction.user().map(|user| (user, user.of_recipient(self.key, recipient)));
-        let refusal = sent.and_then(|(user, to)| self.users.refusal(user, to, first, limits, now));
-        let counts = match self.organizations.get_mut(organization) {
-            Some(counts) => counts,
-            None => self.organizations.entry(Arc::clone(organization)).or_default(),
-        };
+        let user = transaction.user();
+        let user = user.map(|user| (user, user.digest.of_mailbox(recipient)));
+        // What is looked up lies far apart in memory: all is begun before any of it is waited for.
+        let counts = self.organizations.entry(transaction.organization());
+        let mut sent = user.map(|(user, recipient)| self.users.look(user, recipient, now));
         counts.advance(now);
+        let refusal = sent.as_mut().and_then(|sent| sent.refusal(first, limits));
         let refusal = refusal
             .or_else(|| counts.day_use(limits, now).refusal())
             .or_else(|| counts.ten_minutes_use(limits, now).refusal());
@@ -120,14 +128,9 @@ impl Ledger {
             Some(refusal) if limits.mode == LimitMode::Enforce => return Err(refusal),
             _ => {}
         }
-        counts.pending.add(Tally::RECIPIENT);
-        if first {
-            counts.pending.add(Tally::MESSAGE);
-        }
-        if let Some((user, to)) = sent {
-            self.users.reserve(user, to, first, now);
-        }
-        transaction.push(recipient, sent.map(|(_, to)| to));
+        counts.pending.add(1);
+        let digest = sent.map(|sent| sent.reserve(first));
+        transaction.push(recipient, digest);
         Ok(Reservation { would_refuse: refusal })
     }
 
@@ -136,9 +139,9 @@ impl Ledger {
     pub fn commit(&mut self, now: Timestamp, mut transaction: Transaction) -> Option<QuotaCommit> {
         let now = self.advance(now);
         let held = transaction.take_held()?;
-        if let Some(counts) = self.organizations.get_mut(&held.subject.organization) {
+        if let Some(counts) = self.organizations.get_mut(held.organization) {
             counts.advance(now);
-            counts.release(held.recipients.len(), Tally::MESSAGE);
+            counts.release(held.recipients.len());
             counts.record(now, held.recipients.len());
         }
         if let Some(user) = held.user {
@@ -175,15 +178,14 @@ impl Ledger {
         if commit.recipients.is_empty() || !DAY.is_live(DAY.bucket(at), now) {
             return;
         }
-        let key = self.key;
-        let name: Arc<str> = (*commit.organization).into();
-        let counts = self.organizations.entry(name).or_default();
+        let organization = Digest::of_organization(self.key, &commit.organization);
+        let counts = self.organizations.entry(self.organizations.handle(organization));
         counts.record(at, commit.recipients.len());
         counts.advance(now);
         if let Some(user) = &commit.user {
-            let user = Digest::of_user(key, &commit.organization, user);
-            let to = commit.recipients.iter().map(|to| user.of_recipient(key, to));
-            self.users.replay(user, &to.collect::<Vec<_>>(), DAY.bucket(at), now);
+            let user = organization.of_mailbox(user);
+            let to = commit.recipients.iter().map(|to| user.of_mailbox(to));
+            self.users.replay(self.users.handle(user), to, DAY.bucket(at), now);
         }
     }
 
@@ -198,11 +200,16 @@ impl Ledger {
         limits: &Limits,
     ) -> [QuotaUse; 2] {
         let now = self.advance(now);
+        let organization = Digest::of_organization(self.key, organization);
         if let Some(user) = user {
-            return self.users.usage(Digest::of_user(self.key, organization, user), limits, now);
+            let user = self.users.handle(organization.of_mailbox(user));
+            return self.users.usage(user, limits, now);
         }
         let mut none = OrganizationCounts::default();
-        let counts = self.organizations.get_mut(organization).unwrap_or(&mut none);
+        let counts = self
+            .organizations
+            .get_mut(self.organizations.handle(organization))
+            .unwrap_or(&mut none);
         counts.advance(now);
         [counts.day_use(limits, now), counts.ten_minutes_use(limits, now)]
     }
@@ -220,15 +227,17 @@ impl Ledger {
         let part = self.part % PARTS;
         self.part = part + 1;
         self.prune_part(now, part, PARTS);
-        if self.part == PARTS {
-            self.pruned = DAY.bucket(self.now);
+        if part == 0 {
+            self.round = DAY.bucket(self.now);
+        } else if self.part == PARTS {
+            self.pruned = self.pruned.max(self.round);
         }
     }
 
     fn prune_part(&mut self, now: Timestamp, part: usize, parts: usize) {
         let now = self.advance(now);
         self.users.prune(part, parts, now);
-        self.organizations.retain(|_, counts| {
+        self.organizations.retain(|counts| {
             counts.advance(now);
             !counts.is_empty()
         });
@@ -261,9 +270,8 @@ impl Ledger {
 
     /// Gives back reserved recipients and, with `message`, the message's own place.
     fn give_back(&mut self, held: &Held, message: bool) {
-        let messages = if message { Tally::MESSAGE } else { Tally::default() };
-        if let Some(counts) = self.organizations.get_mut(&held.subject.organization) {
-            counts.release(held.recipients.len(), messages);
+        if let Some(counts) = self.organizations.get_mut(held.organization) {
+            counts.release(held.recipients.len());
         }
         if let Some(user) = held.user {
             self.users.give_back(user, &held.digests, message, self.now);
@@ -278,21 +286,18 @@ impl OrganizationCounts {
     }
 
     fn is_empty(&self) -> bool {
-        let nothing = Tally::default();
-        self.pending == nothing && self.day.sum() == nothing
+        self.pending == 0 && self.day.sum() == 0
     }
 
     /// Counts a message.
     fn record(&mut self, at: Timestamp, recipients: usize) {
         let recipients = u32::try_from(recipients).unwrap_or(u32::MAX);
-        let tally = Tally { messages: 1, recipients };
-        self.day.add(DAY.bucket(at), tally);
-        self.ten_minutes.add(TEN_MINUTES.bucket(at), tally);
+        self.day.add(DAY.bucket(at), recipients);
+        self.ten_minutes.add(TEN_MINUTES.bucket(at), recipients);
     }
 
-    fn release(&mut self, recipients: usize, mut tally: Tally) {
-        tally.recipients = u32::try_from(recipients).unwrap_or(u32::MAX);
-        self.pending.subtract(tally);
+    fn release(&mut self, recipients: usize) {
+        self.pending.subtract(u32::try_from(recipients).unwrap_or(u32::MAX));
     }
 
     fn day_use(&self, limits: &Limits, now: Timestamp) -> QuotaUse {
@@ -310,13 +315,13 @@ impl OrganizationCounts {
         &self,
         limit: QuotaLimit,
         allowed: u32,
-        window: &Window,
+        window: &Window<u32>,
         scale: Scale,
         now: Timestamp,
     ) -> QuotaUse {
-        let counted = (window.sum().recipients, self.pending.recipients);
+        let counted = (window.sum(), self.pending);
         used(limit, allowed, counted, scale, now, |need| {
-            window.free_again(scale, need, |tally| tally.recipients)
+            window.free_again(scale, need, |recipients| *recipients)
         })
     }
 }

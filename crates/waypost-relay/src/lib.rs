@@ -68,6 +68,7 @@
 
 mod address_list;
 mod admission;
+mod counts_table;
 mod digest;
 mod ledger;
 mod limits;

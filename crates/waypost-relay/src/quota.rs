@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use waypost_types::{Mailbox, Reply, Timestamp};
 
 use crate::limits::Limits;
@@ -28,11 +29,11 @@ pub struct QuotaCommit {
     /// When they were counted.
     pub at: Timestamp,
     /// The organization that they count for.
-    pub organization: Box<str>,
+    pub organization: Arc<str>,
     /// The registered user that they count for, by primary address; `None`: the organization alone.
     pub user: Option<Mailbox>,
     /// The recipients of one message, each as often as it was given.
-    pub recipients: Vec<Mailbox>,
+    pub recipients: SmallVec<[Mailbox; 1]>,
 }
 
 /// A limit on what is relayed, in the order in which they answer (D13).

@@ -4,10 +4,15 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use smallvec::{SmallVec, smallvec};
 use waypost_types::Mailbox;
 
+use crate::counts_table::Handle;
 use crate::digest::Digest;
 use crate::quota::{QuotaCommit, QuotaSubject};
+
+/// Of the recipients of a message; most have one.
+pub(crate) type Digests = SmallVec<[Digest; 1]>;
 
 /// The reservations of one message, from MAIL to the end of the transaction.
 ///
@@ -17,10 +22,11 @@ use crate::quota::{QuotaCommit, QuotaSubject};
 #[derive(Debug)]
 pub struct Transaction {
     subject: QuotaSubject,
-    user: Option<Digest>,
-    recipients: Vec<Mailbox>,
+    organization: Handle,
+    user: Option<Handle>,
+    recipients: SmallVec<[Mailbox; 1]>,
     /// Of each recipient, where there is a user.
-    digests: Vec<Digest>,
+    digests: Digests,
     abandoned: Abandoned,
 }
 
@@ -28,16 +34,17 @@ pub struct Transaction {
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) subject: QuotaSubject,
-    pub(crate) user: Option<Digest>,
-    pub(crate) recipients: Vec<Mailbox>,
-    pub(crate) digests: Vec<Digest>,
+    pub(crate) organization: Handle,
+    pub(crate) user: Option<Handle>,
+    pub(crate) recipients: SmallVec<[Mailbox; 1]>,
+    pub(crate) digests: Digests,
 }
 
 impl Held {
     pub(crate) fn into_commit(self, at: waypost_types::Timestamp) -> QuotaCommit {
         QuotaCommit {
             at,
-            organization: (*self.subject.organization).into(),
+            organization: self.subject.organization,
             user: self.subject.user,
             recipients: self.recipients,
         }
@@ -71,11 +78,21 @@ impl Abandoned {
 }
 
 impl Transaction {
-    pub(crate) fn new(subject: QuotaSubject, user: Option<Digest>, abandoned: Abandoned) -> Self {
-        Self { subject, user, recipients: Vec::new(), digests: Vec::new(), abandoned }
+    pub(crate) fn new(
+        subject: QuotaSubject,
+        organization: Handle,
+        user: Option<Handle>,
+        abandoned: Abandoned,
+    ) -> Self {
+        let (recipients, digests) = (SmallVec::new(), Digests::new());
+        Self { subject, organization, user, recipients, digests, abandoned }
     }
 
-    pub(crate) fn user(&self) -> Option<Digest> {
+    pub(crate) fn organization(&self) -> Handle {
+        self.organization
+    }
+
+    pub(crate) fn user(&self) -> Option<Handle> {
         self.user
     }
 
@@ -101,17 +118,23 @@ impl Transaction {
         let index = self.recipients.iter().rposition(|held| held == recipient)?;
         Some(Held {
             subject: self.subject.clone(),
+            organization: self.organization,
             user: self.user,
-            recipients: vec![self.recipients.remove(index)],
+            recipients: smallvec![self.recipients.remove(index)],
             digests: self.user.map(|_| self.digests.remove(index)).into_iter().collect(),
         })
     }
 
-    /// What is held, so that dropping the rest releases nothing.
+    /// What is held, so that dropping the rest releases nothing. The end of the transaction.
     pub(crate) fn take_held(&mut self) -> Option<Held> {
         let recipients = mem::take(&mut self.recipients);
         (!recipients.is_empty()).then(|| Held {
-            subject: self.subject.clone(),
+            subject: QuotaSubject {
+                organization: Arc::clone(&self.subject.organization),
+                user: self.subject.user.take(),
+                ..self.subject
+            },
+            organization: self.organization,
             user: self.user,
             recipients,
             digests: mem::take(&mut self.digests),

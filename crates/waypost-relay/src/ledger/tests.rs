@@ -340,7 +340,7 @@ fn old_commits_change_nothing_when_replayed() {
         at: at(seconds),
         organization: "Solarmora".into(),
         user: Some(mailbox("marie")),
-        recipients: vec![mailbox(name)],
+        recipients: vec![mailbox(name)].into(),
     };
     ledger.replay(&commit(200_000, "a"));
     ledger.replay(&commit(0, "b"));
