@@ -1,11 +1,11 @@
 //! What is counted for the organizations, by digest.
 
-use std::collections::HashMap;
+use hashbrown::HashTable;
 
-use crate::digest::{Digest, DigestBuild};
+use crate::digest::Digest;
 
-/// A digest, and the place where a table had it when it was last seen there: tables check the place and
-/// search only when something else is there.
+/// A digest, and the place where a table is likely to have it: the table checks, and searches only when
+/// something else is there. So a place can be found long before the memory is read that it is in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Handle {
     pub(crate) digest: Digest,
@@ -23,24 +23,42 @@ impl Handle {
     }
 }
 
-/// Counts in one list, found through an index.
+/// Counts in one list, found through an index that is small enough to stay in the processor's cache.
 #[derive(Debug)]
 pub(crate) struct CountsTable<T> {
-    index: HashMap<Digest, u32, DigestBuild>,
+    index: HashTable<Indexed>,
     list: Vec<(Digest, T)>,
+}
+
+/// A place in the list, and bits of the digest there that tell it from nearly all others.
+#[derive(Debug)]
+struct Indexed {
+    bits: u32,
+    place: u32,
+}
+
+impl Indexed {
+    fn new(digest: Digest, place: usize) -> Self {
+        let place = u32::try_from(place).unwrap_or(u32::MAX);
+        Self { bits: digest.place() as u32, place }
+    }
+
+    fn place(&self) -> usize {
+        usize::try_from(self.place).unwrap_or(usize::MAX)
+    }
 }
 
 impl<T> Default for CountsTable<T> {
     fn default() -> Self {
-        Self { index: HashMap::default(), list: Vec::new() }
+        Self { index: HashTable::new(), list: Vec::new() }
     }
 }
 
 impl<T: Default> CountsTable<T> {
     pub(crate) fn handle(&self, digest: Digest) -> Handle {
-        let place = self.index.get(&digest).and_then(|place| usize::try_from(*place).ok());
-        // The list is read so that it is at hand when the counts are asked for.
-        Handle::new(digest, place.filter(|place| self.is_at(*place, digest)))
+        let bits = digest.place() as u32;
+        let found = self.index.find(digest.place(), |indexed| indexed.bits == bits);
+        Handle::new(digest, found.map(Indexed::place))
     }
 
     #[inline]
@@ -55,8 +73,11 @@ impl<T: Default> CountsTable<T> {
         match self.place(handle) {
             Some(place) => &mut self.list.get_mut(place).expect("a place that was looked at").1,
             None => {
-                let place = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
-                self.index.insert(handle.digest, place);
+                let indexed = Indexed::new(handle.digest, self.list.len());
+                let list = &self.list;
+                self.index.insert_unique(handle.digest.place(), indexed, |indexed| {
+                    list.get(indexed.place()).map_or(0, |(digest, _)| digest.place())
+                });
                 &mut self.list.push_mut((handle.digest, T::default())).1
             }
         }
@@ -68,8 +89,11 @@ impl<T: Default> CountsTable<T> {
         self.list.retain_mut(|(_, counts)| keep(counts));
         if self.list.len() < before {
             self.list.shrink_to_fit();
-            self.index =
-                (0..).zip(&self.list).map(|(place, (digest, _))| (*digest, place)).collect();
+            self.index = HashTable::with_capacity(self.list.len());
+            for (place, (digest, _)) in self.list.iter().enumerate() {
+                // There is room for all: nothing is hashed again.
+                self.index.insert_unique(digest.place(), Indexed::new(*digest, place), |_| 0);
+            }
         }
     }
 
@@ -82,8 +106,8 @@ impl<T: Default> CountsTable<T> {
         if self.is_at(handle.place(), handle.digest) {
             return Some(handle.place());
         }
-        let place = usize::try_from(*self.index.get(&handle.digest)?).ok()?;
-        self.is_at(place, handle.digest).then_some(place)
+        let is_this = |indexed: &Indexed| self.is_at(indexed.place(), handle.digest);
+        self.index.find(handle.digest.place(), is_this).map(Indexed::place)
     }
 
     #[inline]

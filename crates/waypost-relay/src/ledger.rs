@@ -29,6 +29,8 @@ pub struct Ledger {
     key: [u8; 16],
     /// The latest time seen.
     now: Timestamp,
+    /// When the next bucket of a day begins.
+    turn: Timestamp,
     /// The bucket in which the last pruning of all began.
     pruned: u32,
     /// The bucket in which the pruning by parts began that goes on.
@@ -75,6 +77,7 @@ impl Ledger {
         Self {
             key,
             now: Timestamp::default(),
+            turn: Timestamp::default(),
             pruned: 0,
             round: 0,
             part: 0,
@@ -90,7 +93,7 @@ impl Ledger {
         let organization = Digest::of_organization(self.key, &subject.organization);
         let user = subject.user.as_ref().map(|user| organization.of_mailbox(user));
         let abandoned = self.abandoned.clone();
-        // Looked up already, so that what memory takes to answer is not waited for at RCPT.
+        // Where to look is found out now; what is there is read with the recipients.
         let organization = self.organizations.handle(organization);
         let user = user.map(|user| self.users.handle(user));
         Transaction::new(subject, organization, user, abandoned)
@@ -119,11 +122,8 @@ impl Ledger {
         // What is looked up lies far apart in memory: all is begun before any of it is waited for.
         let counts = self.organizations.entry(transaction.organization());
         let mut sent = user.map(|(user, recipient)| self.users.look(user, recipient, now));
-        counts.advance(now);
         let refusal = sent.as_mut().and_then(|sent| sent.refusal(first, limits));
-        let refusal = refusal
-            .or_else(|| counts.day_use(limits, now).refusal())
-            .or_else(|| counts.ten_minutes_use(limits, now).refusal());
+        let refusal = refusal.or_else(|| counts.refusal(limits, now));
         match refusal {
             Some(refusal) if limits.mode == LimitMode::Enforce => return Err(refusal),
             _ => {}
@@ -252,9 +252,20 @@ impl Ledger {
 
     /// Takes note of the time and of what dropped transactions left.
     fn advance(&mut self, now: Timestamp) -> Timestamp {
-        let before = DAY.bucket(self.now);
-        self.now = self.now.max(now.min(END));
-        let bucket = DAY.bucket(self.now);
+        let before = self.now;
+        self.now = before.max(now.min(END));
+        if self.now >= self.turn {
+            self.turn_to_bucket(DAY.bucket(before), DAY.bucket(self.now));
+        }
+        for held in self.abandoned.collect() {
+            self.give_back(&held, true);
+        }
+        self.now
+    }
+
+    /// Forgets in time what could be taken for something later.
+    fn turn_to_bucket(&mut self, before: u32, bucket: u32) {
+        self.turn = DAY.begin(bucket.saturating_add(1));
         if !DAY.is_live(before, self.now) {
             self.users.forget_sent();
         }
@@ -262,10 +273,6 @@ impl Ledger {
             self.pruned = bucket;
             self.users.prune(0, 1, self.now);
         }
-        for held in self.abandoned.collect() {
-            self.give_back(&held, true);
-        }
-        self.now
     }
 
     /// Gives back reserved recipients and, with `message`, the message's own place.
@@ -287,6 +294,21 @@ impl OrganizationCounts {
 
     fn is_empty(&self) -> bool {
         self.pending == 0 && self.day.sum() == 0
+    }
+
+    /// The refusal of one more recipient.
+    fn refusal(&mut self, limits: &Limits, now: Timestamp) -> Option<QuotaRefusal> {
+        // What has left the windows only adds to the sums: where they have room as they are, that is enough.
+        let has_room =
+            |window: &Window<u32>, allowed| window.sum().saturating_add(self.pending) < allowed;
+        if has_room(&self.day, limits.recipients_per_day)
+            && has_room(&self.ten_minutes, limits.recipients_per_10_minutes)
+        {
+            return None;
+        }
+        self.advance(now);
+        let refusal = self.day_use(limits, now).refusal();
+        refusal.or_else(|| self.ten_minutes_use(limits, now).refusal())
     }
 
     /// Counts a message.

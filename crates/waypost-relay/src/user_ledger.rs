@@ -72,6 +72,15 @@ impl Look<'_> {
             Entry::Occupied(under_way) => *under_way.get(),
             Entry::Vacant(_) => UnderWay::default(),
         };
+        let sum = self.sent.as_deref().map(SentByUser::sum).unwrap_or_default();
+        let messages = sum.messages.saturating_add(under_way.messages);
+        // What has left the window only adds to the sum: where it has room as it is, that is enough.
+        if (!first || messages < limits.messages_per_user_per_day)
+            && sum.recipients.saturating_add(under_way.recipients)
+                < limits.unique_recipients_per_user_per_day
+        {
+            return None;
+        }
         let standing = Standing::of(self.sent.as_deref_mut(), under_way, self.now);
         if first && let Some(refusal) = standing.message_use(limits).refusal() {
             return Some(refusal);

@@ -50,7 +50,7 @@ impl Default for UserTable {
 impl UserTable {
     pub(crate) fn handle(&self, user: Digest) -> Handle {
         let shard = self.shards.get(user.shard(SHARDS));
-        Handle::new(user, shard.and_then(|shard| shard.known(user)))
+        Handle::new(user, shard.and_then(|shard| shard.likely(user)))
     }
 
     #[inline]
@@ -107,6 +107,23 @@ impl Shard {
             true => Some(user.place()),
             false => self.known(user.digest),
         }
+    }
+
+    /// The first place with a user's tag.
+    #[inline]
+    fn likely(&self, user: Digest) -> Option<usize> {
+        let start = scaled(user.place(), self.tags.len());
+        let wanted = u64::from(user.tag()) * EACH;
+        for (group, tags) in (start..).zip(self.tags.get(start..)?) {
+            let (same, free) = (zeros(tags ^ wanted), zeros(*tags));
+            if same != 0 {
+                return Some(group * GROUP + same.trailing_zeros() as usize / 8);
+            }
+            if free != 0 {
+                return None;
+            }
+        }
+        None
     }
 
     fn known(&self, user: Digest) -> Option<usize> {

@@ -31,6 +31,11 @@ impl Scale {
         u32::try_from(at.as_millis() / self.bucket).unwrap_or(u32::MAX)
     }
 
+    /// When a bucket begins.
+    pub(crate) fn begin(self, bucket: u32) -> Timestamp {
+        Timestamp::from_millis(u64::from(bucket) * self.bucket)
+    }
+
     /// When what is counted in a bucket is free again: a window after the bucket's end, so never
     /// too early, and late by less than a bucket.
     pub(crate) fn free_at(self, bucket: u32) -> Timestamp {
