@@ -138,16 +138,16 @@ impl Ledger {
     /// goes to the journal, in one batch with the message; `None` when nothing was reserved.
     pub fn commit(&mut self, now: Timestamp, mut transaction: Transaction) -> Option<QuotaCommit> {
         let now = self.advance(now);
-        let held = transaction.take_held()?;
-        if let Some(counts) = self.organizations.get_mut(held.organization) {
+        let commit = transaction.take_commit(now)?;
+        if let Some(counts) = self.organizations.get_mut(transaction.organization()) {
             counts.advance(now);
-            counts.release(held.recipients.len());
-            counts.record(now, held.recipients.len());
+            counts.release(commit.recipients.len());
+            counts.record(now, commit.recipients.len());
         }
-        if let Some(user) = held.user {
-            self.users.commit(user, &held.digests, now);
+        if let Some(user) = transaction.user() {
+            self.users.commit(user, transaction.digests(), now);
         }
-        Some(held.into_commit(now))
+        Some(commit)
     }
 
     /// Gives back what a message reserved that is not accepted; refused mail never counts (D13).

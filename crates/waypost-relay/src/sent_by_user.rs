@@ -60,7 +60,7 @@ impl SentByUser {
                 let dead = |slot: &&Slot| !DAY.is_live(long(slot.bucket, bucket), now);
                 let dead = slots.iter().take(usize::from(*count)).take_while(dead).count();
                 if dead > 0 {
-                    slots.rotate_left(dead);
+                    slots.copy_within(dead.., 0);
                     *count = count.saturating_sub(u8::try_from(dead).unwrap_or(u8::MAX));
                 }
             }

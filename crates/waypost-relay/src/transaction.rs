@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use smallvec::{SmallVec, smallvec};
-use waypost_types::Mailbox;
+use waypost_types::{Mailbox, Timestamp};
 
 use crate::counts_table::Handle;
 use crate::digest::Digest;
@@ -33,22 +33,10 @@ pub struct Transaction {
 /// What was reserved: recipients of one message, each as often as it was given.
 #[derive(Debug)]
 pub(crate) struct Held {
-    pub(crate) subject: QuotaSubject,
     pub(crate) organization: Handle,
     pub(crate) user: Option<Handle>,
     pub(crate) recipients: SmallVec<[Mailbox; 1]>,
     pub(crate) digests: Digests,
-}
-
-impl Held {
-    pub(crate) fn into_commit(self, at: waypost_types::Timestamp) -> QuotaCommit {
-        QuotaCommit {
-            at,
-            organization: self.subject.organization,
-            user: self.subject.user,
-            recipients: self.recipients,
-        }
-    }
 }
 
 /// Where dropped transactions leave what they hold, until their ledger collects it.
@@ -117,7 +105,6 @@ impl Transaction {
     pub(crate) fn take(&mut self, recipient: &Mailbox) -> Option<Held> {
         let index = self.recipients.iter().rposition(|held| held == recipient)?;
         Some(Held {
-            subject: self.subject.clone(),
             organization: self.organization,
             user: self.user,
             recipients: smallvec![self.recipients.remove(index)],
@@ -125,15 +112,25 @@ impl Transaction {
         })
     }
 
-    /// What is held, so that dropping the rest releases nothing. The end of the transaction.
-    pub(crate) fn take_held(&mut self) -> Option<Held> {
+    /// The digests of the recipients, where there is a user.
+    pub(crate) fn digests(&self) -> &[Digest] {
+        &self.digests
+    }
+
+    /// What is reserved, as a commit, so that dropping the rest releases nothing; `None` for nothing.
+    pub(crate) fn take_commit(&mut self, at: Timestamp) -> Option<QuotaCommit> {
+        (!self.recipients.is_empty()).then(|| QuotaCommit {
+            at,
+            organization: Arc::clone(&self.subject.organization),
+            user: self.subject.user.take(),
+            recipients: mem::take(&mut self.recipients),
+        })
+    }
+
+    /// What is held, so that dropping the rest releases nothing.
+    fn take_held(&mut self) -> Option<Held> {
         let recipients = mem::take(&mut self.recipients);
         (!recipients.is_empty()).then(|| Held {
-            subject: QuotaSubject {
-                organization: Arc::clone(&self.subject.organization),
-                user: self.subject.user.take(),
-                ..self.subject
-            },
             organization: self.organization,
             user: self.user,
             recipients,
