@@ -23,7 +23,7 @@ use crate::window::{Count, DAY, END, Scale, TEN_MINUTES, Window};
 /// Time is the caller's and is expected not to go back: a step back counts as no progress. Memory:
 /// see the crate's head; it grows with what was accepted in 24 hours, so the organizations' limits
 /// bound it while they are in force. One owner changes it (put it behind a lock); each call costs a
-/// few map look-ups and looks at no more than 302 buckets.
+/// few look-ups and looks at no more than 302 buckets.
 #[derive(Debug)]
 pub struct Ledger {
     key: [u8; 16],
