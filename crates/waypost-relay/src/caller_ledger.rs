@@ -9,7 +9,7 @@ use waypost_types::{Mailbox, Timestamp};
 
 use crate::limits::Limits;
 use crate::quota::{QuotaCommit, QuotaLimit, QuotaRefusal, QuotaSubject, QuotaUse, used};
-use crate::window::{DAY, Tally, Window};
+use crate::window::{DAY, Window};
 
 /// What is counted as one client: an IPv4 address, or 64 bits of an IPv6 address, which one host has
 /// to itself ([`QuotaSubject::client`]).
@@ -37,7 +37,7 @@ struct Callers {
 
 #[derive(Debug, Default)]
 struct Counts {
-    day: Window,
+    day: Window<u32>,
     pending: u32,
 }
 
@@ -109,7 +109,7 @@ impl CallerLedger {
         let recipients = u32::try_from(recipients.len()).unwrap_or(u32::MAX);
         self.change(organization, (login.as_ref(), *client), |counts| {
             counts.day.advance(DAY, now);
-            counts.day.add(DAY.bucket(at), Tally { messages: 1, recipients });
+            counts.day.add(DAY.bucket(at), recipients);
         });
     }
 
@@ -188,13 +188,13 @@ impl Callers {
 
 impl Counts {
     fn is_empty(&self) -> bool {
-        self.pending == 0 && self.day.sum() == Tally::default()
+        self.pending == 0 && self.day.sum() == 0
     }
 
     fn used(&self, limit: QuotaLimit, allowed: u32, now: Timestamp) -> QuotaUse {
-        let sent = self.day.sum_at(DAY, now).recipients;
+        let sent = self.day.sum_at(DAY, now);
         used(limit, allowed, (sent, self.pending), DAY, now, |need| {
-            self.day.free_again_at(DAY, now, need, |tally| tally.recipients)
+            self.day.free_again_at(DAY, now, need, |recipients| *recipients)
         })
     }
 }
