@@ -51,11 +51,18 @@ impl QuotaSubject {
     /// takes it: what is not limited is not counted.
     #[must_use]
     pub fn only_limited(mut self) -> Self {
-        let Limits { recipients_per_login_per_day, recipients_per_client_per_day, .. } =
-            self.limits;
-        self.login = self.login.filter(|_| recipients_per_login_per_day.is_some());
-        self.client = self.client.filter(|_| recipients_per_client_per_day.is_some());
+        self.forget_unlimited();
         self
+    }
+
+    /// The same where it stands.
+    pub(crate) fn forget_unlimited(&mut self) {
+        if self.login.is_some() && self.limits.recipients_per_login_per_day.is_none() {
+            self.login = None;
+        }
+        if self.client.is_some() && self.limits.recipients_per_client_per_day.is_none() {
+            self.client = None;
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::window::{Count, DAY, END, Scale, TEN_MINUTES, Window};
 /// Time is the caller's and is expected not to go back: a step back counts as no progress. Memory:
 /// see the crate's head; it grows with what was accepted in 24 hours, so the organizations' limits
 /// bound it while they are in force. One owner changes it (put it behind a lock); each call costs a
-/// few look-ups and looks at no more than 302 buckets.
+/// few look-ups and looks at no more than 380 buckets.
 #[derive(Debug)]
 pub struct Ledger {
     key: [u8; 16],
@@ -95,8 +95,8 @@ impl Ledger {
 
     /// Begins the transaction of one message, with nothing reserved.
     #[must_use]
-    pub fn begin(&self, subject: QuotaSubject) -> Transaction {
-        let subject = subject.only_limited();
+    pub fn begin(&self, mut subject: QuotaSubject) -> Transaction {
+        subject.forget_unlimited();
         let organization = Digest::of_organization(self.key, &subject.organization);
         let user = subject.user.as_ref().map(|user| organization.of_mailbox(user));
         let abandoned = self.abandoned.clone();
@@ -169,15 +169,16 @@ impl Ledger {
         let now = self.advance(now);
         let commit = transaction.take_commit(now)?;
         if let Some(counts) = self.organizations.get_mut(transaction.organization()) {
-            counts.advance(now);
             counts.release(commit.recipients.len());
-            counts.record(now, commit.recipients.len());
+            counts.record(now, commit.recipients.len(), now);
         }
         if let Some(user) = transaction.user() {
             self.users.commit(user, transaction.digests(), now);
         }
-        self.callers.give_back(transaction.subject(), commit.recipients.len());
-        self.callers.count(&commit, now, now);
+        if transaction.subject().has_caller() {
+            self.callers.give_back(transaction.subject(), commit.recipients.len());
+            self.callers.count(&commit, now, now);
+        }
         Some(commit)
     }
 
@@ -211,8 +212,7 @@ impl Ledger {
         }
         let organization = Digest::of_organization(self.key, &commit.organization);
         let counts = self.organizations.entry(self.organizations.handle(organization));
-        counts.record(at, commit.recipients.len());
-        counts.advance(now);
+        counts.record(at, commit.recipients.len(), now);
         if let Some(user) = &commit.user {
             let user = organization.of_mailbox(user);
             let to = commit.recipients.iter().map(|to| user.of_mailbox(to));
@@ -360,10 +360,15 @@ impl OrganizationCounts {
     }
 
     /// Counts a message.
-    fn record(&mut self, at: Timestamp, recipients: usize) {
+    fn record(&mut self, at: Timestamp, recipients: usize, now: Timestamp) {
         let recipients = u32::try_from(recipients).unwrap_or(u32::MAX);
-        self.day.add(DAY.bucket(at), recipients);
-        self.ten_minutes.add(TEN_MINUTES.bucket(at), recipients);
+        for (window, scale) in [(&mut self.day, DAY), (&mut self.ten_minutes, TEN_MINUTES)] {
+            // What has left may wait until its room is needed: it lies where nothing else is read.
+            if window.is_full() {
+                window.advance(scale, now);
+            }
+            window.add(scale.bucket(at), recipients);
+        }
     }
 
     fn release(&mut self, recipients: usize) {

@@ -137,6 +137,11 @@ impl<C: Count> Window<C> {
         self.older.iter().copied().chain(self.has_newest().then_some(self.newest))
     }
 
+    /// Whether another bucket takes more room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.older.len() == self.older.capacity()
+    }
+
     /// How many buckets take room.
     pub(crate) fn len(&self) -> usize {
         self.older.len() + usize::from(self.has_newest())
