@@ -257,7 +257,7 @@ async fn tell_history(shared: &Shared, up: &Up, history: &Arc<dyn History>) -> R
             commit.at > now || send.blocking_send(commit).is_ok()
         })
     });
-    let mut marks: HashMap<Box<str>, Timestamp> = HashMap::new();
+    let mut marks: HashMap<Arc<str>, Timestamp> = HashMap::new();
     let mut together = Vec::with_capacity(TOGETHER);
     while commits.recv_many(&mut together, TOGETHER).await > 0 {
         let mut pipeline = Pipeline::new();
@@ -307,7 +307,7 @@ fn past(shared: &Shared, up: &Up, keys: &Keys, commit: QuotaCommit) -> Call {
         recipients_per_client_per_day: client.map(|_| 0),
         mode: LimitMode::Enforce,
     };
-    let subject = QuotaSubject { organization: organization.into(), user, limits, login, client };
+    let subject = QuotaSubject { organization, user, limits, login, client };
     let id = shared.id_of(shared.next_id());
     self::commit(shared, up, keys, &id, (number, at), &subject, &recipients)
 }

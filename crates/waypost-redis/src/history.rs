@@ -84,7 +84,7 @@ mod tests {
             at: Timestamp::from_millis(at),
             organization: "S".into(),
             user: None,
-            recipients: vec![to.parse().unwrap()],
+            recipients: vec![to.parse().unwrap()].into(),
             login: None,
             client: None,
         };

@@ -170,9 +170,8 @@ impl SharedLedger {
     /// Counts a message that this node accepted without Redis. Not waited for.
     pub fn count(&self, commit: QuotaCommit, limits: Limits) {
         let QuotaCommit { at, organization, user, recipients, login, client } = commit;
-        let subject =
-            QuotaSubject { organization: organization.into(), user, limits, login, client };
-        let task = Task::Commit { at, recipients };
+        let subject = QuotaSubject { organization, user, limits, login, client };
+        let task = Task::Commit { at, recipients: recipients.into_vec() };
         self.shared.push(Job { id: self.shared.next_id(), subject, task });
     }
 

@@ -209,9 +209,9 @@ impl Job {
             Task::Release { .. } => None,
             Task::Commit { at, recipients } => Some(QuotaCommit {
                 at: *at,
-                organization: (*self.subject.organization).into(),
+                organization: Arc::clone(&self.subject.organization),
                 user: self.subject.user.clone(),
-                recipients: recipients.clone(),
+                recipients: recipients.iter().cloned().collect(),
                 login: self.subject.login.clone(),
                 client: self.subject.client,
             }),

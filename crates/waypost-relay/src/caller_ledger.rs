@@ -9,7 +9,7 @@ use waypost_types::{Mailbox, Timestamp};
 
 use crate::limits::Limits;
 use crate::quota::{QuotaCommit, QuotaLimit, QuotaRefusal, QuotaSubject, QuotaUse, used};
-use crate::window::{DAY, Tally, Window};
+use crate::window::{DAY, Window};
 
 /// What is counted as one client: an IPv4 address, or 64 bits of an IPv6 address, which one host has
 /// to itself ([`QuotaSubject::client`]).
@@ -37,7 +37,7 @@ struct Callers {
 
 #[derive(Debug, Default)]
 struct Counts {
-    day: Window,
+    day: Window<u32>,
     pending: u32,
 }
 
@@ -51,11 +51,18 @@ impl QuotaSubject {
     /// takes it: what is not limited is not counted.
     #[must_use]
     pub fn only_limited(mut self) -> Self {
-        let Limits { recipients_per_login_per_day, recipients_per_client_per_day, .. } =
-            self.limits;
-        self.login = self.login.filter(|_| recipients_per_login_per_day.is_some());
-        self.client = self.client.filter(|_| recipients_per_client_per_day.is_some());
+        self.forget_unlimited();
         self
+    }
+
+    /// The same where it stands.
+    pub(crate) fn forget_unlimited(&mut self) {
+        if self.login.is_some() && self.limits.recipients_per_login_per_day.is_none() {
+            self.login = None;
+        }
+        if self.client.is_some() && self.limits.recipients_per_client_per_day.is_none() {
+            self.client = None;
+        }
     }
 }
 
@@ -109,7 +116,7 @@ impl CallerLedger {
         let recipients = u32::try_from(recipients.len()).unwrap_or(u32::MAX);
         self.change(organization, (login.as_ref(), *client), |counts| {
             counts.day.advance(DAY, now);
-            counts.day.add(DAY.bucket(at), Tally { messages: 1, recipients });
+            counts.day.add(DAY.bucket(at), recipients);
         });
     }
 
@@ -188,13 +195,13 @@ impl Callers {
 
 impl Counts {
     fn is_empty(&self) -> bool {
-        self.pending == 0 && self.day.sum() == Tally::default()
+        self.pending == 0 && self.day.sum() == 0
     }
 
     fn used(&self, limit: QuotaLimit, allowed: u32, now: Timestamp) -> QuotaUse {
-        let sent = self.day.sum_at(DAY, now).recipients;
+        let sent = self.day.sum_at(DAY, now);
         used(limit, allowed, (sent, self.pending), DAY, now, |need| {
-            self.day.free_again_at(DAY, now, need, |tally| tally.recipients)
+            self.day.free_again_at(DAY, now, need, |recipients| *recipients)
         })
     }
 }

@@ -1,19 +1,18 @@
 //! Who has relayed how much: reserve at RCPT, commit with the 250, release on anything else.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use waypost_types::{Mailbox, Timestamp};
 
 use crate::caller_ledger::CallerLedger;
+use crate::counts_table::CountsTable;
 use crate::digest::Digest;
 use crate::limits::{LimitMode, Limits};
 use crate::quota::{
-    QuotaCommit, QuotaLimit, QuotaRefusal, QuotaSubject, QuotaUse, Reservation, is_near, used,
+    QuotaCommit, QuotaLimit, QuotaRefusal, QuotaSubject, QuotaUse, Reservation, is_far, used,
 };
+use crate::recipient_table::AGES;
 use crate::transaction::{Abandoned, Held, Transaction};
 use crate::user_ledger::UserLedger;
-use crate::window::{DAY, END, Scale, TEN_MINUTES, Tally, Window};
+use crate::window::{Count, DAY, END, Scale, TEN_MINUTES, Window};
 
 /// The quotas of all organizations and users (D10 to D13).
 ///
@@ -25,17 +24,21 @@ use crate::window::{DAY, END, Scale, TEN_MINUTES, Tally, Window};
 /// Time is the caller's and is expected not to go back: a step back counts as no progress. Memory:
 /// see the crate's head; it grows with what was accepted in 24 hours, so the organizations' limits
 /// bound it while they are in force. One owner changes it (put it behind a lock); each call costs a
-/// few map look-ups and looks at no more than 302 buckets.
+/// few look-ups and looks at no more than 380 buckets.
 #[derive(Debug)]
 pub struct Ledger {
     key: [u8; 16],
     /// The latest time seen.
     now: Timestamp,
-    /// The bucket in which the last pruning of all was complete.
+    /// When the next bucket of a day begins.
+    turn: Timestamp,
+    /// The bucket in which the last pruning of all began.
     pruned: u32,
+    /// The bucket in which the pruning by parts began that goes on.
+    round: u32,
     /// The part that is pruned next.
     part: usize,
-    organizations: HashMap<Arc<str>, OrganizationCounts>,
+    organizations: CountsTable<OrganizationCounts>,
     users: UserLedger,
     callers: CallerLedger,
     abandoned: Abandoned,
@@ -57,14 +60,16 @@ pub struct LedgerSize {
 
 #[derive(Debug, Default)]
 struct OrganizationCounts {
-    day: Window,
-    ten_minutes: Window,
-    pending: Tally,
+    day: Window<u32>,
+    ten_minutes: Window<u32>,
+    /// Recipients of messages under way.
+    pending: u32,
 }
 
-/// How many buckets pass before the ledger is pruned unasked: short numbers of buckets are unique for
-/// thrice as long.
-const UNPRUNED: u32 = 20_000;
+/// How many buckets pass before the ledger is pruned unasked. What was kept then was a window old at
+/// most, and time leaps by a window at most: no bucket is older than can be told.
+const UNPRUNED: u32 = 400;
+const _: () = assert!(UNPRUNED + 2 * (DAY.buckets() + 1) < AGES);
 
 /// How many calls of [`Ledger::prune_some`] come to everything.
 const PARTS: usize = 64;
@@ -77,9 +82,11 @@ impl Ledger {
         Self {
             key,
             now: Timestamp::default(),
+            turn: Timestamp::default(),
             pruned: 0,
+            round: 0,
             part: 0,
-            organizations: HashMap::new(),
+            organizations: CountsTable::default(),
             users: UserLedger::default(),
             callers: CallerLedger::default(),
             abandoned: Abandoned::default(),
@@ -88,11 +95,15 @@ impl Ledger {
 
     /// Begins the transaction of one message, with nothing reserved.
     #[must_use]
-    pub fn begin(&self, subject: QuotaSubject) -> Transaction {
-        let subject = subject.only_limited();
-        let user = subject.user.as_ref();
-        let user = user.map(|user| Digest::of_user(self.key, &subject.organization, user));
-        Transaction::new(subject, user, self.abandoned.clone())
+    pub fn begin(&self, mut subject: QuotaSubject) -> Transaction {
+        subject.forget_unlimited();
+        let organization = Digest::of_organization(self.key, &subject.organization);
+        let user = subject.user.as_ref().map(|user| organization.of_mailbox(user));
+        let abandoned = self.abandoned.clone();
+        // Where to look is found out now; what is there is read with the recipients.
+        let organization = self.organizations.handle(organization);
+        let user = user.map(|user| self.users.handle(user));
+        Transaction::new(subject, organization, user, abandoned)
     }
 
     /// Reserves a place for a recipient, and for the message with its first one. A recipient given
@@ -109,48 +120,46 @@ impl Ledger {
     ) -> Result<Reservation, QuotaRefusal> {
         let now = self.advance(now);
         let subject = transaction.subject();
-        let QuotaSubject { organization, limits, .. } = subject;
+        let limits = &subject.limits;
         if limits.mode == LimitMode::Off {
             return Ok(Reservation::default());
         }
         let first = transaction.recipients().is_empty();
-        let sent = transaction.user().map(|user| (user, user.of_recipient(self.key, recipient)));
-        let (taken, refusal) = sent
-            .map(|(user, to)| self.users.refusal(user, to, first, limits, now))
-            .unwrap_or_default();
-        let counts = match self.organizations.get_mut(organization) {
-            Some(counts) => counts,
-            None => self.organizations.entry(Arc::clone(organization)).or_default(),
-        };
-        counts.advance(now);
-        let refusal = refusal
-            .or_else(|| counts.day_use(limits, now).refusal())
-            .or_else(|| counts.ten_minutes_use(limits, now).refusal())
+        let user = transaction.user();
+        let user = user.map(|user| (user, user.digest.of_mailbox(recipient)));
+        // What is looked up lies far apart in memory: all is begun before any of it is waited for.
+        let counts = self.organizations.entry(transaction.organization());
+        let mut sent = user.map(|(user, recipient)| self.users.look(user, recipient, now));
+        let user_is_far = sent.as_ref().is_none_or(|sent| sent.is_far(limits));
+        let organization_is_far = counts.is_far(limits);
+        if user_is_far && organization_is_far && !subject.has_caller() {
+            counts.pending.add(1);
+            let digest = sent.map(|sent| sent.reserve(first));
+            transaction.push(recipient, digest);
+            return Ok(Reservation::default());
+        }
+        let refusal = sent
+            .as_mut()
+            .and_then(|sent| sent.refusal(first, limits))
+            .or_else(|| counts.uses(limits, now).iter().find_map(QuotaUse::refusal))
             .or_else(|| self.callers.refusal(subject, now));
         match refusal {
             Some(refusal) if limits.mode == LimitMode::Enforce => return Err(refusal),
             _ => {}
         }
-        counts.pending.add(Tally::RECIPIENT);
-        if first {
-            counts.pending.add(Tally::MESSAGE);
-        }
+        counts.pending.add(1);
+        self.callers.reserve(subject);
+        let digest = sent.map(|sent| sent.reserve(first));
         let mut near = Vec::new();
-        if let Some((user, to)) = sent {
-            self.users.reserve(user, to, first, now);
-            if taken.may_be_near(limits) {
-                near.extend(self.users.usage(user, limits, now));
-            }
+        if let Some((user, _)) = user.filter(|_| !user_is_far) {
+            near.extend(self.users.usage(user, limits, now));
         }
-        if counts.may_be_near(limits) {
-            near.extend([counts.day_use(limits, now), counts.ten_minutes_use(limits, now)]);
+        if !organization_is_far {
+            near.extend(counts.uses(limits, now));
         }
-        if subject.has_caller() {
-            self.callers.reserve(subject);
-            near.extend(self.callers.uses(subject, now).into_iter().flatten());
-        }
+        near.extend(self.callers.uses(subject, now).into_iter().flatten());
         near.retain(QuotaUse::is_near);
-        transaction.push(recipient, sent.map(|(_, to)| to));
+        transaction.push(recipient, digest);
         Ok(Reservation { would_refuse: refusal, near })
     }
 
@@ -158,18 +167,18 @@ impl Ledger {
     /// goes to the journal, in one batch with the message; `None` when nothing was reserved.
     pub fn commit(&mut self, now: Timestamp, mut transaction: Transaction) -> Option<QuotaCommit> {
         let now = self.advance(now);
-        let held = transaction.take_held()?;
-        if let Some(counts) = self.organizations.get_mut(&held.subject.organization) {
-            counts.advance(now);
-            counts.release(held.recipients.len(), Tally::MESSAGE);
-            counts.record(now, held.recipients.len());
+        let commit = transaction.take_commit(now)?;
+        if let Some(counts) = self.organizations.get_mut(transaction.organization()) {
+            counts.release(commit.recipients.len());
+            counts.record(now, commit.recipients.len(), now);
         }
-        if let Some(user) = held.user {
-            self.users.commit(user, &held.digests, now);
+        if let Some(user) = transaction.user() {
+            self.users.commit(user, transaction.digests(), now);
         }
-        self.callers.give_back(&held.subject, held.recipients.len());
-        let commit = held.into_commit(now);
-        self.callers.count(&commit, now, now);
+        if transaction.subject().has_caller() {
+            self.callers.give_back(transaction.subject(), commit.recipients.len());
+            self.callers.count(&commit, now, now);
+        }
         Some(commit)
     }
 
@@ -201,15 +210,13 @@ impl Ledger {
         if commit.recipients.is_empty() || !DAY.is_live(DAY.bucket(at), now) {
             return;
         }
-        let key = self.key;
-        let name: Arc<str> = (*commit.organization).into();
-        let counts = self.organizations.entry(name).or_default();
-        counts.record(at, commit.recipients.len());
-        counts.advance(now);
+        let organization = Digest::of_organization(self.key, &commit.organization);
+        let counts = self.organizations.entry(self.organizations.handle(organization));
+        counts.record(at, commit.recipients.len(), now);
         if let Some(user) = &commit.user {
-            let user = Digest::of_user(key, &commit.organization, user);
-            let to = commit.recipients.iter().map(|to| user.of_recipient(key, to));
-            self.users.replay(user, &to.collect::<Vec<_>>(), DAY.bucket(at), now);
+            let user = organization.of_mailbox(user);
+            let to = commit.recipients.iter().map(|to| user.of_mailbox(to));
+            self.users.replay(self.users.handle(user), to, DAY.bucket(at), now);
         }
         self.callers.count(commit, at, now);
     }
@@ -225,13 +232,17 @@ impl Ledger {
         limits: &Limits,
     ) -> [QuotaUse; 2] {
         let now = self.advance(now);
+        let organization = Digest::of_organization(self.key, organization);
         if let Some(user) = user {
-            return self.users.usage(Digest::of_user(self.key, organization, user), limits, now);
+            let user = self.users.handle(organization.of_mailbox(user));
+            return self.users.usage(user, limits, now);
         }
         let mut none = OrganizationCounts::default();
-        let counts = self.organizations.get_mut(organization).unwrap_or(&mut none);
-        counts.advance(now);
-        [counts.day_use(limits, now), counts.ten_minutes_use(limits, now)]
+        let counts = self
+            .organizations
+            .get_mut(self.organizations.handle(organization))
+            .unwrap_or(&mut none);
+        counts.uses(limits, now)
     }
 
     /// How far the limits of a login and a client are used, the login first: of those that the subject
@@ -255,15 +266,17 @@ impl Ledger {
         let part = self.part % PARTS;
         self.part = part + 1;
         self.prune_part(now, part, PARTS);
-        if self.part == PARTS {
-            self.pruned = DAY.bucket(self.now);
+        if part == 0 {
+            self.round = DAY.bucket(self.now);
+        } else if self.part == PARTS {
+            self.pruned = self.pruned.max(self.round);
         }
     }
 
     fn prune_part(&mut self, now: Timestamp, part: usize, parts: usize) {
         let now = self.advance(now);
         self.users.prune(part, parts, now);
-        self.organizations.retain(|_, counts| {
+        self.organizations.retain(|counts| {
             counts.advance(now);
             !counts.is_empty()
         });
@@ -282,15 +295,10 @@ impl Ledger {
 
     /// Takes note of the time and of what dropped transactions left.
     fn advance(&mut self, now: Timestamp) -> Timestamp {
-        let before = DAY.bucket(self.now);
-        self.now = self.now.max(now.min(END));
-        let bucket = DAY.bucket(self.now);
-        if !DAY.is_live(before, self.now) {
-            self.users.forget_sent();
-        }
-        if bucket - self.pruned > UNPRUNED {
-            self.pruned = bucket;
-            self.users.prune(0, 1, self.now);
+        let before = self.now;
+        self.now = before.max(now.min(END));
+        if self.now >= self.turn {
+            self.turn_to_bucket(DAY.bucket(before), DAY.bucket(self.now));
         }
         for held in self.abandoned.collect() {
             self.give_back(&held, true);
@@ -298,16 +306,29 @@ impl Ledger {
         self.now
     }
 
+    /// Forgets in time what could be taken for something later.
+    fn turn_to_bucket(&mut self, before: u32, bucket: u32) {
+        self.turn = DAY.begin(bucket.saturating_add(1));
+        if !DAY.is_live(before, self.now) {
+            self.users.forget_sent();
+        }
+        if bucket - self.pruned > UNPRUNED {
+            self.pruned = bucket;
+            self.users.prune(0, 1, self.now);
+        }
+    }
+
     /// Gives back reserved recipients and, with `message`, the message's own place.
     fn give_back(&mut self, held: &Held, message: bool) {
-        let messages = if message { Tally::MESSAGE } else { Tally::default() };
-        if let Some(counts) = self.organizations.get_mut(&held.subject.organization) {
-            counts.release(held.recipients.len(), messages);
+        if let Some(counts) = self.organizations.get_mut(held.organization) {
+            counts.release(held.recipients.len());
         }
         if let Some(user) = held.user {
             self.users.give_back(user, &held.digests, message, self.now);
         }
-        self.callers.give_back(&held.subject, held.recipients.len());
+        if let Some(caller) = &held.caller {
+            self.callers.give_back(caller, held.recipients.len());
+        }
     }
 }
 
@@ -317,30 +338,41 @@ impl OrganizationCounts {
         self.ten_minutes.advance(TEN_MINUTES, now);
     }
 
-    /// Whether a limit may be near its end.
-    fn may_be_near(&self, limits: &Limits) -> bool {
-        let taken =
-            |window: &Window| window.sum().recipients.saturating_add(self.pending.recipients);
-        is_near(taken(&self.day), limits.recipients_per_day)
-            || is_near(taken(&self.ten_minutes), limits.recipients_per_10_minutes)
+    fn is_empty(&self) -> bool {
+        self.pending == 0 && self.day.sum() == 0
     }
 
-    fn is_empty(&self) -> bool {
-        let nothing = Tally::default();
-        self.pending == nothing && self.day.sum() == nothing
+    /// Whether the limits are neither hit nor near with one more recipient; said of few that are far
+    /// that they are not.
+    fn is_far(&self, limits: &Limits) -> bool {
+        // What has left the windows only adds to the sums: where they are far as they are, that is enough.
+        let one_more = self.pending.saturating_add(1);
+        let is_far =
+            |window: &Window<u32>, allowed| is_far(window.sum().saturating_add(one_more), allowed);
+        is_far(&self.day, limits.recipients_per_day)
+            && is_far(&self.ten_minutes, limits.recipients_per_10_minutes)
+    }
+
+    /// How far the limits are used.
+    fn uses(&mut self, limits: &Limits, now: Timestamp) -> [QuotaUse; 2] {
+        self.advance(now);
+        [self.day_use(limits, now), self.ten_minutes_use(limits, now)]
     }
 
     /// Counts a message.
-    fn record(&mut self, at: Timestamp, recipients: usize) {
+    fn record(&mut self, at: Timestamp, recipients: usize, now: Timestamp) {
         let recipients = u32::try_from(recipients).unwrap_or(u32::MAX);
-        let tally = Tally { messages: 1, recipients };
-        self.day.add(DAY.bucket(at), tally);
-        self.ten_minutes.add(TEN_MINUTES.bucket(at), tally);
+        for (window, scale) in [(&mut self.day, DAY), (&mut self.ten_minutes, TEN_MINUTES)] {
+            // What has left may wait until its room is needed: it lies where nothing else is read.
+            if window.is_full() {
+                window.advance(scale, now);
+            }
+            window.add(scale.bucket(at), recipients);
+        }
     }
 
-    fn release(&mut self, recipients: usize, mut tally: Tally) {
-        tally.recipients = u32::try_from(recipients).unwrap_or(u32::MAX);
-        self.pending.subtract(tally);
+    fn release(&mut self, recipients: usize) {
+        self.pending.subtract(u32::try_from(recipients).unwrap_or(u32::MAX));
     }
 
     fn day_use(&self, limits: &Limits, now: Timestamp) -> QuotaUse {
@@ -358,13 +390,13 @@ impl OrganizationCounts {
         &self,
         limit: QuotaLimit,
         allowed: u32,
-        window: &Window,
+        window: &Window<u32>,
         scale: Scale,
         now: Timestamp,
     ) -> QuotaUse {
-        let counted = (window.sum().recipients, self.pending.recipients);
+        let counted = (window.sum(), self.pending);
         used(limit, allowed, counted, scale, now, |need| {
-            window.free_again(scale, need, |tally| tally.recipients)
+            window.free_again(scale, need, |recipients| *recipients)
         })
     }
 }

@@ -9,9 +9,10 @@
 //!
 //! **Units:** time is [`Timestamp`](waypost_types::Timestamp); quotas count messages and recipients
 //! in sliding windows of 24 hours and 10 minutes. **Bounds:** admission looks at each relay entry at
-//! most once and at each of an entry's prefix lengths (at most 34) once; the ledger holds 70 to 84
-//! octets a user, 12 more for each five minutes where a user sent in more than eleven of them, and 22 to
-//! 28 for each unique recipient of the last 24 hours; a password has at most [`MAX_PASSWORD`] octets. **Errors:**
+//! most once and at each of an entry's prefix lengths (at most 34) once; the ledger holds 74 to 84
+//! octets a user, 12 to 15 more for each five minutes where a user sent in more than eleven of them, 20 to
+//! 27 for each unique recipient of the last 24 hours, 8 to 10 for each five minutes of a day and two
+//! seconds of ten minutes in which an organization sent, and 48 KB for itself; a password has at most [`MAX_PASSWORD`] octets. **Errors:**
 //! [`RelayError`], [`ServiceError`] and [`PasswordHashError`], for settings alone, all of an entry's
 //! at once; what is refused is a value.
 //! **Source:** requirements D1 to D14 and O6; RFC 5321 (SMTP), RFC 3463 (enhanced codes), RFC 4954
@@ -69,6 +70,7 @@
 mod address_list;
 mod admission;
 mod caller_ledger;
+mod counts_table;
 mod digest;
 mod ledger;
 mod limits;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use waypost_types::{Mailbox, Reply, Timestamp};
 
 use crate::limits::{Limits, OverLimit};
@@ -42,11 +43,11 @@ pub struct QuotaCommit {
     /// When they were counted.
     pub at: Timestamp,
     /// The organization that they count for.
-    pub organization: Box<str>,
+    pub organization: Arc<str>,
     /// The registered user that they count for, by primary address; `None`: the organization alone.
     pub user: Option<Mailbox>,
     /// The recipients of one message, each as often as it was given.
-    pub recipients: Vec<Mailbox>,
+    pub recipients: SmallVec<[Mailbox; 1]>,
     /// The login that they count for, as [`QuotaSubject::login`].
     #[cfg_attr(feature = "serde", serde(default, skip_serializing_if = "Option::is_none"))]
     pub login: Option<Mailbox>,
@@ -179,8 +180,14 @@ impl QuotaRefusal {
 }
 
 /// Whether at least 80 % of a limit are taken.
-pub(crate) fn is_near(taken: u32, allowed: u32) -> bool {
-    allowed > 0 && u64::from(taken) * 5 >= u64::from(allowed) * 4
+fn is_near(taken: u32, allowed: u32) -> bool {
+    allowed > 0 && !is_far(taken, allowed)
+}
+
+/// Whether less than 80 % of a limit are taken. Never of a limit of 0, so what is far from a limit has
+/// room.
+pub(crate) fn is_far(taken: u32, allowed: u32) -> bool {
+    u64::from(taken) * 5 < u64::from(allowed) * 4
 }
 
 /// How far a limit is used, for `waypost quota`.

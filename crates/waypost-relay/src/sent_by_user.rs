@@ -2,7 +2,7 @@
 
 use waypost_types::Timestamp;
 
-use crate::window::{DAY, Tally, Window, long, short};
+use crate::window::{Count, DAY, Tally, Window, long, short};
 
 /// Messages and different recipients of one user, by bucket: up to eleven buckets in place, in 48 octets;
 /// more of them, or more than 255 in one, in a [`Window`] of their own.
@@ -60,7 +60,7 @@ impl SentByUser {
                 let dead = |slot: &&Slot| !DAY.is_live(long(slot.bucket, bucket), now);
                 let dead = slots.iter().take(usize::from(*count)).take_while(dead).count();
                 if dead > 0 {
-                    slots.rotate_left(dead);
+                    slots.copy_within(dead.., 0);
                     *count = count.saturating_sub(u8::try_from(dead).unwrap_or(u8::MAX));
                 }
             }
@@ -81,7 +81,7 @@ impl SentByUser {
             window.add(bucket, tally);
             return;
         }
-        if self.change(bucket, now, |counted| counted.add(tally)) {
+        if self.change(bucket, now, |counted| counted.add(tally)) || self.push(bucket, tally, now) {
             return;
         }
         let mut window = self.as_window(now);
@@ -131,6 +131,21 @@ impl SentByUser {
         let mut tally = slot.tally();
         change(&mut tally);
         Slot::of(bucket, tally).map(|changed| *slot = changed).is_some()
+    }
+
+    /// Counts in a bucket that is later than all there are; false when it is not, or there is no room.
+    fn push(&mut self, bucket: u32, tally: Tally, now: Timestamp) -> bool {
+        let Self::Few { count, slots } = self else { return false };
+        let (known, room) = slots.split_at_mut(usize::from(*count));
+        let is_last = known.last().is_none_or(|slot| long(slot.bucket, DAY.bucket(now)) < bucket);
+        match (room, Slot::of(bucket, tally)) {
+            ([free, ..], Some(slot)) if is_last => {
+                *free = slot;
+                *count += 1;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// What is in place, as a window.

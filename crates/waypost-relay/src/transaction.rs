@@ -4,10 +4,15 @@ use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use waypost_types::Mailbox;
+use smallvec::{SmallVec, smallvec};
+use waypost_types::{Mailbox, Timestamp};
 
+use crate::counts_table::Handle;
 use crate::digest::Digest;
 use crate::quota::{QuotaCommit, QuotaSubject};
+
+/// Of the recipients of a message; most have one.
+pub(crate) type Digests = SmallVec<[Digest; 1]>;
 
 /// The reservations of one message, from MAIL to the end of the transaction.
 ///
@@ -17,33 +22,23 @@ use crate::quota::{QuotaCommit, QuotaSubject};
 #[derive(Debug)]
 pub struct Transaction {
     subject: QuotaSubject,
-    user: Option<Digest>,
-    recipients: Vec<Mailbox>,
+    organization: Handle,
+    user: Option<Handle>,
+    recipients: SmallVec<[Mailbox; 1]>,
     /// Of each recipient, where there is a user.
-    digests: Vec<Digest>,
+    digests: Digests,
     abandoned: Abandoned,
 }
 
 /// What was reserved: recipients of one message, each as often as it was given.
 #[derive(Debug)]
 pub(crate) struct Held {
-    pub(crate) subject: QuotaSubject,
-    pub(crate) user: Option<Digest>,
-    pub(crate) recipients: Vec<Mailbox>,
-    pub(crate) digests: Vec<Digest>,
-}
-
-impl Held {
-    pub(crate) fn into_commit(self, at: waypost_types::Timestamp) -> QuotaCommit {
-        QuotaCommit {
-            at,
-            organization: (*self.subject.organization).into(),
-            user: self.subject.user,
-            recipients: self.recipients,
-            login: self.subject.login,
-            client: self.subject.client,
-        }
-    }
+    pub(crate) organization: Handle,
+    pub(crate) user: Option<Handle>,
+    /// The subject, where its login or client is counted.
+    pub(crate) caller: Option<Box<QuotaSubject>>,
+    pub(crate) recipients: SmallVec<[Mailbox; 1]>,
+    pub(crate) digests: Digests,
 }
 
 /// Where dropped transactions leave what they hold, until their ledger collects it.
@@ -73,11 +68,21 @@ impl Abandoned {
 }
 
 impl Transaction {
-    pub(crate) fn new(subject: QuotaSubject, user: Option<Digest>, abandoned: Abandoned) -> Self {
-        Self { subject, user, recipients: Vec::new(), digests: Vec::new(), abandoned }
+    pub(crate) fn new(
+        subject: QuotaSubject,
+        organization: Handle,
+        user: Option<Handle>,
+        abandoned: Abandoned,
+    ) -> Self {
+        let (recipients, digests) = (SmallVec::new(), Digests::new());
+        Self { subject, organization, user, recipients, digests, abandoned }
     }
 
-    pub(crate) fn user(&self) -> Option<Digest> {
+    pub(crate) fn organization(&self) -> Handle {
+        self.organization
+    }
+
+    pub(crate) fn user(&self) -> Option<Handle> {
         self.user
     }
 
@@ -102,19 +107,42 @@ impl Transaction {
     pub(crate) fn take(&mut self, recipient: &Mailbox) -> Option<Held> {
         let index = self.recipients.iter().rposition(|held| held == recipient)?;
         Some(Held {
-            subject: self.subject.clone(),
+            organization: self.organization,
             user: self.user,
-            recipients: vec![self.recipients.remove(index)],
+            caller: self.caller(),
+            recipients: smallvec![self.recipients.remove(index)],
             digests: self.user.map(|_| self.digests.remove(index)).into_iter().collect(),
         })
     }
 
+    /// The digests of the recipients, where there is a user.
+    pub(crate) fn digests(&self) -> &[Digest] {
+        &self.digests
+    }
+
+    /// What is reserved, as a commit, so that dropping the rest releases nothing; `None` for nothing.
+    pub(crate) fn take_commit(&mut self, at: Timestamp) -> Option<QuotaCommit> {
+        (!self.recipients.is_empty()).then(|| QuotaCommit {
+            at,
+            organization: Arc::clone(&self.subject.organization),
+            user: self.subject.user.take(),
+            recipients: mem::take(&mut self.recipients),
+            login: self.subject.login.clone(),
+            client: self.subject.client,
+        })
+    }
+
+    fn caller(&self) -> Option<Box<QuotaSubject>> {
+        self.subject.has_caller().then(|| Box::new(self.subject.clone()))
+    }
+
     /// What is held, so that dropping the rest releases nothing.
-    pub(crate) fn take_held(&mut self) -> Option<Held> {
+    fn take_held(&mut self) -> Option<Held> {
         let recipients = mem::take(&mut self.recipients);
         (!recipients.is_empty()).then(|| Held {
-            subject: self.subject.clone(),
+            organization: self.organization,
             user: self.user,
+            caller: self.caller(),
             recipients,
             digests: mem::take(&mut self.digests),
         })

@@ -5,13 +5,14 @@ use std::collections::hash_map::Entry;
 
 use waypost_types::Timestamp;
 
+use crate::counts_table::Handle;
 use crate::digest::{Digest, DigestBuild};
 use crate::limits::Limits;
-use crate::quota::{QuotaLimit, QuotaRefusal, QuotaUse, is_near, used};
+use crate::quota::{QuotaLimit, QuotaRefusal, QuotaUse, is_far, used};
 use crate::recipient_table::RecipientTable;
 use crate::sent_by_user::SentByUser;
 use crate::user_table::UserTable;
-use crate::window::{DAY, Tally, long, short};
+use crate::window::{Count, DAY, Tally};
 
 /// Messages and unique recipients of all users (D10).
 ///
@@ -50,64 +51,66 @@ struct Standing<'u> {
     sent: Option<&'u SentByUser>,
     sum: Tally,
     under_way: UnderWay,
+    now: Timestamp,
 }
 
-/// How much of a user's limits is taken.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Taken {
-    messages: u32,
-    unique: u32,
+/// What was found of a user and a recipient.
+pub(crate) struct Look<'l> {
+    recipient: Digest,
+    sent: Option<&'l mut SentByUser>,
+    /// The bucket of the last message to the recipient in the window.
+    last: Option<u32>,
+    under_way: Entry<'l, Digest, UnderWay>,
+    hold: Entry<'l, Digest, Hold>,
+    now: Timestamp,
 }
 
-impl Taken {
-    /// Whether one more may bring a limit near its end; said of few that it does not.
-    pub(crate) fn may_be_near(self, limits: &Limits) -> bool {
-        is_near(self.messages.saturating_add(1), limits.messages_per_user_per_day)
-            || is_near(self.unique.saturating_add(1), limits.unique_recipients_per_user_per_day)
+impl Look<'_> {
+    /// Whether the limits are neither hit nor near with one more message and recipient; said of few
+    /// that are far that they are not.
+    pub(crate) fn is_far(&self, limits: &Limits) -> bool {
+        let under_way = self.under_way();
+        // What has left the window only adds to the sum: where that is far as it is, that is enough.
+        let sum = self.sent.as_deref().map(SentByUser::sum).unwrap_or_default();
+        let messages = sum.messages.saturating_add(under_way.messages);
+        let recipients = sum.recipients.saturating_add(under_way.recipients);
+        is_far(messages.saturating_add(1), limits.messages_per_user_per_day)
+            && is_far(recipients.saturating_add(1), limits.unique_recipients_per_user_per_day)
     }
-}
 
-impl UserLedger {
-    /// What is taken already, and the refusal of one more recipient, with `first` of one more message.
-    pub(crate) fn refusal(
-        &mut self,
-        user: Digest,
-        recipient: Digest,
-        first: bool,
-        limits: &Limits,
-        now: Timestamp,
-    ) -> (Taken, Option<QuotaRefusal>) {
-        let standing = self.standing(user, now);
+    /// The refusal of one more recipient, with `first` of one more message.
+    pub(crate) fn refusal(&mut self, first: bool, limits: &Limits) -> Option<QuotaRefusal> {
+        let under_way = self.under_way();
+        let standing = Standing::of(self.sent.as_deref_mut(), under_way, self.now);
+        if first && let Some(refusal) = standing.message_use(limits).refusal() {
+            return Some(refusal);
+        }
         let (sent, held) = standing.unique();
-        let taken = Taken {
-            messages: standing.sum.messages.saturating_add(standing.under_way.messages),
-            unique: sent.saturating_add(held),
-        };
-        if first && let Some(refusal) = standing.message_use(limits, now).refusal() {
-            return (taken, Some(refusal));
+        if sent.saturating_add(held) < limits.unique_recipients_per_user_per_day {
+            return None;
         }
-        if taken.unique < limits.unique_recipients_per_user_per_day {
-            return (taken, None);
-        }
-        let Some(refusal) = standing.unique_use(limits, now).refusal() else {
-            return (taken, None);
-        };
-        let is_known = self.held.contains_key(&recipient)
-            || last_live(&self.recipients, recipient, now).is_some();
-        (taken, (!is_known).then_some(refusal))
+        let refusal = standing.unique_use(limits).refusal()?;
+        let is_known = self.last.is_some() || matches!(self.hold, Entry::Occupied(_));
+        (!is_known).then_some(refusal)
     }
 
-    /// Holds a recipient, with `first` its message too.
-    pub(crate) fn reserve(&mut self, user: Digest, recipient: Digest, first: bool, now: Timestamp) {
-        let Self { users, recipients, under_way, held } = self;
-        let under_way = under_way.entry(user).or_default();
+    fn under_way(&self) -> UnderWay {
+        match &self.under_way {
+            Entry::Occupied(under_way) => *under_way.get(),
+            Entry::Vacant(_) => UnderWay::default(),
+        }
+    }
+
+    /// Holds the recipient, with `first` its message too. The digest is the recipient's.
+    pub(crate) fn reserve(self, first: bool) -> Digest {
+        let Self { recipient, sent, last, under_way, hold, now } = self;
+        let under_way = under_way.or_default();
         if first {
             under_way.messages = under_way.messages.saturating_add(1);
         }
-        let hold = held.entry(recipient).or_insert_with(|| {
-            let last = last_live(recipients, recipient, now);
+        let hold = hold.or_insert_with(|| {
             if let Some(last) = last {
-                if let Some(sent) = users.get_mut(user) {
+                if let Some(sent) = sent {
                     sent.subtract(last, Tally::RECIPIENT, now);
                 }
                 under_way.known = under_way.known.saturating_add(1);
@@ -116,30 +119,78 @@ impl UserLedger {
             Hold { holders: 0, last }
         });
         hold.holders = hold.holders.saturating_add(1);
+        recipient
+    }
+}
+
+impl UserLedger {
+    /// Where a user is.
+    pub(crate) fn handle(&self, user: Digest) -> Handle {
+        self.users.handle(user)
+    }
+
+    /// Looks a user and a recipient up.
+    pub(crate) fn look(&mut self, user: Handle, recipient: Digest, now: Timestamp) -> Look<'_> {
+        let Self { users, recipients, under_way, held } = self;
+        Look {
+            recipient,
+            sent: users.get_mut(user),
+            last: last_live(recipients, recipient, now),
+            under_way: under_way.entry(user.digest),
+            hold: held.entry(recipient),
+            now,
+        }
     }
 
     /// Counts a message under way as sent.
-    pub(crate) fn commit(&mut self, user: Digest, recipients: &[Digest], now: Timestamp) {
-        let bucket = DAY.bucket(now);
+    pub(crate) fn commit(&mut self, user: Handle, recipients: &[Digest], now: Timestamp) {
+        let (bucket, mut tally) = (DAY.bucket(now), Tally::MESSAGE);
+        let is_live = |last| DAY.is_live(last, now);
+        let mut none = UnderWay::default();
+        let mut under_way = self.under_way.entry(user.digest);
+        let counted = match &mut under_way {
+            Entry::Occupied(under_way) => under_way.get_mut(),
+            Entry::Vacant(_) => &mut none,
+        };
+        counted.messages = counted.messages.saturating_sub(1);
         for recipient in recipients {
-            self.count(user, *recipient, bucket, now);
+            self.recipients.set(*recipient, bucket, bucket, is_live);
+            let Entry::Occupied(mut hold) = self.held.entry(*recipient) else { continue };
+            let Hold { holders, last } = hold.get_mut();
+            *holders = holders.saturating_sub(1);
+            match (*holders, last.replace(bucket)) {
+                (0, last) => {
+                    counted.recipients = counted.recipients.saturating_sub(1);
+                    if last.is_some() {
+                        counted.known = counted.known.saturating_sub(1);
+                    }
+                    tally.add(Tally::RECIPIENT);
+                    hold.remove();
+                }
+                (_, None) => counted.known = counted.known.saturating_add(1),
+                (_, Some(_)) => {}
+            }
+        }
+        if let Entry::Occupied(under_way) = under_way
+            && under_way.get().is_over()
+        {
+            under_way.remove();
         }
         if let Some(sent) = self.users.entry(user) {
             sent.advance(now);
-            sent.add(bucket, Tally::MESSAGE, now);
+            sent.add(bucket, tally, now);
         }
-        self.give_back(user, recipients, true, now);
     }
 
     /// Lets go what a message held: recipients and, with `message`, itself.
     pub(crate) fn give_back(
         &mut self,
-        user: Digest,
+        user: Handle,
         recipients: &[Digest],
         message: bool,
         now: Timestamp,
     ) {
-        let Entry::Occupied(mut place) = self.under_way.entry(user) else { return };
+        let Entry::Occupied(mut place) = self.under_way.entry(user.digest) else { return };
         let under_way = place.get_mut();
         if message {
             under_way.messages = under_way.messages.saturating_sub(1);
@@ -159,7 +210,7 @@ impl UserLedger {
                 sent.add(last, Tally::RECIPIENT, now);
             }
         }
-        if under_way.messages == 0 && under_way.recipients == 0 {
+        if under_way.is_over() {
             place.remove();
         }
     }
@@ -167,13 +218,13 @@ impl UserLedger {
     /// Counts a message of the past, in a live bucket.
     pub(crate) fn replay(
         &mut self,
-        user: Digest,
-        recipients: &[Digest],
+        user: Handle,
+        recipients: impl Iterator<Item = Digest>,
         bucket: u32,
         now: Timestamp,
     ) {
         for recipient in recipients {
-            self.count(user, *recipient, bucket, now);
+            self.count(user, recipient, bucket, now);
         }
         if let Some(sent) = self.users.entry(user) {
             sent.advance(now);
@@ -181,16 +232,17 @@ impl UserLedger {
         }
     }
 
-    pub(crate) fn usage(&mut self, user: Digest, limits: &Limits, now: Timestamp) -> [QuotaUse; 2] {
-        let standing = self.standing(user, now);
-        [standing.message_use(limits, now), standing.unique_use(limits, now)]
+    pub(crate) fn usage(&mut self, user: Handle, limits: &Limits, now: Timestamp) -> [QuotaUse; 2] {
+        let under_way = self.under_way.get(&user.digest).copied().unwrap_or_default();
+        let standing = Standing::of(self.users.get_mut(user), under_way, now);
+        [standing.message_use(limits), standing.unique_use(limits)]
     }
 
     /// Frees the memory of what has left the window, in one of `parts` parts.
     pub(crate) fn prune(&mut self, part: usize, parts: usize, now: Timestamp) {
         let today = DAY.bucket(now);
         self.users.prune(part, parts, now);
-        self.recipients.sweep(part, parts, |last| DAY.is_live(long(last, today), now));
+        self.recipients.sweep(part, parts, today, |last| DAY.is_live(last, now));
         self.under_way.shrink_to_fit();
         self.held.shrink_to_fit();
     }
@@ -206,24 +258,16 @@ impl UserLedger {
         (self.users.len(), self.recipients.len())
     }
 
-    fn standing(&mut self, user: Digest, now: Timestamp) -> Standing<'_> {
-        let under_way = self.under_way.get(&user).copied().unwrap_or_default();
-        let sent = self.users.get_mut(user).map(|sent| {
-            sent.advance(now);
-            &*sent
-        });
-        Standing { sent, sum: sent.map(SentByUser::sum).unwrap_or_default(), under_way }
-    }
-
     /// Notes a message to a recipient in a bucket, unless there is one in a later bucket.
-    fn count(&mut self, user: Digest, recipient: Digest, bucket: u32, now: Timestamp) {
-        let today = DAY.bucket(now);
+    fn count(&mut self, user: Handle, recipient: Digest, bucket: u32, now: Timestamp) {
         let before = last_live(&self.recipients, recipient, now);
         let bucket = before.map_or(bucket, |before| before.max(bucket));
-        let is_live = |last| DAY.is_live(long(last, today), now);
-        self.recipients.set(recipient, short(bucket), is_live);
+        let is_live = |last| DAY.is_live(last, now);
+        self.recipients.set(recipient, bucket, DAY.bucket(now), is_live);
         if let Some(hold) = self.held.get_mut(&recipient) {
-            if let Some(under_way) = self.under_way.get_mut(&user).filter(|_| hold.last.is_none()) {
+            if let Some(under_way) =
+                self.under_way.get_mut(&user.digest).filter(|_| hold.last.is_none())
+            {
                 under_way.known = under_way.known.saturating_add(1);
             }
             hold.last = hold.last.max(Some(bucket));
@@ -239,30 +283,43 @@ impl UserLedger {
 
 /// The bucket of the last message to a recipient in the window.
 fn last_live(recipients: &RecipientTable, recipient: Digest, now: Timestamp) -> Option<u32> {
-    let last = long(recipients.get(recipient)?, DAY.bucket(now));
-    DAY.is_live(last, now).then_some(last)
+    recipients.get(recipient, DAY.bucket(now)).filter(|last| DAY.is_live(*last, now))
 }
 
-impl Standing<'_> {
+impl UnderWay {
+    fn is_over(&self) -> bool {
+        self.messages == 0 && self.recipients == 0
+    }
+}
+
+impl<'u> Standing<'u> {
+    fn of(sent: Option<&'u mut SentByUser>, under_way: UnderWay, now: Timestamp) -> Self {
+        let sent = sent.map(|sent| {
+            sent.advance(now);
+            &*sent
+        });
+        Self { sent, sum: sent.map(SentByUser::sum).unwrap_or_default(), under_way, now }
+    }
+
     /// Different recipients that were written to, and further ones that messages under way have.
     fn unique(&self) -> (u32, u32) {
         let UnderWay { recipients, known, .. } = self.under_way;
         (self.sum.recipients.saturating_add(known), recipients.saturating_sub(known))
     }
 
-    fn message_use(&self, limits: &Limits, now: Timestamp) -> QuotaUse {
+    fn message_use(&self, limits: &Limits) -> QuotaUse {
         let allowed = limits.messages_per_user_per_day;
         let counted = (self.sum.messages, self.under_way.messages);
-        used(QuotaLimit::MessagesPerUserPerDay, allowed, counted, DAY, now, |need| {
-            self.sent?.free_again(need, |tally| tally.messages, now)
+        used(QuotaLimit::MessagesPerUserPerDay, allowed, counted, DAY, self.now, |need| {
+            self.sent?.free_again(need, |tally| tally.messages, self.now)
         })
     }
 
-    fn unique_use(&self, limits: &Limits, now: Timestamp) -> QuotaUse {
+    fn unique_use(&self, limits: &Limits) -> QuotaUse {
         let allowed = limits.unique_recipients_per_user_per_day;
         let limit = QuotaLimit::UniqueRecipientsPerUserPerDay;
-        used(limit, allowed, self.unique(), DAY, now, |need| {
-            self.sent?.free_again(need, |tally| tally.recipients, now)
+        used(limit, allowed, self.unique(), DAY, self.now, |need| {
+            self.sent?.free_again(need, |tally| tally.recipients, self.now)
         })
     }
 }
@@ -287,37 +344,42 @@ mod tests {
     };
 
     fn digest(name: &str) -> Digest {
-        Digest::of_user([1; 16], "", &format!("{name}@a.example").parse().unwrap())
+        let mailbox = format!("{name}@a.example").parse().unwrap();
+        Digest::of_organization([1; 16], "").of_mailbox(&mailbox)
+    }
+
+    fn handle(name: &str) -> Handle {
+        Handle::new(digest(name), None)
     }
 
     fn unique(ledger: &mut UserLedger, now: Timestamp) -> (u32, u32) {
-        let found = ledger.usage(digest("marie"), &LIMITS, now)[1];
+        let found = ledger.usage(handle("marie"), &LIMITS, now)[1];
         (found.used, found.reserved)
     }
 
     #[test]
     fn a_reservation_outlives_the_bucket_of_the_message_before_d13() {
-        let (mut ledger, marie, to) = (UserLedger::default(), digest("marie"), digest("to"));
-        ledger.reserve(marie, to, true, at(0));
+        let (mut ledger, marie, to) = (UserLedger::default(), handle("marie"), digest("to"));
+        ledger.look(marie, to, at(0)).reserve(true);
         ledger.commit(marie, &[to], at(0));
         assert_eq!(unique(&mut ledger, at(0)), (1, 0));
-        ledger.reserve(marie, to, true, at(DAY_MINUTES));
+        ledger.look(marie, to, at(DAY_MINUTES)).reserve(true);
         let later = at(DAY_MINUTES + 10);
         ledger.prune(0, 1, later);
         let (used, reserved) = unique(&mut ledger, later);
         assert_eq!(used + reserved, 1, "still held");
-        assert!(ledger.refusal(marie, digest("other"), false, &LIMITS, later).1.is_some());
-        assert!(ledger.refusal(marie, to, false, &LIMITS, later).1.is_none());
+        assert!(ledger.look(marie, digest("other"), later).refusal(false, &LIMITS).is_some());
+        assert!(ledger.look(marie, to, later).refusal(false, &LIMITS).is_none());
         ledger.commit(marie, &[to], later);
         assert_eq!(unique(&mut ledger, later), (1, 0));
     }
 
     #[test]
     fn a_released_recipient_returns_to_its_bucket() {
-        let (mut ledger, marie, to) = (UserLedger::default(), digest("marie"), digest("to"));
-        ledger.reserve(marie, to, true, at(0));
+        let (mut ledger, marie, to) = (UserLedger::default(), handle("marie"), digest("to"));
+        ledger.look(marie, to, at(0)).reserve(true);
         ledger.commit(marie, &[to], at(0));
-        ledger.reserve(marie, to, true, at(60));
+        ledger.look(marie, to, at(60)).reserve(true);
         ledger.give_back(marie, &[to], true, at(70));
         assert_eq!(unique(&mut ledger, at(70)), (1, 0));
         assert_eq!(ledger.usage(marie, &LIMITS, at(70))[1].room_at, Some(at(DAY_MINUTES + 5)));

@@ -1,5 +1,6 @@
 //! A sliding window that counts in buckets and errs on the strict side (D13).
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use waypost_types::Timestamp;
@@ -20,9 +21,19 @@ pub(crate) const TEN_MINUTES: Scale = Scale { bucket: 2_000, window: 600_000 };
 pub(crate) const END: Timestamp = Timestamp::from_millis(u32::MAX as u64 * 2_000);
 
 impl Scale {
+    /// How many buckets come to a window.
+    pub(crate) const fn buckets(self) -> u32 {
+        (self.window / self.bucket) as u32
+    }
+
     /// The number of the bucket that holds `at`.
     pub(crate) fn bucket(self, at: Timestamp) -> u32 {
         u32::try_from(at.as_millis() / self.bucket).unwrap_or(u32::MAX)
+    }
+
+    /// When a bucket begins.
+    pub(crate) fn begin(self, bucket: u32) -> Timestamp {
+        Timestamp::from_millis(u64::from(bucket) * self.bucket)
     }
 
     /// When what is counted in a bucket is free again: a window after the bucket's end, so never
@@ -61,51 +72,74 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) const MESSAGE: Tally = Tally { messages: 1, recipients: 0 };
     pub(crate) const RECIPIENT: Tally = Tally { messages: 0, recipients: 1 };
+}
 
-    pub(crate) fn add(&mut self, other: Tally) {
+/// What a [`Window`] counts.
+pub(crate) trait Count: Copy + Default + PartialEq {
+    fn add(&mut self, other: Self);
+    fn subtract(&mut self, other: Self);
+}
+
+impl Count for Tally {
+    fn add(&mut self, other: Self) {
         self.messages = self.messages.saturating_add(other.messages);
         self.recipients = self.recipients.saturating_add(other.recipients);
     }
 
-    pub(crate) fn subtract(&mut self, other: Tally) {
+    fn subtract(&mut self, other: Self) {
         self.messages = self.messages.saturating_sub(other.messages);
         self.recipients = self.recipients.saturating_sub(other.recipients);
     }
 }
 
-/// What was counted, by bucket; a bucket in which nothing was counted takes no room. 12 octets a bucket,
-/// at most 302 buckets. The newest bucket and the number of the oldest are at hand, so that counting
-/// looks at no other memory as long as time stands in one bucket and nothing leaves.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Window {
-    /// All but the newest, oldest first.
-    older: Vec<(u32, Tally)>,
-    newest: (u32, Tally),
-    oldest: u32,
-    sum: Tally,
+impl Count for u32 {
+    fn add(&mut self, other: Self) {
+        *self = self.saturating_add(other);
+    }
+
+    fn subtract(&mut self, other: Self) {
+        *self = self.saturating_sub(other);
+    }
 }
 
-impl Window {
+/// What was counted, by bucket; a bucket in which nothing was counted takes no room. 4 octets and a count
+/// a bucket, at most 302 buckets, and a quarter more than there are. The newest bucket and the number of the oldest are at hand, so that counting
+/// looks at no other memory as long as time stands in one bucket and nothing leaves.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Window<C = Tally> {
+    /// All but the newest, oldest first.
+    older: VecDeque<(u32, C)>,
+    newest: (u32, C),
+    oldest: u32,
+    sum: C,
+}
+
+impl<C: Count> Window<C> {
     /// What is counted; [`Window::advance`] comes first.
-    pub(crate) fn sum(&self) -> Tally {
+    pub(crate) fn sum(&self) -> C {
         self.sum
     }
 
     /// What is counted at a moment, whether the window was advanced to it or not.
-    pub(crate) fn sum_at(&self, scale: Scale, now: Timestamp) -> Tally {
+    pub(crate) fn sum_at(&self, scale: Scale, now: Timestamp) -> C {
         if !self.has_newest() || scale.is_live(self.oldest, now) {
             return self.sum;
         }
         let live = self.slots().filter(|(bucket, _)| scale.is_live(*bucket, now));
-        live.fold(Tally::default(), |mut sum, (_, tally)| {
+        live.fold(C::default(), |mut sum, (_, tally)| {
             sum.add(tally);
             sum
         })
     }
 
     /// What was counted, by bucket, oldest first.
-    pub(crate) fn slots(&self) -> impl Iterator<Item = (u32, Tally)> {
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (u32, C)> {
         self.older.iter().copied().chain(self.has_newest().then_some(self.newest))
+    }
+
+    /// Whether another bucket takes more room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.older.len() == self.older.capacity()
     }
 
     /// How many buckets take room.
@@ -114,7 +148,7 @@ impl Window {
     }
 
     fn has_newest(&self) -> bool {
-        self.newest != (0, Tally::default())
+        self.newest != (0, C::default())
     }
 
     /// Forgets what has left the window.
@@ -122,27 +156,30 @@ impl Window {
         if !self.has_newest() || scale.is_live(self.oldest, now) {
             return;
         }
-        let dead = self.older.iter().take_while(|(bucket, _)| !scale.is_live(*bucket, now)).count();
-        for (_, tally) in self.older.drain(..dead) {
+        while let Some((_, tally)) = self.older.pop_front_if(|slot| !scale.is_live(slot.0, now)) {
             self.sum.subtract(tally);
         }
         if self.older.is_empty() {
-            self.older = Vec::new();
+            self.older = VecDeque::new();
             if !scale.is_live(self.newest.0, now) {
                 *self = Self::default();
             }
         }
-        self.oldest = self.older.first().map_or(self.newest.0, |(bucket, _)| *bucket);
+        self.oldest = self.older.front().map_or(self.newest.0, |(bucket, _)| *bucket);
     }
 
-    pub(crate) fn add(&mut self, bucket: u32, tally: Tally) {
+    pub(crate) fn add(&mut self, bucket: u32, tally: C) {
         self.oldest = if self.has_newest() { self.oldest.min(bucket) } else { bucket };
         if self.newest.0 == bucket {
             self.newest.1.add(tally);
         } else if self.newest.0 < bucket {
             let older = std::mem::replace(&mut self.newest, (bucket, tally));
-            if older != (0, Tally::default()) {
-                self.older.push(older);
+            if older != (0, C::default()) {
+                if self.older.len() == self.older.capacity() {
+                    // In small steps: twice the room would be half empty.
+                    self.older.reserve_exact(self.older.len() / 4 + 2);
+                }
+                self.older.push_back(older);
             }
         } else {
             match self.older.binary_search_by_key(&bucket, |slot| slot.0) {
@@ -158,7 +195,7 @@ impl Window {
     }
 
     /// Takes back what was added to a bucket.
-    pub(crate) fn subtract(&mut self, bucket: u32, tally: Tally) {
+    pub(crate) fn subtract(&mut self, bucket: u32, tally: C) {
         let counted = if self.newest.0 == bucket {
             Some(&mut self.newest.1)
         } else {
@@ -176,7 +213,7 @@ impl Window {
         &self,
         scale: Scale,
         need: u32,
-        pick: fn(&Tally) -> u32,
+        pick: fn(&C) -> u32,
     ) -> Option<Timestamp> {
         self.free_again_at(scale, Timestamp::default(), need, pick)
     }
@@ -187,7 +224,7 @@ impl Window {
         scale: Scale,
         now: Timestamp,
         need: u32,
-        pick: fn(&Tally) -> u32,
+        pick: fn(&C) -> u32,
     ) -> Option<Timestamp> {
         let mut left = need;
         for (bucket, tally) in self.slots().filter(|(bucket, _)| scale.is_live(*bucket, now)) {
@@ -218,7 +255,7 @@ mod tests {
     #[test]
     fn what_is_counted_leaves_after_the_window_and_within_a_bucket() {
         let at = Timestamp::from_millis(7_000);
-        let mut window = Window::default();
+        let mut window = Window::<Tally>::default();
         window.add(TEN_MINUTES.bucket(at), Tally::RECIPIENT);
         for (millis, want) in [(7_000, 1), (607_000, 1), (607_999, 1), (608_000, 0), (u64::MAX, 0)]
         {
@@ -236,7 +273,7 @@ mod tests {
         fn the_sum_lies_between_the_exact_window_and_one_bucket_more_d13(
             steps in prop::collection::vec(0u64..90_000, 1..200)
         ) {
-            let mut window = Window::default();
+            let mut window = Window::<Tally>::default();
             let mut log = Vec::new();
             let mut now = 0;
             for step in steps {

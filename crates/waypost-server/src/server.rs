@@ -382,9 +382,9 @@ fn draw_key(spool: &Path) -> Result<[u8; 16], ServerError> {
 pub(crate) fn replayed(commit: &waypost_queue::QuotaCommit) -> QuotaCommit {
     QuotaCommit {
         at: commit.at,
-        organization: commit.organization.clone(),
+        organization: (*commit.organization).into(),
         user: commit.user.clone(),
-        recipients: commit.recipients.clone(),
+        recipients: commit.recipients.iter().cloned().collect(),
         login: commit.login.clone(),
         client: commit.client,
     }

@@ -281,9 +281,9 @@ fn check(scripted: &mut Scripted<'_>, steps: &[Step]) -> Result<(), TestCaseErro
 fn commit_of(subject: &QuotaSubject, at: Timestamp, recipients: &[Mailbox]) -> QuotaCommit {
     QuotaCommit {
         at,
-        organization: (*subject.organization).into(),
+        organization: subject.organization.clone(),
         user: subject.user.clone(),
-        recipients: recipients.to_vec(),
+        recipients: recipients.into(),
         login: subject.login.clone(),
         client: subject.client,
     }

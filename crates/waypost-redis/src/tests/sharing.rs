@@ -69,7 +69,7 @@ impl Node {
             at,
             organization: "S".into(),
             user: message.subject().user.clone(),
-            recipients: message.recipients().to_vec(),
+            recipients: message.recipients().into(),
             login: None,
             client: None,
         });
@@ -255,7 +255,7 @@ async fn a_node_that_starts_again_tells_what_redis_misses_and_no_more_d13_o5() {
         at,
         organization: "S".into(),
         user: None,
-        recipients: vec![to(1)[0].parse().unwrap()],
+        recipients: vec![to(1)[0].parse().unwrap()].into(),
         login: None,
         client: None,
     };

@@ -424,7 +424,7 @@ fn old_commits_change_nothing_when_replayed() {
         at: at(seconds),
         organization: "Solarmora".into(),
         user: Some(mailbox("marie")),
-        recipients: vec![mailbox(name)],
+        recipients: vec![mailbox(name)].into(),
         login: None,
         client: None,
     };
