@@ -89,7 +89,7 @@ const BUDGETS: [(&str, [usize; 2], [usize; 2]); 17] = [
     ("waypost-types", [2, 7], [4, 36]),
     ("waypost-route", [2, 8], [3, 11]),
     ("waypost-rules", [9, 18], [9, 18]),
-    ("waypost-relay", [5, 23], [6, 26]),
+    ("waypost-relay", [6, 24], [7, 27]),
     ("waypost-auth", [0, 7], [1, 10]),
     ("waypost-inbound", [4, 12], [5, 15]),
     ("waypost-queue", [4, 14], [4, 14]),
