@@ -20,8 +20,8 @@ FRIEND = "friend@friend.example"
 FOREIGN = "boss@elsewhere.example"
 PASSWORD, WRONG_PASSWORD = "Turn-4-Left", "Turn-4-Right"
 NOT_IN_DOMAINS = "550 5.7.1 The envelope sender must be in a domain of the organization that relays (D2)"
-NOT_LISTED = "550 5.7.1 This client's IP address may not relay; ask the administrator to list it (D3)"
-WRONG = "535 5.7.8 Authentication credentials invalid"
+NOT_LISTED = "550 5.7.1 This client's IP address may not relay; authenticate with AUTH, or ask the administrator to list it (D3)"
+WRONG = "535 5.7.8 User and password do not belong together; correct them and try again (D6)"
 BURST = 5
 
 

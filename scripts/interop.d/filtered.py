@@ -184,7 +184,12 @@ def play(serve, judge, kind, tell):
     for number in (1, 2, 3):
         reply = serve.send("relay", solar, [stella], letter(f"abuse{number}-{kind}", rspamd.GTUBE))
         tell(f"{kind}: relayed GTUBE {number}", reply[:46], reply.startswith("550 5.7.1"), reply)
-    warned = [line for line in serve.lines if "2 messages that marie@solarmora.com relayed" in line]
+    told = lambda: [line for line in serve.lines if "2 messages that marie@solarmora.com relayed" in line]
+    serve.wait_until("the administrators to be told", told)
+    # What comes behind the third refusal has been written too.
+    last = serve.send("mx", stranger, [solar], letter(f"last-{kind}")).rsplit(" ", 1)[1]
+    serve.wait_until("the last letter", lambda: [line for line in serve.lines if f"accepted id={last}" in line])
+    warned = told()
     tell(f"{kind}: administrators", "told once", len(warned) == 1, serve.lines[-20:])
 
 
