@@ -22,6 +22,8 @@ PASSWORD, WRONG_PASSWORD = "Turn-4-Left", "Turn-4-Right"
 NOT_IN_DOMAINS = "550 5.7.1 The envelope sender must be in a domain of the organization that relays (D2)"
 NOT_LISTED = "550 5.7.1 This client's IP address may not relay; authenticate with AUTH, or ask the administrator to list it (D3)"
 WRONG = "535 5.7.8 User and password do not belong together; correct them and try again (D6)"
+# To a client that goes on without AUTH.
+AFTER_WRONG = "530 5.7.0 Authentication failed before, and relaying this mail needs it; correct user and password, then use AUTH again (D3)"
 BURST = 5
 
 

@@ -7,7 +7,7 @@ import socket
 import time
 
 import lab
-from cases import NOT_LISTED, WRONG
+from cases import AFTER_WRONG, WRONG
 from lab import Wrong, wait_until
 from pages import MODES, Page
 
@@ -172,7 +172,7 @@ class Sendmail(Queueing):
     name = "sendmail"
     packages = ["sendmail-bin", "libsasl2-modules"]
     # It goes on without a password then.
-    wrong_password = NOT_LISTED
+    wrong_password = AFTER_WRONG
 
     def start(self):
         self.root.daemon("/usr/sbin/sendmail-mta", "-L", "sm-mta", "-bD", "-q1m")
