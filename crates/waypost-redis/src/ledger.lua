@@ -138,6 +138,8 @@ local function hold_recipient(c, digest)
     new = score + 1
   end
   call('ZADD', c.key, whole(new), digest)
+  -- What was sent may be held now: the room that was found is that of before.
+  c.asked = nil
 end
 
 local function let_go_recipient(c, digest)
