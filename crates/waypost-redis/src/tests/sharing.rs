@@ -260,7 +260,9 @@ async fn a_node_that_starts_again_tells_what_redis_misses_and_no_more_d13_o5() {
         client: None,
     };
     journal.0.lock().unwrap().push(lost);
-    tokio::time::sleep(Duration::from_millis(2)).await;
+    while wall() <= at {
+        tokio::task::yield_now().await;
+    }
     let one = Node::again(&server, 1, 1000, journal.clone()).await;
     assert_eq!(one.used().await, (6, 0));
 
