@@ -9,42 +9,25 @@
 
 mod support;
 
-use support::serving::{Folder, Serve};
+use support::serving::{Folder, Serve, marie_by};
 use support::sink::Sink;
 
 /// What would be a line of its own, or steer a terminal.
 const FORGED: &str = "\u{1b}[2J\u{7}\u{9b}31m";
 
 fn configuration(sink: &Sink) -> String {
-    format!(
-        r#"
-[[organization]]
-name = "Solarmora"
-domains = ["solarmora.com"]
-licences = 250
-mailbox_route = "mailboxes"
-
-[[organization.user]]
-address = "marie@solarmora.com"
-
-[[organization.route]]
-name = "mailboxes"
-host = "127.0.0.1"
-port = {}
-require_tls = false
-
+    marie_by(sink.address)
+        + r#"
 [[organization.rule]]
 description = "No attachments"
 affects = ["inbound"]
-then = {{ modify = {{ remove_attachments = true }} }}
+then = { modify = { remove_attachments = true } }
 
 [[organization.relay]]
 description = "By password"
 allowed_senders = "my-domains"
 require_auth = true
-"#,
-        sink.address.port()
-    )
+"#
 }
 
 /// A next hop, a client, a login and an attachment that all try it.
