@@ -1,6 +1,7 @@
 //! A next hop: the test kit's peer, with replies by a function.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use waypost_net::test_kit::{self, Act, Peer, Phase, Script, Session};
@@ -155,13 +156,17 @@ impl Received {
     }
 }
 
+/// How many addresses the tests of this process have drawn.
+static DRAWN: AtomicU8 = AtomicU8::new(0);
+
 /// An address where nobody listens; one that no other test draws, where the system has more than one
 /// loopback address.
 pub(crate) fn reserved() -> SocketAddr {
     let own = match cfg!(target_os = "linux") {
         true => {
             let [.., high, low] = std::process::id().to_be_bytes();
-            format!("127.77.{high}.{}:0", low.max(1))
+            let place = 77 + DRAWN.fetch_add(1, Ordering::Relaxed) % 100;
+            format!("127.{place}.{high}.{}:0", low.max(1))
         }
         false => "127.0.0.1:0".to_owned(),
     };

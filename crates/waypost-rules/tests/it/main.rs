@@ -1,0 +1,6 @@
+//! The crate from outside.
+
+mod model;
+mod observe;
+mod patterns;
+mod walk;

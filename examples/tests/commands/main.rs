@@ -1,0 +1,15 @@
+//! The commands of the binary, and the small programs beside it.
+
+mod check_dns;
+mod clients;
+mod configuration;
+mod explain_look;
+mod policy_server;
+mod programs;
+mod quota_replay;
+mod refusals;
+mod source_ip;
+#[path = "../support/mod.rs"]
+mod support;
+mod test_tls;
+mod trail;
