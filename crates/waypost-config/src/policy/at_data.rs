@@ -24,8 +24,9 @@ use super::organization::Organization;
 use super::relay_copy::{NotCopied, RelayCopy, without_mailbox};
 use super::{Policy, Transaction, authentication, signatures};
 
-/// Of so many rules that were looked at a live decision tells; of more where more match.
-pub const RULES_TOLD: usize = 256;
+/// Of so many rules that were looked at a live decision tells, of those nearest to matching first; of more
+/// where more match.
+pub const RULES_TOLD: usize = 32;
 
 /// What was found out about a message beside its header.
 #[derive(Clone, Copy, Debug, Default)]
@@ -174,6 +175,7 @@ impl Policy {
                 recipient: recipient.address.clone(),
                 rule: report.rule,
                 failed: report.failed,
+                also_failed: report.also_failed,
             }));
             for rule in fate.observed {
                 if !decision.observed.contains(&rule) {

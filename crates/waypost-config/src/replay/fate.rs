@@ -273,7 +273,8 @@ impl Policy {
         }
         let rules = self.organizations().iter().flat_map(|one| one.rules.rules());
         let mut names = rules.map(|rule| &rule.description);
-        names.find(|name| because.contains(&format!("\"{name}\""))).cloned()
+        let name = names.find(|name| because.contains(&format!("\"{name}\"")));
+        name.map(|name| (**name).into())
     }
 
     fn decided(&self, fate: &mut Fates, decision: Decision) {
