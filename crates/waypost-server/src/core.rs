@@ -8,7 +8,7 @@ use waypost_config::policy::Policy;
 use waypost_config::settings::SharingSettings;
 use waypost_net::authentication::Authenticator;
 use waypost_net::server::{Clock, LoginRefusal};
-use waypost_queue::{AdministratorsTold, Body, Entry};
+use waypost_queue::{AdministratorsTold, Body, Entry, Event, Record, SpamRelayed};
 use waypost_redis::SettingsError;
 use waypost_relay::Ledger;
 use waypost_smtp::server::Credentials;
@@ -97,14 +97,39 @@ impl Core {
         Self { draw_key, ..self }
     }
 
-    /// With what a spool kept of before: what administrators were told, what waits for room.
-    pub(crate) fn recover(&self, told: Vec<AdministratorsTold>, over_limit: &[QueueId]) {
+    /// With what a spool kept of before: what administrators were told, the spam that users relayed, what
+    /// waits for room.
+    pub(crate) fn recover(
+        &self,
+        told: Vec<AdministratorsTold>,
+        spam: &[SpamRelayed],
+        over_limit: &[QueueId],
+    ) {
+        self.filter.recover(spam, &told);
         self.told.recover(told);
         for id in over_limit {
             if let Some(status) = self.spool.change(|queue| queue.show(*id)) {
                 self.held.note(&status);
             }
         }
+    }
+
+    /// Counts a spam message that a user relayed, also for after a restart; how many they are in 24 hours,
+    /// if the administrators are to be told now. A count that cannot be written is in memory.
+    pub(crate) async fn count_spam(
+        &self,
+        organization: &str,
+        user: &Mailbox,
+        threshold: u64,
+    ) -> Option<u64> {
+        let at = self.clock.now();
+        let told = self.filter.count_spam(at, organization, user, threshold);
+        let spam = SpamRelayed { at, organization: organization.into(), user: user.clone() };
+        let record = Record::from(vec![Event::SpamRelayed(spam)]);
+        if let Err(error) = self.spool.commit_lazily(record).await {
+            tracing::error!(%error, "that a user relayed spam is not written down");
+        }
+        told
     }
 
     /// The policy in force.
@@ -117,9 +142,10 @@ impl Core {
         self.policy.swap(policy)
     }
 
-    /// Stores a message and what it counts for, in one record; the ledger follows when it is safe.
+    /// Stores a message and what it counts for, in one record; the ledger follows when it is safe, and
+    /// administrators hear of limits.
     pub(crate) async fn store(
-        &self,
+        self: &Arc<Self>,
         entry: Entry,
         body: Body,
         quota: Option<Reserved>,
@@ -131,19 +157,23 @@ impl Core {
         if let Some((organization, recipients)) = over {
             self.held.set(&organization, id, recipients);
         }
-        if let Some(quota) = quota {
+        if let Some(mut quota) = quota {
+            let news = quota.take_news();
             self.quotas.commit(at, quota).await;
+            news.tell(self, Some(id));
         }
         Ok(())
     }
 
     /// Counts a message that another server takes in: on disk before this returns, and then in the
-    /// ledger.
-    pub(crate) async fn count(&self, quota: Reserved) -> Result<(), CommitError> {
+    /// ledger; administrators hear of limits.
+    pub(crate) async fn count(self: &Arc<Self>, mut quota: Reserved) -> Result<(), CommitError> {
         let at = self.clock.now();
         let Some(counted) = quota.counted(at) else { return Ok(()) };
         self.spool.record_quota(counted).await?;
+        let news = quota.take_news();
         self.quotas.commit(at, quota).await;
+        news.tell(self, None);
         Ok(())
     }
 

@@ -241,7 +241,9 @@ pub(crate) async fn counted_past_limits(
     let now = core.clock.now();
     let mut reserved = core.quotas.begin(subject);
     for recipient in over.distinct(|_| true) {
-        let _ = core.quotas.reserve(now, &mut reserved, recipient).await;
+        if core.quotas.reserve(now, &mut reserved, recipient).await.is_err() {
+            reserved.count_unasked(recipient);
+        }
     }
     Some((reserved.counted(now)?, reserved))
 }

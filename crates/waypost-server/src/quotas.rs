@@ -1,5 +1,7 @@
 //! The quotas of relayed mail, as sessions ask for them: reserve, commit, release (D10 to D13).
 
+mod findings;
+mod news;
 mod sharing;
 
 use std::collections::VecDeque;
@@ -9,13 +11,16 @@ use std::slice;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use waypost_config::policy::{Observation, Policy};
 use waypost_queue::QuotaCommit;
 use waypost_redis::SharedTransaction;
 use waypost_relay::{
-    Ledger, Limits, QuotaRefusal, QuotaSubject, QuotaUse, Reservation, Transaction,
+    Ledger, Limits, OverLimit, QuotaRefusal, QuotaSubject, QuotaUse, Reservation, Transaction,
 };
 use waypost_types::{Mailbox, Reply, Timestamp};
 
+pub(crate) use findings::Findings;
+pub(crate) use news::News;
 pub(crate) use sharing::{Sharing, SharingCounters};
 
 use crate::control::Counted;
@@ -31,8 +36,11 @@ pub(crate) struct Quotas {
     sharing: Option<Sharing>,
 }
 
-/// The reservations of one message; dropped, they are given back.
-pub(crate) struct Reserved(Way);
+/// The reservations of one message, and what the limits said of it; dropped, they are given back.
+pub(crate) struct Reserved {
+    way: Way,
+    findings: Findings,
+}
 
 /// Where places are reserved.
 enum Way {
@@ -70,16 +78,18 @@ impl Quotas {
 
     /// Begins the transaction of one message, with nothing reserved.
     pub(crate) fn begin(&self, subject: QuotaSubject) -> Reserved {
-        Reserved(match &self.sharing {
+        let way = match &self.sharing {
             None => Way::Local(self.local().begin(subject)),
             Some(sharing) => {
                 let shared = sharing.ledger().begin(subject);
                 Way::Shared { shared, local: None, ahead: VecDeque::new() }
             }
-        })
+        };
+        Reserved { way, findings: Findings::default() }
     }
 
-    /// Reserves a place for a recipient.
+    /// Reserves a place for a recipient; the limits that are nearly used up are kept for the end of the
+    /// message.
     ///
     /// # Errors
     /// Why there is none.
@@ -89,7 +99,38 @@ impl Quotas {
         reserved: &mut Reserved,
         recipient: &Mailbox,
     ) -> Result<Reservation, NoPlace> {
-        let (shared, local, ahead) = match &mut reserved.0 {
+        let reservation = self.place(now, reserved, recipient).await?;
+        reserved.findings.near(&reservation.near);
+        Ok(reservation)
+    }
+
+    /// The same for whoever answers clients: what observed limits would have refused is an observation.
+    ///
+    /// # Errors
+    /// Why there is no place.
+    pub(crate) async fn reserve_observing(
+        &self,
+        now: Timestamp,
+        reserved: &mut Reserved,
+        recipient: &Mailbox,
+        policy: &Policy,
+        observations: &mut Vec<Observation>,
+    ) -> Result<(), NoPlace> {
+        let reservation = self.reserve(now, reserved, recipient).await?;
+        observations.extend(reservation.would_refuse.map(|would| {
+            let organization = &reserved.subject().organization;
+            Observation::of_limits(organization, recipient, &would, reserved.over_limit(policy))
+        }));
+        Ok(())
+    }
+
+    async fn place(
+        &self,
+        now: Timestamp,
+        reserved: &mut Reserved,
+        recipient: &Mailbox,
+    ) -> Result<Reservation, NoPlace> {
+        let (shared, local, ahead) = match &mut reserved.way {
             Way::Local(local) => return Ok(self.local().reserve(now, local, recipient)?),
             Way::Shared { shared, local, ahead } => (shared, local, ahead),
         };
@@ -128,7 +169,7 @@ impl Quotas {
     /// none are asked for again when their turn comes: by then there may be room, and if not, the
     /// refusal is a fresh one.
     pub(crate) async fn reserve_ahead(&self, reserved: &mut Reserved, recipients: Vec<Mailbox>) {
-        let (Way::Shared { shared, ahead, .. }, Some(sharing)) = (&mut reserved.0, &self.sharing)
+        let (Way::Shared { shared, ahead, .. }, Some(sharing)) = (&mut reserved.way, &self.sharing)
         else {
             return;
         };
@@ -148,7 +189,7 @@ impl Quotas {
         reserved: &mut Reserved,
         recipient: &Mailbox,
     ) {
-        match &mut reserved.0 {
+        match &mut reserved.way {
             Way::Local(local) => {
                 self.local().release_recipient(now, local, recipient);
             }
@@ -165,7 +206,7 @@ impl Quotas {
 
     /// Counts a message that is safe on disk. Redis is told without being waited for.
     pub(crate) async fn commit(&self, at: Timestamp, reserved: Reserved) {
-        match reserved.0 {
+        match reserved.way {
             Way::Local(local) => {
                 let _ = self.local().commit(at, local);
             }
@@ -238,9 +279,49 @@ impl Quotas {
 }
 
 impl Reserved {
+    /// What happens over a limit, as the organization says.
+    pub(crate) fn over_limit(&self, policy: &Policy) -> OverLimit {
+        let owner = policy.organization(&self.subject().organization);
+        owner.map(|owner| owner.over_limit).unwrap_or_default()
+    }
+
+    /// Has a recipient over a limit wait for room, beside `waiting` ones of the organization; false where
+    /// as many wait as the organization may send in a day. Its message is to stay in this queue.
+    pub(crate) fn hold(
+        &mut self,
+        recipient: &Mailbox,
+        refusal: &QuotaRefusal,
+        waiting: u64,
+    ) -> bool {
+        let subject = match &self.way {
+            Way::Local(local) => local.subject(),
+            Way::Shared { shared, .. } => shared.subject(),
+        };
+        self.findings.hold(subject, recipient, refusal, waiting)
+    }
+
+    /// What the limits said.
+    pub(crate) fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    /// What is to be told once the message is accepted, for administrators.
+    pub(crate) fn take_news(&mut self) -> News {
+        let findings = std::mem::take(&mut self.findings);
+        News { subject: self.subject().clone(), findings }
+    }
+
+    /// Counts a recipient whom an administrator lets go while nobody can say whether there is room: with
+    /// the commit, which Redis hears of when it is back.
+    pub(crate) fn count_unasked(&mut self, recipient: &Mailbox) {
+        if let Way::Shared { shared, .. } = &mut self.way {
+            shared.take_unreserved(recipient.clone());
+        }
+    }
+
     /// Who the recipients count for.
     pub(crate) fn subject(&self) -> &QuotaSubject {
-        match &self.0 {
+        match &self.way {
             Way::Local(local) => local.subject(),
             Way::Shared { shared, .. } => shared.subject(),
         }
@@ -248,7 +329,7 @@ impl Reserved {
 
     /// The recipients reserved so far, each as often as it was given.
     pub(crate) fn recipients(&self) -> Vec<Mailbox> {
-        match &self.0 {
+        match &self.way {
             Way::Local(local) => local.recipients().to_vec(),
             Way::Shared { shared, ahead, .. } => {
                 let mut recipients = shared.recipients().to_vec();
@@ -278,7 +359,7 @@ impl Reserved {
 
     /// Whether to be told of the recipients to come spares round trips.
     pub(crate) fn looks_ahead(&self) -> bool {
-        matches!(&self.0, Way::Shared { ahead, .. } if ahead.is_empty())
+        matches!(&self.way, Way::Shared { ahead, .. } if ahead.is_empty())
     }
 }
 
