@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use waypost_config::policy::Policy;
 use waypost_config::settings::SharingSettings;
@@ -19,6 +18,7 @@ use crate::administrators::Told;
 use crate::filter::Filter;
 use crate::health::Health;
 use crate::held::Held;
+use crate::in_force::{Current, InForce, Replaced};
 use crate::metrics::Metrics;
 use crate::quotas::{Quotas, Reserved, Sharing};
 use crate::record::Recorder;
@@ -34,7 +34,7 @@ pub(crate) struct Core {
     /// What administrators were told.
     pub(crate) told: Told,
     /// What waits for room in a limit.
-    pub(crate) held: Held,
+    pub(crate) held: Arc<Held>,
     /// Who writes envelopes down, if that is wanted.
     pub(crate) recorder: Recorder,
     /// Who is asked about messages before they are accepted.
@@ -43,7 +43,7 @@ pub(crate) struct Core {
     pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
     /// The key of the draws (A9).
     pub(crate) draw_key: [u8; 16],
-    policy: ArcSwap<Policy>,
+    policy: Current,
     password_checks: Semaphore,
 }
 
@@ -55,19 +55,20 @@ impl Core {
         let metrics = spool.metrics();
         let filter = Filter::default();
         filter.configure(policy.server.filter.as_ref());
+        let held = Arc::<Held>::default();
         Self {
             filter,
             recorder: Recorder::new(metrics.record.clone()),
             metrics,
             clock,
             spool,
-            quotas: Quotas::new(ledger),
+            quotas: Quotas::new(ledger, Arc::clone(&held)),
             health: Health::default(),
             told: Told::default(),
-            held: Held::default(),
+            held,
             authenticator: None,
             draw_key: [0; 16],
-            policy: ArcSwap::new(policy),
+            policy: Current::new(policy),
             password_checks: Semaphore::new(PASSWORD_CHECKS),
         }
     }
@@ -133,13 +134,15 @@ impl Core {
     }
 
     /// The policy in force.
-    pub(crate) fn policy(&self) -> Arc<Policy> {
-        self.policy.load_full()
+    pub(crate) fn policy(&self) -> Arc<InForce> {
+        self.policy.load()
     }
 
     /// Puts another policy in force, whole and at once.
-    pub(crate) fn replace_policy(&self, policy: Arc<Policy>) -> Arc<Policy> {
-        self.policy.swap(policy)
+    pub(crate) fn replace_policy(&self, policy: Arc<Policy>) -> Replaced {
+        let replaced = self.policy.replace(policy);
+        self.held.all_may_have_room();
+        replaced
     }
 
     /// Stores a message and what it counts for, in one record; the ledger follows when it is safe, and

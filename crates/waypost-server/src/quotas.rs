@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::slice;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use waypost_config::policy::{Observation, Policy};
@@ -24,6 +24,7 @@ pub(crate) use news::News;
 pub(crate) use sharing::{Sharing, SharingCounters};
 
 use crate::control::Counted;
+use crate::held::Held;
 use crate::metrics::Reason;
 use sharing::share;
 
@@ -34,12 +35,35 @@ use sharing::share;
 pub(crate) struct Quotas {
     local: Mutex<Ledger>,
     sharing: Option<Sharing>,
+    /// Who waits for what is given back.
+    held: Arc<Held>,
 }
+
+/// How late room may be seen that nobody tells of: where limits are shared, that of other nodes.
+const UNSEEN_ROOM: Duration = Duration::from_secs(60);
+const UNSEEN_ROOM_SHARED: Duration = Duration::from_secs(10);
 
 /// The reservations of one message, and what the limits said of it; dropped, they are given back.
 pub(crate) struct Reserved {
     way: Way,
     findings: Findings,
+    /// Told last, when the places are free.
+    given_back: GivenBack,
+}
+
+/// Tells those who wait for room of an organization, when it is dropped, that some was given back.
+struct GivenBack {
+    held: Arc<Held>,
+    /// `None`: nothing is held that could be given back.
+    organization: Option<Arc<str>>,
+}
+
+impl Drop for GivenBack {
+    fn drop(&mut self) {
+        if let Some(organization) = &self.organization {
+            self.held.may_have_room(organization);
+        }
+    }
 }
 
 /// Where places are reserved.
@@ -67,8 +91,8 @@ pub(crate) enum NoPlace {
 }
 
 impl Quotas {
-    pub(crate) fn new(ledger: Ledger) -> Self {
-        Self { local: Mutex::new(ledger), sharing: None }
+    pub(crate) fn new(ledger: Ledger, held: Arc<Held>) -> Self {
+        Self { local: Mutex::new(ledger), sharing: None, held }
     }
 
     /// With a Redis that other nodes use too.
@@ -85,7 +109,8 @@ impl Quotas {
                 Way::Shared { shared, local: None, ahead: VecDeque::new() }
             }
         };
-        Reserved { way, findings: Findings::default() }
+        let given_back = GivenBack { held: Arc::clone(&self.held), organization: None };
+        Reserved { way, findings: Findings::default(), given_back }
     }
 
     /// Reserves a place for a recipient; the limits that are nearly used up are kept for the end of the
@@ -101,6 +126,7 @@ impl Quotas {
     ) -> Result<Reservation, NoPlace> {
         let reservation = self.place(now, reserved, recipient).await?;
         reserved.findings.near(&reservation.near);
+        reserved.holds_places();
         Ok(reservation)
     }
 
@@ -180,6 +206,7 @@ impl Quotas {
         let Ok(verdicts) = sharing.ledger().reserve(shared, &recipients).await else { return };
         let places = recipients.into_iter().zip(verdicts);
         ahead.extend(places.filter_map(|(to, verdict)| Some((to, verdict.ok()?))));
+        reserved.holds_places();
     }
 
     /// Gives back the place of a recipient that is refused after all.
@@ -202,10 +229,12 @@ impl Quotas {
                 }
             }
         }
+        self.held.may_have_room(&reserved.subject().organization);
     }
 
     /// Counts a message that is safe on disk. Redis is told without being waited for.
-    pub(crate) async fn commit(&self, at: Timestamp, reserved: Reserved) {
+    pub(crate) async fn commit(&self, at: Timestamp, mut reserved: Reserved) {
+        reserved.given_back.organization = None;
         match reserved.way {
             Way::Local(local) => {
                 let _ = self.local().commit(at, local);
@@ -215,6 +244,9 @@ impl Quotas {
                 let Some(sharing) = &self.sharing else { return };
                 for (never, _) in &ahead {
                     sharing.ledger().release_recipient(&mut shared, never);
+                }
+                if !ahead.is_empty() {
+                    self.held.may_have_room(&shared.subject().organization);
                 }
                 if let Some(commit) = sharing.ledger().commit(at, shared) {
                     self.local().replay(&commit);
@@ -268,6 +300,11 @@ impl Quotas {
         }
     }
 
+    /// How late room may be seen of which nobody tells.
+    pub(crate) fn unseen_room_within(&self) -> Duration {
+        if self.sharing.is_some() { UNSEEN_ROOM_SHARED } else { UNSEEN_ROOM }
+    }
+
     /// Frees some memory of what has left the windows.
     pub(crate) fn prune_some(&self, now: Timestamp) {
         self.local().prune_some(now);
@@ -279,6 +316,12 @@ impl Quotas {
 }
 
 impl Reserved {
+    fn holds_places(&mut self) {
+        if self.given_back.organization.is_none() {
+            self.given_back.organization = Some(Arc::clone(&self.subject().organization));
+        }
+    }
+
     /// What happens over a limit, as the organization says.
     pub(crate) fn over_limit(&self, policy: &Policy) -> OverLimit {
         let owner = policy.organization(&self.subject().organization);

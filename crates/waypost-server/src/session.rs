@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use prometheus_client::metrics::counter::Counter;
-use waypost_config::policy::{Policy, Transaction, observed_at_mail};
+use waypost_config::policy::{Transaction, observed_at_mail};
 use waypost_net::milter::MilterClient;
 use waypost_net::server::{
     Handler, LoginRefusal, Mail, Peer, SharedLimits, TlsFacts, is_generic_hello,
@@ -30,6 +30,7 @@ use waypost_types::{MailParameters, Mailbox, Recipient, Reply, ReversePath, Sess
 pub(crate) use recipient::own_postmaster;
 
 use crate::core::Core;
+use crate::in_force::InForce;
 use crate::log;
 use crate::metrics::{self, At, Metrics, Reason, Side};
 use crate::quotas::Reserved;
@@ -73,7 +74,7 @@ impl OnListener {
 
 /// A transaction between MAIL and its end.
 struct Open {
-    policy: Arc<Policy>,
+    policy: Arc<InForce>,
     transaction: Transaction,
     parameters: MailParameters,
     /// `SIZE=` of MAIL.
