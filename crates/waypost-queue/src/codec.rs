@@ -138,7 +138,7 @@ mod tests {
     use crate::testing::{entry, failed};
     use crate::{
         AdministratorsTold, Attempt, ConfigChange, ConfigOutcome, Ended, QueueChange, QueueCommand,
-        QuotaCommit,
+        QuotaCommit, SpamRelayed,
     };
     use waypost_types::{QueueId, Timestamp};
 
@@ -166,6 +166,12 @@ mod tests {
                 organization: "Solarmora".into(),
                 kind: "abuse".into(),
                 user: None,
+                client: Some("192.0.2.7".parse().unwrap()),
+            }),
+            Event::SpamRelayed(SpamRelayed {
+                at,
+                organization: "Solarmora".into(),
+                user: "marie@solarmora.com".parse().unwrap(),
             }),
             Event::Removed { id, at, by: "root".into() },
             Event::Done { id, at },
@@ -240,6 +246,8 @@ mod tests {
             r#"{"Held":{"id":"0000000000007","at":5,"by":"root"}}"#,
             r#"{"Released":{"id":"0000000000007","at":5,"by":"root"}}"#,
             r#"{"AdministratorsTold":{"at":5,"organization":"S","kind":"abuse","user":"m@s.example"}}"#,
+            r#"{"AdministratorsTold":{"at":5,"organization":"S","kind":"near","client":"2001:db8::"}}"#,
+            r#"{"SpamRelayed":{"at":5,"organization":"S","user":"m@s.example"}}"#,
             r#"{"QuotaCommitted":{"at":5,"organization":"S","user":null,"recipients":["c@d.example"]}}"#,
             r#"{"QuotaCommitted":{"at":5,"organization":"S","user":null,"recipients":[],"login":"p@s.example","client":"2001:db8::"}}"#,
             r#"{"ConfigChanged":{"at":5,"version":"1","who":"root","what":"x"}}"#,

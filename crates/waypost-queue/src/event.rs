@@ -59,6 +59,8 @@ pub enum Event {
     QuotaCommitted(QuotaCommit),
     /// The administrators of an organization were told something; kept as long as quotas are.
     AdministratorsTold(AdministratorsTold),
+    /// A user relayed spam (D17); kept as long as quotas are.
+    SpamRelayed(SpamRelayed),
     /// A configuration took effect, or was refused (A12).
     ConfigChanged(ConfigChange),
     /// An administrator gave the queue a command: a line of the audit log, which outlives the message.
@@ -78,6 +80,7 @@ impl Event {
             | Event::Done { id, .. } => Some(*id),
             Event::QuotaCommitted(_)
             | Event::AdministratorsTold(_)
+            | Event::SpamRelayed(_)
             | Event::ConfigChanged(_)
             | Event::QueueChanged(_) => None,
         }
@@ -166,6 +169,20 @@ pub struct AdministratorsTold {
     /// The user that it is about; `None`: the organization.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<Mailbox>,
+    /// The client that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
+}
+
+/// A user relayed a message that the filter takes for spam or malware (D17), whatever became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpamRelayed {
+    /// When.
+    pub at: Timestamp,
+    /// For which organization.
+    pub organization: Box<str>,
+    /// Who, by primary address.
+    pub user: Mailbox,
 }
 
 /// A change of the configuration, for the audit log (A12).

@@ -101,7 +101,7 @@ pub use codec::{DecodeError, FRAME_HEADER, LARGEST_EVENT, decode, encode, frame_
 pub use entry::{CountsFor, Entry, Hold, Owed};
 pub use event::{
     AdministratorsTold, Attempt, ConfigChange, ConfigOutcome, Ended, Event, Handover, QueueChange,
-    QueueCommand, QuotaCommit, RetryScope,
+    QueueCommand, QuotaCommit, RetryScope, SpamRelayed,
 };
 pub use lanes::Site;
 #[cfg(any(test, feature = "test-kit"))]

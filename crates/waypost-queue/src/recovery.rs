@@ -7,20 +7,22 @@ use waypost_types::{Outcome, QueueId, Timestamp};
 use crate::message::{End, Progress};
 use crate::{
     AdministratorsTold, Attempt, ConfigChange, ConfigOutcome, Entry, Event, Hold, Limits, Queue,
-    QuotaCommit,
+    QuotaCommit, SpamRelayed,
 };
 
 /// Folds the events that [`crate::Store::recover`] shows.
 ///
 /// Works that were running when the process ended are due at once, with the attempt counts of the
 /// last one written down. Seeing all events of a message twice changes nothing; events of unknown
-/// messages are ignored. Memory: what the queue will hold, and the quota commits.
+/// messages are ignored. Memory: what the queue will hold, the quota commits, and
+/// what was told and relayed as spam in the last day.
 #[derive(Debug, Default)]
 pub struct Recovery {
     messages: BTreeMap<QueueId, (Entry, Vec<Progress>)>,
     gone: HashSet<QueueId>,
     quota: Vec<QuotaCommit>,
     told: Vec<AdministratorsTold>,
+    spam: Vec<SpamRelayed>,
     in_force: Option<ConfigChange>,
 }
 
@@ -33,6 +35,8 @@ pub struct Recovered {
     pub quota: Vec<QuotaCommit>,
     /// What administrators were told.
     pub told: Vec<AdministratorsTold>,
+    /// The spam that users relayed, oldest first.
+    pub spam: Vec<SpamRelayed>,
     /// The messages of which something is over a limit, oldest first.
     pub over_limit: Vec<QueueId>,
     /// The last configuration that took effect (A12).
@@ -89,6 +93,7 @@ impl Recovery {
             }
             Event::QuotaCommitted(commit) => self.quota.push(commit),
             Event::AdministratorsTold(told) => self.told.push(told),
+            Event::SpamRelayed(spam) => self.spam.push(spam),
             Event::ConfigChanged(change) if change.outcome == ConfigOutcome::InForce => {
                 self.in_force = Some(change);
             }
@@ -111,8 +116,8 @@ impl Recovery {
             // Ids are the map's keys, so none is known twice.
             events.extend(queue.insert(entry, None, progress, now, false).ok().flatten());
         }
-        let Self { quota, told, in_force, .. } = self;
-        Recovered { queue, quota, told, over_limit, in_force, events }
+        let Self { quota, told, spam, in_force, .. } = self;
+        Recovered { queue, quota, told, spam, over_limit, in_force, events }
     }
 
     fn attempted(&mut self, attempt: Attempt) {

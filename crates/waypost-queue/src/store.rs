@@ -108,8 +108,8 @@ pub struct SetAside {
 
 /// Where events and bodies outlive the process. Blocking: never called on an async worker.
 ///
-/// Events of messages are kept until the message is done or removed; quota commits, and what
-/// administrators were told, until [`Store::forget_quota`]; the audit log's lines for ever.
+/// Events of messages are kept until the message is done or removed; quota commits, what
+/// administrators were told and the spam that users relayed, until [`Store::forget_quota`]; the audit log's lines for ever.
 pub trait Store: Send + Sync {
     /// Stores the records, all or none, in order. `Done` and `Removed` drop everything kept of their
     /// message. What was committed before is durable too when this one is.
@@ -139,7 +139,8 @@ pub trait Store: Send + Sync {
     /// As [`Store::body`].
     fn entry(&self, id: QueueId) -> Result<Option<crate::Entry>, StoreError>;
 
-    /// Drops the quota commits, and what administrators were told, before a moment, lazily.
+    /// Drops the quota commits, what administrators were told and the spam that users relayed, before a
+    /// moment, lazily.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -1,6 +1,7 @@
 //! What an organization's administrators are told: a line in the log, a metric, a mail (D13, D17).
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use crate::server::way_to;
 const QUIET: Duration = Duration::from_secs(24 * 3600);
 /// How many things are remembered that were told; of more, the oldest is forgotten.
 const MOST: usize = 10_000;
+/// The same of clients, who can be more than users: they displace one another alone.
+const MOST_CLIENTS: usize = 2_000;
 /// Characters of a text.
 const LONGEST: usize = 4000;
 
@@ -36,6 +39,8 @@ pub(crate) struct Tidings {
     pub(crate) kind: TidingsKind,
     /// The user that it is about; `None`: the organization.
     pub(crate) user: Option<Mailbox>,
+    /// The client that it is about.
+    pub(crate) client: Option<IpAddr>,
     /// What happened and what to do, in one or a few lines.
     pub(crate) text: String,
 }
@@ -53,7 +58,7 @@ pub(crate) enum TidingsKind {
 
 impl TidingsKind {
     /// Its name in the journal and in metrics.
-    fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         match self {
             Self::NearLimit(limit) => format!("near-{}", Reason::from(limit).as_str()),
             Self::OverLimit(limit) => format!("held-{}", Reason::from(limit).as_str()),
@@ -71,7 +76,7 @@ impl TidingsKind {
     }
 }
 
-/// What was told, and when. At most 10,000 things, about 150 octets each.
+/// What was told, and when. At most 10,000 things and 2,000 clients, about 150 octets each.
 #[derive(Debug, Default)]
 pub(crate) struct Told(Mutex<HashMap<Subject, Timestamp>>);
 
@@ -81,13 +86,21 @@ struct Subject {
     organization: Box<str>,
     kind: Box<str>,
     user: Option<Mailbox>,
+    client: Option<IpAddr>,
+}
+
+impl From<&AdministratorsTold> for Subject {
+    fn from(told: &AdministratorsTold) -> Self {
+        let AdministratorsTold { at: _, organization, kind, user, client } = told.clone();
+        Self { organization, kind, user, client }
+    }
 }
 
 impl Told {
     /// What the journal kept.
     pub(crate) fn recover(&self, told: Vec<AdministratorsTold>) {
-        for AdministratorsTold { at, organization, kind, user } in told {
-            let _ = self.claim(&Subject { organization, kind, user }, at);
+        for one in told {
+            let _ = self.claim(&Subject::from(&one), one.at);
         }
     }
 
@@ -97,12 +110,19 @@ impl Told {
         if told.get(subject).is_some_and(|at| now.since(*at) < QUIET) {
             return false;
         }
-        if told.len() >= MOST {
+        let is_client = subject.client.is_some();
+        let most = if is_client { MOST_CLIENTS } else { MOST };
+        let is_full = |told: &HashMap<Subject, Timestamp>| {
+            told.len() >= most
+                && told.keys().filter(|one| one.client.is_some() == is_client).count() >= most
+        };
+        if is_full(&told) {
             told.retain(|_, at| now.since(*at) < QUIET);
-            let oldest = told.iter().min_by_key(|(_, at)| **at).map(|(one, _)| one.clone());
-            if let Some(oldest) = oldest.filter(|_| told.len() >= MOST) {
-                told.remove(&oldest);
-            }
+        }
+        if is_full(&told) {
+            let alike = told.iter().filter(|(one, _)| one.client.is_some() == is_client);
+            let oldest = alike.min_by_key(|(_, at)| **at).map(|(one, _)| one.clone());
+            oldest.and_then(|oldest| told.remove(&oldest));
         }
         told.insert(subject.clone(), now);
         true
@@ -119,20 +139,21 @@ impl Told {
 }
 
 impl Core {
-    /// Tells the administrators, unless they were told of the same kind, organization and user in the
-    /// last 24 hours: by the log, a metric, and a mail from `<>` to each of them, which is in the queue
+    /// Tells the administrators, unless they were told of the same kind, organization, user and client
+    /// in the last 24 hours: by the log, a metric, and a mail from `<>` to each of them, which is in the queue
     /// and on disk when this returns. Counts for no limit, and nobody hears of a failure of it.
     pub(crate) async fn tell_administrators(&self, tidings: Tidings) {
-        let Tidings { organization, kind, user, text } = tidings;
+        let Tidings { organization, kind, user, client, text } = tidings;
         let (now, name) = (self.clock.now(), kind.name());
-        let subject = Subject { organization, kind: name.as_str().into(), user };
+        let subject = Subject { organization, kind: name.as_str().into(), user, client };
         if !self.told.claim(&subject, now) {
             return;
         }
         let Subject { organization, user, .. } = &subject;
         let shown = user.as_ref().map(ToString::to_string);
+        let client = client.map(|client| client.to_string());
         let text = lines(&text);
-        tracing::warn!(%organization, kind = name, user = shown, "{}", text.replace('\n', " "));
+        tracing::warn!(%organization, kind = name, user = shown, client, "{}", text.replace('\n', " "));
         self.metrics.quotas.told(organization, &name);
         let policy = self.policy();
         let Some(owner) = policy.organization(organization) else { return };
@@ -151,6 +172,7 @@ impl Core {
             organization: organization.clone(),
             kind: subject.kind.clone(),
             user: user.clone(),
+            client: subject.client,
         };
         match self.spool.tell(entry, body, told).await {
             Ok(()) => tracing::info!(%id, %organization, kind = name, "administrators are told"),
@@ -303,7 +325,12 @@ mod tests {
 
     fn subject(user: u32) -> Subject {
         let user = format!("user{user}@s.example").parse().ok();
-        Subject { organization: "S".into(), kind: "abuse".into(), user }
+        Subject { organization: "S".into(), kind: "abuse".into(), user, client: None }
+    }
+
+    fn client(number: u32) -> Subject {
+        let client = Some(std::net::Ipv4Addr::from_bits(number).into());
+        Subject { user: None, client, ..subject(0) }
     }
 
     fn at(seconds: u64) -> Timestamp {
@@ -321,8 +348,8 @@ mod tests {
         assert!(told.claim(&subject(1), at(86_401)));
         // As the journal has it after a restart.
         let again = Told::default();
-        let Subject { organization, kind, user } = subject(1);
-        again.recover(vec![AdministratorsTold { at: at(5), organization, kind, user }]);
+        let Subject { organization, kind, user, client } = subject(1);
+        again.recover(vec![AdministratorsTold { at: at(5), organization, kind, user, client }]);
         assert!(!again.claim(&subject(1), at(6)));
     }
 
@@ -334,6 +361,13 @@ mod tests {
         }
         assert_eq!(told.lock().len(), MOST);
         assert!(!told.claim(&subject(19_999), at(20_000)), "the newest are remembered");
+        for number in 0..3_000 {
+            assert!(told.claim(&client(number), at(30_000 + u64::from(number))));
+        }
+        assert_eq!(told.lock().len(), MOST + MOST_CLIENTS);
+        assert!(!told.claim(&subject(10_001), at(40_000)), "clients displace no users");
+        assert!(!told.claim(&client(2_999), at(40_000)), "each client for itself");
+        assert!(told.claim(&client(0), at(40_000)), "the oldest client is forgotten");
     }
 
     #[test]

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use waypost_config::policy::Policy;
 use waypost_config::settings::SharingSettings;
 use waypost_net::authentication::Authenticator;
 use waypost_net::server::{Clock, LoginRefusal};
-use waypost_queue::{AdministratorsTold, Body, Entry};
+use waypost_queue::{AdministratorsTold, Body, Entry, Event, Record, SpamRelayed};
 use waypost_redis::SettingsError;
 use waypost_relay::Ledger;
 use waypost_smtp::server::Credentials;
@@ -19,6 +18,7 @@ use crate::administrators::Told;
 use crate::filter::Filter;
 use crate::health::Health;
 use crate::held::Held;
+use crate::in_force::{Current, InForce, Replaced};
 use crate::metrics::Metrics;
 use crate::quotas::{Quotas, Reserved, Sharing};
 use crate::record::Recorder;
@@ -34,7 +34,7 @@ pub(crate) struct Core {
     /// What administrators were told.
     pub(crate) told: Told,
     /// What waits for room in a limit.
-    pub(crate) held: Held,
+    pub(crate) held: Arc<Held>,
     /// Who writes envelopes down, if that is wanted.
     pub(crate) recorder: Recorder,
     /// Who is asked about messages before they are accepted.
@@ -43,7 +43,7 @@ pub(crate) struct Core {
     pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
     /// The key of the draws (A9).
     pub(crate) draw_key: [u8; 16],
-    policy: ArcSwap<Policy>,
+    policy: Current,
     password_checks: Semaphore,
 }
 
@@ -55,19 +55,20 @@ impl Core {
         let metrics = spool.metrics();
         let filter = Filter::default();
         filter.configure(policy.server.filter.as_ref());
+        let held = Arc::<Held>::default();
         Self {
             filter,
             recorder: Recorder::new(metrics.record.clone()),
             metrics,
             clock,
             spool,
-            quotas: Quotas::new(ledger),
+            quotas: Quotas::new(ledger, Arc::clone(&held)),
             health: Health::default(),
             told: Told::default(),
-            held: Held::default(),
+            held,
             authenticator: None,
             draw_key: [0; 16],
-            policy: ArcSwap::new(policy),
+            policy: Current::new(policy),
             password_checks: Semaphore::new(PASSWORD_CHECKS),
         }
     }
@@ -97,8 +98,15 @@ impl Core {
         Self { draw_key, ..self }
     }
 
-    /// With what a spool kept of before: what administrators were told, what waits for room.
-    pub(crate) fn recover(&self, told: Vec<AdministratorsTold>, over_limit: &[QueueId]) {
+    /// With what a spool kept of before: what administrators were told, the spam that users relayed, what
+    /// waits for room.
+    pub(crate) fn recover(
+        &self,
+        told: Vec<AdministratorsTold>,
+        spam: &[SpamRelayed],
+        over_limit: &[QueueId],
+    ) {
+        self.filter.recover(spam, &told);
         self.told.recover(told);
         for id in over_limit {
             if let Some(status) = self.spool.change(|queue| queue.show(*id)) {
@@ -107,19 +115,40 @@ impl Core {
         }
     }
 
+    /// Counts a spam message that a user relayed, also for after a restart; how many they are in 24 hours,
+    /// if the administrators are to be told now. A count that cannot be written is in memory.
+    pub(crate) async fn count_spam(
+        &self,
+        organization: &str,
+        user: &Mailbox,
+        threshold: u64,
+    ) -> Option<u64> {
+        let at = self.clock.now();
+        let told = self.filter.count_spam(at, organization, user, threshold);
+        let spam = SpamRelayed { at, organization: organization.into(), user: user.clone() };
+        let record = Record::from(vec![Event::SpamRelayed(spam)]);
+        if let Err(error) = self.spool.commit_lazily(record).await {
+            tracing::error!(%error, "that a user relayed spam is not written down");
+        }
+        told
+    }
+
     /// The policy in force.
-    pub(crate) fn policy(&self) -> Arc<Policy> {
-        self.policy.load_full()
+    pub(crate) fn policy(&self) -> Arc<InForce> {
+        self.policy.load()
     }
 
     /// Puts another policy in force, whole and at once.
-    pub(crate) fn replace_policy(&self, policy: Arc<Policy>) -> Arc<Policy> {
-        self.policy.swap(policy)
+    pub(crate) fn replace_policy(&self, policy: Arc<Policy>) -> Replaced {
+        let replaced = self.policy.replace(policy);
+        self.held.all_may_have_room();
+        replaced
     }
 
-    /// Stores a message and what it counts for, in one record; the ledger follows when it is safe.
+    /// Stores a message and what it counts for, in one record; the ledger follows when it is safe, and
+    /// administrators hear of limits.
     pub(crate) async fn store(
-        &self,
+        self: &Arc<Self>,
         entry: Entry,
         body: Body,
         quota: Option<Reserved>,
@@ -131,19 +160,23 @@ impl Core {
         if let Some((organization, recipients)) = over {
             self.held.set(&organization, id, recipients);
         }
-        if let Some(quota) = quota {
+        if let Some(mut quota) = quota {
+            let news = quota.take_news();
             self.quotas.commit(at, quota).await;
+            news.tell(self, Some(id));
         }
         Ok(())
     }
 
     /// Counts a message that another server takes in: on disk before this returns, and then in the
-    /// ledger.
-    pub(crate) async fn count(&self, quota: Reserved) -> Result<(), CommitError> {
+    /// ledger; administrators hear of limits.
+    pub(crate) async fn count(self: &Arc<Self>, mut quota: Reserved) -> Result<(), CommitError> {
         let at = self.clock.now();
         let Some(counted) = quota.counted(at) else { return Ok(()) };
         self.spool.record_quota(counted).await?;
+        let news = quota.take_news();
         self.quotas.commit(at, quota).await;
+        news.tell(self, None);
         Ok(())
     }
 

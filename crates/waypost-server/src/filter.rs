@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwapOption;
 use waypost_config::settings::FilterSettings;
 use waypost_net::milter::{MilterAddress, MilterClient, MilterLimits};
+use waypost_queue::{AdministratorsTold, SpamRelayed};
 use waypost_types::{Mailbox, Timestamp};
+
+use crate::administrators::TidingsKind;
 
 /// The filter in force; a reload may change it. Spam that users relay is counted here.
 #[derive(Default)]
@@ -51,6 +54,20 @@ impl Filter {
         self.current.load().as_ref().map(|current| current.1.clone())
     }
 
+    /// What the journal kept of the last day: the spam, oldest first, and what was told of it.
+    pub(crate) fn recover(&self, relayed: &[SpamRelayed], told: &[AdministratorsTold]) {
+        let mut spam = self.spam.lock().unwrap_or_else(PoisonError::into_inner);
+        for SpamRelayed { at, organization, user } in relayed {
+            let _ = spam.add(*at, organization, user, 0);
+        }
+        let abuse = TidingsKind::Abuse.name();
+        for one in told.iter().filter(|one| *one.kind == *abuse) {
+            if let Some(user) = &one.user {
+                spam.told(one.at, &one.organization, user);
+            }
+        }
+    }
+
     /// Counts a spam message of a user; how many they are in 24 hours, if the administrators are to be
     /// told now.
     pub(crate) fn count_spam(
@@ -75,7 +92,7 @@ const MOST_USERS: usize = 100_000;
 /// How many spam messages users sent in the last 24 hours, in buckets of five minutes that count until
 /// all of them is older: never too few, and too many by those of one bucket at most. A user takes 289
 /// buckets of 8 octets at most, and goes when the last one does; beyond [`MOST_USERS`], who comes new is not
-/// counted. Kept in memory alone: a restart begins anew.
+/// counted. The journal keeps what is counted, so a restart begins where it ended ([`Filter::recover`]).
 #[derive(Debug, Default)]
 pub(crate) struct SpamTally {
     users: HashMap<Box<str>, HashMap<Mailbox, Counted>>,
@@ -134,6 +151,14 @@ impl SpamTally {
         }
         counted.told = Some(now);
         Some(count)
+    }
+
+    /// The administrators were told of a user who is counted.
+    fn told(&mut self, at: Timestamp, organization: &str, user: &Mailbox) {
+        let counted = self.users.get_mut(organization).and_then(|users| users.get_mut(user));
+        if let Some(counted) = counted {
+            counted.told = counted.told.max(Some(at));
+        }
     }
 
     fn prune(&mut self, now: Timestamp) {
@@ -196,6 +221,34 @@ mod tests {
         }
         assert_eq!(tally.add(at(3000), "Other", &marie, 1), Some(1), "by organization");
         assert_eq!(tally.count, 2, "jean is forgotten");
+    }
+
+    #[test]
+    fn a_restart_neither_forgets_spam_nor_tells_twice_d17() {
+        let user: Mailbox = "marie@s.example".parse().unwrap();
+        let relayed =
+            |minute| SpamRelayed { at: at(minute), organization: "S".into(), user: user.clone() };
+        let told = AdministratorsTold {
+            at: at(2),
+            organization: "S".into(),
+            kind: "abuse".into(),
+            user: Some(user.clone()),
+            client: None,
+        };
+        let spam: Vec<SpamRelayed> = (0..3).map(relayed).collect();
+        for (kept, told, threshold, want) in [
+            (&spam[..2], &[][..], 3, Some(3)),
+            (&spam[..2], &[], 4, None),
+            (&spam[..], std::slice::from_ref(&told), 3, None),
+        ] {
+            let filter = Filter::default();
+            filter.recover(kept, told);
+            assert_eq!(filter.count_spam(at(10), "S", &user, threshold), want, "{threshold}");
+        }
+        let filter = Filter::default();
+        filter.recover(&spam, &[told]);
+        assert_eq!(filter.count_spam(at(1441), "S", &user, 3), None);
+        assert_eq!(filter.count_spam(at(1443), "S", &user, 1), Some(5), "a day after it was told");
     }
 
     proptest! {

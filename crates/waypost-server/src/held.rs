@@ -1,113 +1,24 @@
 //! Recipients over a limit whose mail is held (`over_limit = "hold"`): let go when there is room (D10, D11).
 
-use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod index;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use waypost_queue::{
-    CountsFor, DeliveryState, Entry, Event, Hold, Owed, QuotaCommit, Record, Status,
-};
+use waypost_queue::{CountsFor, DeliveryState, Event, Hold, QuotaCommit, Record, Status};
 use waypost_relay::{LimitMode, QuotaLimit, QuotaRefusal, QuotaSubject};
 use waypost_types::{Mailbox, QueueId};
 
+pub(crate) use index::Held;
+
 use crate::core::Core;
 use crate::quotas::{NoPlace, Reserved};
+use index::Look;
 
-/// How often room is looked for.
-const LOOK: Duration = Duration::from_secs(1);
-/// Messages of an organization that one look goes through; the next look goes on behind them.
-const MOST: usize = 256;
+/// When it is looked again where nobody can say whether there is room.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// Who lets go, for the journal.
 const BY: &str = "room in the limits";
-
-/// The messages of which something is over a limit. An index of the queue: what the queue no longer
-/// holds leaves it with the next look. A few tens of octets a message.
-#[derive(Debug, Default)]
-pub(crate) struct Held {
-    organizations: Mutex<HashMap<Box<str>, Waiting>>,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    /// How many recipients of each are held.
-    messages: BTreeMap<QueueId, u64>,
-    recipients: u64,
-    /// Where the next look begins.
-    after: Option<QueueId>,
-}
-
-impl Held {
-    /// How many recipients of an organization are held.
-    pub(crate) fn recipients(&self, organization: &str) -> u64 {
-        self.lock().get(organization).map_or(0, |waiting| waiting.recipients)
-    }
-
-    /// Notes how many recipients of a message are held.
-    pub(crate) fn set(&self, organization: &str, id: QueueId, recipients: u64) {
-        let mut all = self.lock();
-        if recipients == 0 && !all.contains_key(organization) {
-            return;
-        }
-        let waiting = all.entry(organization.into()).or_default();
-        let before = match recipients {
-            0 => waiting.messages.remove(&id),
-            _ => waiting.messages.insert(id, recipients),
-        };
-        waiting.recipients =
-            (waiting.recipients + recipients).saturating_sub(before.unwrap_or_default());
-        if waiting.messages.is_empty() {
-            all.remove(organization);
-        }
-    }
-
-    /// The organization and the number of recipients of a new message that are held.
-    pub(crate) fn of_entry(entry: &Entry) -> Option<(Box<str>, u64)> {
-        fn counts(owed: &Owed) -> Option<&CountsFor> {
-            owed.hold.as_ref()?.counts_for()
-        }
-        let organization = entry.deliveries.iter().find_map(counts)?.organization.clone();
-        let over = entry.deliveries.iter().filter(|owed| counts(owed).is_some());
-        let mut distinct: Vec<_> = over.map(|owed| &owed.delivery.original_recipient).collect();
-        distinct.sort_unstable();
-        distinct.dedup();
-        Some((organization, u64::try_from(distinct.len()).unwrap_or(u64::MAX)))
-    }
-
-    /// Notes a message as the queue has it.
-    pub(crate) fn note(&self, status: &Status) {
-        let over = Over::of(status);
-        if let Some(counts) = over.counts {
-            self.set(&counts.organization, status.entry.id, over.recipients());
-        }
-    }
-
-    fn organizations(&self) -> Vec<Box<str>> {
-        self.lock().keys().cloned().collect()
-    }
-
-    /// Messages behind the last look's, oldest first.
-    fn page(&self, organization: &str) -> Vec<QueueId> {
-        let mut all = self.lock();
-        let Some(waiting) = all.get_mut(organization) else { return Vec::new() };
-        let from = waiting.after.map_or(Bound::Unbounded, Bound::Excluded);
-        let behind = waiting.messages.range((from, Bound::Unbounded));
-        let page: Vec<QueueId> = behind.map(|(id, _)| *id).take(MOST).collect();
-        waiting.after = page.last().copied().filter(|_| page.len() == MOST);
-        page
-    }
-
-    /// The next look begins with the oldest message again.
-    fn begin_anew(&self, organization: &str) {
-        if let Some(waiting) = self.lock().get_mut(organization) {
-            waiting.after = None;
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Waiting>> {
-        self.organizations.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// What of a message is over a limit.
 struct Over<'s> {
@@ -151,29 +62,29 @@ enum Next {
     Organization,
 }
 
-/// Looks for room as long as the server runs.
+/// Looks for room as long as the server runs: when there may be some.
 pub(crate) async fn run(core: Arc<Core>) {
-    let mut look = tokio::time::interval(LOOK);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        look.tick().await;
         let_go(&core).await;
+        core.held.look_is_due(&core.clock).await;
     }
 }
 
 /// Lets go what there is room for, of each organization the oldest first.
 async fn let_go(core: &Core) {
-    for organization in core.held.organizations() {
-        for id in core.held.page(&organization) {
-            if let_message_go(core, &organization, id).await == Next::Organization {
-                core.held.begin_anew(&organization);
+    for organization in core.held.due(core.clock.now()) {
+        let (page, mut look) = core.held.page(&organization);
+        for id in page {
+            if let_message_go(core, &organization, id, &mut look).await == Next::Organization {
+                look.ends = true;
                 break;
             }
         }
+        core.held.looked(&organization, core.clock.now() + core.quotas.unseen_room_within(), look);
     }
 }
 
-async fn let_message_go(core: &Core, organization: &str, id: QueueId) -> Next {
+async fn let_message_go(core: &Core, organization: &str, id: QueueId, look: &mut Look) -> Next {
     let Some(status) = core.spool.change(|queue| queue.show(id)) else {
         core.held.set(organization, id, 0);
         return Next::Message;
@@ -188,20 +99,23 @@ async fn let_message_go(core: &Core, organization: &str, id: QueueId) -> Next {
     for recipient in over.distinct(|ends_with_room| ends_with_room) {
         match core.quotas.reserve(now, &mut reserved, recipient).await {
             Ok(_) => going.push(recipient),
-            // Nobody can say now: later.
             Err(NoPlace::Unknown { .. }) => {
+                look.room_at(Some(now + ASK_AGAIN));
                 next = Next::Organization;
                 break;
             }
-            Err(NoPlace::Beyond(refusal)) => match refusal.limit {
-                // Another recipient may be one that the user wrote to before.
-                QuotaLimit::UniqueRecipientsPerUserPerDay => {}
-                QuotaLimit::RecipientsPerDay | QuotaLimit::RecipientsPer10Minutes => {
-                    next = Next::Organization;
-                    break;
+            Err(NoPlace::Beyond(refusal)) => {
+                look.room_at(refusal.room_at);
+                match refusal.limit {
+                    // Another recipient may be one that the user wrote to before.
+                    QuotaLimit::UniqueRecipientsPerUserPerDay => {}
+                    QuotaLimit::RecipientsPerDay | QuotaLimit::RecipientsPer10Minutes => {
+                        next = Next::Organization;
+                        break;
+                    }
+                    _ => break,
                 }
-                _ => break,
-            },
+            }
         }
     }
     if going.is_empty() {
@@ -241,7 +155,9 @@ pub(crate) async fn counted_past_limits(
     let now = core.clock.now();
     let mut reserved = core.quotas.begin(subject);
     for recipient in over.distinct(|_| true) {
-        let _ = core.quotas.reserve(now, &mut reserved, recipient).await;
+        if core.quotas.reserve(now, &mut reserved, recipient).await.is_err() {
+            reserved.count_unasked(recipient);
+        }
     }
     Some((reserved.counted(now)?, reserved))
 }
@@ -271,38 +187,5 @@ pub(crate) fn hold(refusal: &QuotaRefusal, subject: &QuotaSubject) -> Hold {
         because: format!("{allowed} {limit}{room}").into(),
         counts: Some(counts.into()),
         kept_by: None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn held_recipients_are_summed_by_organization() {
-        let (held, one, two) = (Held::default(), QueueId::new(1), QueueId::new(2));
-        held.set("S", one, 0);
-        held.set("S", one, 3);
-        held.set("S", two, 2);
-        held.set("T", two, 7);
-        assert_eq!(held.recipients("S"), 5);
-        held.set("S", one, 1);
-        assert_eq!((held.recipients("S"), held.page("S")), (3, vec![one, two]));
-        held.set("S", one, 0);
-        held.set("S", two, 0);
-        assert_eq!((held.recipients("S"), held.recipients("T")), (0, 7));
-        assert_eq!(held.organizations(), [Box::from("T")]);
-    }
-
-    #[test]
-    fn looks_go_through_all_by_pages() {
-        let held = Held::default();
-        let ids: Vec<QueueId> = (0..600).map(QueueId::new).collect();
-        ids.iter().for_each(|id| held.set("S", *id, 1));
-        let seen: Vec<QueueId> = (0..3).flat_map(|_| held.page("S")).collect();
-        assert_eq!(seen, ids);
-        assert_eq!(held.page("S").first(), Some(&ids[0]), "and begin again");
-        held.begin_anew("S");
-        assert_eq!(held.page("S").first(), Some(&ids[0]));
     }
 }

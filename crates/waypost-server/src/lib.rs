@@ -49,6 +49,7 @@ mod filter;
 mod front;
 mod health;
 mod held;
+mod in_force;
 mod inherited;
 mod log;
 mod maildir;

@@ -1,24 +1,30 @@
 //! The quotas of relayed mail, as sessions ask for them: reserve, commit, release (D10 to D13).
 
+mod findings;
+mod news;
 mod sharing;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::slice;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use waypost_config::policy::{Observation, Policy};
 use waypost_queue::QuotaCommit;
 use waypost_redis::SharedTransaction;
 use waypost_relay::{
-    Ledger, Limits, QuotaRefusal, QuotaSubject, QuotaUse, Reservation, Transaction,
+    Ledger, Limits, OverLimit, QuotaRefusal, QuotaSubject, QuotaUse, Reservation, Transaction,
 };
 use waypost_types::{Mailbox, Reply, Timestamp};
 
+pub(crate) use findings::Findings;
+pub(crate) use news::News;
 pub(crate) use sharing::{Sharing, SharingCounters};
 
 use crate::control::Counted;
+use crate::held::Held;
 use crate::metrics::Reason;
 use sharing::share;
 
@@ -29,10 +35,36 @@ use sharing::share;
 pub(crate) struct Quotas {
     local: Mutex<Ledger>,
     sharing: Option<Sharing>,
+    /// Who waits for what is given back.
+    held: Arc<Held>,
 }
 
-/// The reservations of one message; dropped, they are given back.
-pub(crate) struct Reserved(Way);
+/// How late room may be seen that nobody tells of: where limits are shared, that of other nodes.
+const UNSEEN_ROOM: Duration = Duration::from_secs(60);
+const UNSEEN_ROOM_SHARED: Duration = Duration::from_secs(10);
+
+/// The reservations of one message, and what the limits said of it; dropped, they are given back.
+pub(crate) struct Reserved {
+    way: Way,
+    findings: Findings,
+    /// Told last, when the places are free.
+    given_back: GivenBack,
+}
+
+/// Tells those who wait for room of an organization, when it is dropped, that some was given back.
+struct GivenBack {
+    held: Arc<Held>,
+    /// `None`: nothing is held that could be given back.
+    organization: Option<Arc<str>>,
+}
+
+impl Drop for GivenBack {
+    fn drop(&mut self) {
+        if let Some(organization) = &self.organization {
+            self.held.may_have_room(organization);
+        }
+    }
+}
 
 /// Where places are reserved.
 enum Way {
@@ -59,8 +91,8 @@ pub(crate) enum NoPlace {
 }
 
 impl Quotas {
-    pub(crate) fn new(ledger: Ledger) -> Self {
-        Self { local: Mutex::new(ledger), sharing: None }
+    pub(crate) fn new(ledger: Ledger, held: Arc<Held>) -> Self {
+        Self { local: Mutex::new(ledger), sharing: None, held }
     }
 
     /// With a Redis that other nodes use too.
@@ -70,16 +102,19 @@ impl Quotas {
 
     /// Begins the transaction of one message, with nothing reserved.
     pub(crate) fn begin(&self, subject: QuotaSubject) -> Reserved {
-        Reserved(match &self.sharing {
+        let way = match &self.sharing {
             None => Way::Local(self.local().begin(subject)),
             Some(sharing) => {
                 let shared = sharing.ledger().begin(subject);
                 Way::Shared { shared, local: None, ahead: VecDeque::new() }
             }
-        })
+        };
+        let given_back = GivenBack { held: Arc::clone(&self.held), organization: None };
+        Reserved { way, findings: Findings::default(), given_back }
     }
 
-    /// Reserves a place for a recipient.
+    /// Reserves a place for a recipient; the limits that are nearly used up are kept for the end of the
+    /// message.
     ///
     /// # Errors
     /// Why there is none.
@@ -89,7 +124,39 @@ impl Quotas {
         reserved: &mut Reserved,
         recipient: &Mailbox,
     ) -> Result<Reservation, NoPlace> {
-        let (shared, local, ahead) = match &mut reserved.0 {
+        let reservation = self.place(now, reserved, recipient).await?;
+        reserved.findings.near(&reservation.near);
+        reserved.holds_places();
+        Ok(reservation)
+    }
+
+    /// The same for whoever answers clients: what observed limits would have refused is an observation.
+    ///
+    /// # Errors
+    /// Why there is no place.
+    pub(crate) async fn reserve_observing(
+        &self,
+        now: Timestamp,
+        reserved: &mut Reserved,
+        recipient: &Mailbox,
+        policy: &Policy,
+        observations: &mut Vec<Observation>,
+    ) -> Result<(), NoPlace> {
+        let reservation = self.reserve(now, reserved, recipient).await?;
+        observations.extend(reservation.would_refuse.map(|would| {
+            let organization = &reserved.subject().organization;
+            Observation::of_limits(organization, recipient, &would, reserved.over_limit(policy))
+        }));
+        Ok(())
+    }
+
+    async fn place(
+        &self,
+        now: Timestamp,
+        reserved: &mut Reserved,
+        recipient: &Mailbox,
+    ) -> Result<Reservation, NoPlace> {
+        let (shared, local, ahead) = match &mut reserved.way {
             Way::Local(local) => return Ok(self.local().reserve(now, local, recipient)?),
             Way::Shared { shared, local, ahead } => (shared, local, ahead),
         };
@@ -128,7 +195,7 @@ impl Quotas {
     /// none are asked for again when their turn comes: by then there may be room, and if not, the
     /// refusal is a fresh one.
     pub(crate) async fn reserve_ahead(&self, reserved: &mut Reserved, recipients: Vec<Mailbox>) {
-        let (Way::Shared { shared, ahead, .. }, Some(sharing)) = (&mut reserved.0, &self.sharing)
+        let (Way::Shared { shared, ahead, .. }, Some(sharing)) = (&mut reserved.way, &self.sharing)
         else {
             return;
         };
@@ -139,6 +206,7 @@ impl Quotas {
         let Ok(verdicts) = sharing.ledger().reserve(shared, &recipients).await else { return };
         let places = recipients.into_iter().zip(verdicts);
         ahead.extend(places.filter_map(|(to, verdict)| Some((to, verdict.ok()?))));
+        reserved.holds_places();
     }
 
     /// Gives back the place of a recipient that is refused after all.
@@ -148,7 +216,7 @@ impl Quotas {
         reserved: &mut Reserved,
         recipient: &Mailbox,
     ) {
-        match &mut reserved.0 {
+        match &mut reserved.way {
             Way::Local(local) => {
                 self.local().release_recipient(now, local, recipient);
             }
@@ -161,11 +229,13 @@ impl Quotas {
                 }
             }
         }
+        self.held.may_have_room(&reserved.subject().organization);
     }
 
     /// Counts a message that is safe on disk. Redis is told without being waited for.
-    pub(crate) async fn commit(&self, at: Timestamp, reserved: Reserved) {
-        match reserved.0 {
+    pub(crate) async fn commit(&self, at: Timestamp, mut reserved: Reserved) {
+        reserved.given_back.organization = None;
+        match reserved.way {
             Way::Local(local) => {
                 let _ = self.local().commit(at, local);
             }
@@ -174,6 +244,9 @@ impl Quotas {
                 let Some(sharing) = &self.sharing else { return };
                 for (never, _) in &ahead {
                     sharing.ledger().release_recipient(&mut shared, never);
+                }
+                if !ahead.is_empty() {
+                    self.held.may_have_room(&shared.subject().organization);
                 }
                 if let Some(commit) = sharing.ledger().commit(at, shared) {
                     self.local().replay(&commit);
@@ -227,6 +300,11 @@ impl Quotas {
         }
     }
 
+    /// How late room may be seen of which nobody tells.
+    pub(crate) fn unseen_room_within(&self) -> Duration {
+        if self.sharing.is_some() { UNSEEN_ROOM_SHARED } else { UNSEEN_ROOM }
+    }
+
     /// Frees some memory of what has left the windows.
     pub(crate) fn prune_some(&self, now: Timestamp) {
         self.local().prune_some(now);
@@ -238,9 +316,55 @@ impl Quotas {
 }
 
 impl Reserved {
+    fn holds_places(&mut self) {
+        if self.given_back.organization.is_none() {
+            self.given_back.organization = Some(Arc::clone(&self.subject().organization));
+        }
+    }
+
+    /// What happens over a limit, as the organization says.
+    pub(crate) fn over_limit(&self, policy: &Policy) -> OverLimit {
+        let owner = policy.organization(&self.subject().organization);
+        owner.map(|owner| owner.over_limit).unwrap_or_default()
+    }
+
+    /// Has a recipient over a limit wait for room, beside `waiting` ones of the organization; false where
+    /// as many wait as the organization may send in a day. Its message is to stay in this queue.
+    pub(crate) fn hold(
+        &mut self,
+        recipient: &Mailbox,
+        refusal: &QuotaRefusal,
+        waiting: u64,
+    ) -> bool {
+        let subject = match &self.way {
+            Way::Local(local) => local.subject(),
+            Way::Shared { shared, .. } => shared.subject(),
+        };
+        self.findings.hold(subject, recipient, refusal, waiting)
+    }
+
+    /// What the limits said.
+    pub(crate) fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    /// What is to be told once the message is accepted, for administrators.
+    pub(crate) fn take_news(&mut self) -> News {
+        let findings = std::mem::take(&mut self.findings);
+        News { subject: self.subject().clone(), findings }
+    }
+
+    /// Counts a recipient whom an administrator lets go while nobody can say whether there is room: with
+    /// the commit, which Redis hears of when it is back.
+    pub(crate) fn count_unasked(&mut self, recipient: &Mailbox) {
+        if let Way::Shared { shared, .. } = &mut self.way {
+            shared.take_unreserved(recipient.clone());
+        }
+    }
+
     /// Who the recipients count for.
     pub(crate) fn subject(&self) -> &QuotaSubject {
-        match &self.0 {
+        match &self.way {
             Way::Local(local) => local.subject(),
             Way::Shared { shared, .. } => shared.subject(),
         }
@@ -248,7 +372,7 @@ impl Reserved {
 
     /// The recipients reserved so far, each as often as it was given.
     pub(crate) fn recipients(&self) -> Vec<Mailbox> {
-        match &self.0 {
+        match &self.way {
             Way::Local(local) => local.recipients().to_vec(),
             Way::Shared { shared, ahead, .. } => {
                 let mut recipients = shared.recipients().to_vec();
@@ -278,7 +402,7 @@ impl Reserved {
 
     /// Whether to be told of the recipients to come spares round trips.
     pub(crate) fn looks_ahead(&self) -> bool {
-        matches!(&self.0, Way::Shared { ahead, .. } if ahead.is_empty())
+        matches!(&self.way, Way::Shared { ahead, .. } if ahead.is_empty())
     }
 }
 

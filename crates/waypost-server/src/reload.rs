@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use waypost_config::difference::Snapshot;
@@ -17,6 +17,7 @@ use waypost_config::policy::Policy;
 use waypost_config::{Tested, run_expectations};
 
 use crate::files::{LoadError, Loaded, load};
+use crate::in_force::drop_aside;
 use crate::server::{Refusal, RefusedBecause, Server, ServerError};
 use crate::stamps::{Stamps, owners};
 
@@ -322,14 +323,4 @@ fn write(spool: &Path, version: &str, stamps: &Stamps, snapshot: &Snapshot) -> s
     serde_json::to_writer(&mut out, &Kept { version, stamps, snapshot })?;
     out.flush()?;
     std::fs::rename(new, path)
-}
-
-/// Frees something large where nobody waits, once nobody else uses it.
-pub(crate) fn drop_aside<T: Send + Sync + 'static>(large: Arc<T>) {
-    tokio::spawn(async move {
-        while Arc::strong_count(&large) > 1 {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-        let _ = tokio::task::spawn_blocking(move || drop(large)).await;
-    });
 }

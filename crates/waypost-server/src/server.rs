@@ -151,7 +151,7 @@ impl Server {
             Some(sharing) => core.sharing_quotas(sharing, key).await?,
         };
         let core = Arc::new(core.with_authenticator(authenticator).with_draw_key(key));
-        core.recover(recovered.told, &recovered.over_limit);
+        core.recover(recovered.told, &recovered.spam, &recovered.over_limit);
         core.recorder.configure(settings, &base);
         let tls_watch = TlsWatch::new(Arc::clone(&core), Arc::clone(&resolver), base.clone(), key);
         let tls_watch = Arc::new(tls_watch);

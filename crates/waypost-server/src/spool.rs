@@ -15,8 +15,8 @@ use tokio::time::{Instant, timeout_at};
 use waypost_net::server::Clock;
 use waypost_queue::{
     AdministratorsTold, Body, ConfigChange, Ended, Entry, Event, Finished, Limits, Queue,
-    QueueError, QuotaCommit, Record, Recovery, Resting, Schedule, SetAside, Site, Store,
-    StoreError, Tally, Work,
+    QueueError, QuotaCommit, Record, Recovery, Resting, Schedule, SetAside, Site, SpamRelayed,
+    Store, StoreError, Tally, Work,
 };
 use waypost_store::{
     CommitError, Committer, CommitterOptions, Counts, FjallStore, Handle, free_octets,
@@ -116,6 +116,8 @@ pub(crate) struct Recovered {
     pub(crate) set_aside: Vec<SetAside>,
     /// What administrators were told.
     pub(crate) told: Vec<AdministratorsTold>,
+    /// The spam that users relayed, oldest first.
+    pub(crate) spam: Vec<SpamRelayed>,
     /// The messages of which something is over a limit.
     pub(crate) over_limit: Vec<QueueId>,
     /// How many messages are owed.
@@ -196,6 +198,7 @@ impl Spool {
         let left_over = Recovered {
             quota: recovered.quota,
             told: recovered.told,
+            spam: recovered.spam,
             over_limit: recovered.over_limit,
             set_aside,
             messages: spool.queue().len(),

@@ -153,6 +153,10 @@ impl FjallStore {
                     let key = pair(told.at.as_millis(), live.number());
                     batch.insert(&self.quota, key, value()?);
                 }
+                Event::SpamRelayed(spam) => {
+                    let key = pair(spam.at.as_millis(), live.number());
+                    batch.insert(&self.quota, key, value()?);
+                }
                 Event::ConfigChanged(_) | Event::QueueChanged(_) => {
                     batch.insert(&self.audit, live.number().to_be_bytes(), value()?);
                 }

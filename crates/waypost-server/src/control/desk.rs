@@ -202,6 +202,9 @@ impl Desk {
             events.push(Event::QuotaCommitted(commit));
             self.core.quotas.commit(now, reserved).await;
         }
+        if done != Change::Held {
+            self.core.held.gone(&before);
+        }
         if let Err(end) = self.commit(events).await {
             return end;
         }

@@ -84,7 +84,7 @@ impl Offline {
         let clock = Clock::start();
         let metrics = Arc::new(Metrics::new(clock.now()));
         let (spool, committer, recovered) = Spool::open(&path, clock, metrics)?;
-        let Recovered { quota, told, over_limit, set_aside, .. } = recovered;
+        let Recovered { quota, told, spam, over_limit, set_aside, .. } = recovered;
         // The key hides addresses in memory; it need not be the server's.
         let mut ledger = Ledger::new([0; 16]);
         for commit in &quota {
@@ -92,7 +92,7 @@ impl Offline {
         }
         let key = found_draw_key(&path).unwrap_or_default();
         let core = Core::new(policy, spool, ledger, clock).with_draw_key(key);
-        core.recover(told, &over_limit);
+        core.recover(told, &spam, &over_limit);
         let core = Arc::new(core);
         let desk = Arc::new(Desk::new(core, None));
         drop(_inside);

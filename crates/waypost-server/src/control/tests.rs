@@ -129,7 +129,8 @@ async fn quotas_are_of_organizations_and_of_active_users_d13() {
         }
     }
 
-    let (quotas, now) = (Quotas::new(Ledger::new([0; 16])), Timestamp::from_millis(1 << 40));
+    let (quotas, now) =
+        (Quotas::new(Ledger::new([0; 16]), Arc::default()), Timestamp::from_millis(1 << 40));
     let limits = policy.relay().limits("Solarmora", None).unwrap();
     let marie_sends = "marie@s.example".parse().unwrap();
     let subject = QuotaSubject::new("Solarmora".into(), Some(marie_sends), limits);

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use waypost_config::policy::{Policy, Transaction};
+use waypost_config::policy::Transaction;
 use waypost_types::{Mailbox, Reply, Timestamp};
 
+use crate::in_force::InForce;
 use crate::quotas::Reserved;
 
 /// How long nothing may be heard of a message while its connection is open. A client has five minutes
@@ -21,7 +22,7 @@ const MOST: usize = 20_000;
 /// A message between its first request and its last.
 pub(super) struct Open {
     /// The policy that was in force at its first request (A12).
-    pub(super) policy: Arc<Policy>,
+    pub(super) policy: Arc<InForce>,
     /// What MAIL settled, or the refusal of every recipient.
     pub(super) admitted: Result<Transaction, Reply>,
     /// The recipients that stand.

@@ -230,27 +230,26 @@ impl PolicyService {
             && let Some(quota) = &mut open.quota
         {
             let now = self.core.clock.now();
-            let reserved = self.core.quotas.reserve(now, quota, &address).await;
-            let organization = &quota.subject().organization;
-            let owner = open.policy.organization(organization);
-            let over_limit = owner.map(|owner| owner.over_limit).unwrap_or_default();
+            let (quotas, policy) = (&self.core.quotas, &open.policy);
+            let reserved =
+                quotas.reserve_observing(now, quota, &address, policy, &mut observations).await;
             match reserved {
-                Ok(reservation) => {
-                    observations.extend(reservation.would_refuse.map(|would| {
-                        Observation::of_limits(organization, &address, &would, over_limit)
-                    }));
-                }
+                Ok(()) => {}
                 Err(unknown @ NoPlace::Unknown { .. }) => {
                     let why = (At::Rcpt, unknown.reason());
                     action = self.turned_down(request, why, unknown.reply(), &unknown).into();
                 }
                 Err(NoPlace::Beyond(refusal)) => {
                     let why = (At::Rcpt, refusal.limit.into());
-                    let own = quota.recipients().len();
-                    let reply = match over_limit {
-                        OverLimit::Reject => refused_by_quota(&refusal, own),
-                        // Postfix holds whole messages only: what serve would hold comes again.
-                        _ => refusal.reply_as(over_limit).unwrap_or_else(|| refusal.deferral()),
+                    let reply = match quota.over_limit(policy) {
+                        OverLimit::Reject => refused_by_quota(&refusal, quota.recipients().len()),
+                        // With `hold`, deferred too. Postfix's HOLD would keep the whole message in a
+                        // queue that is not ours, also for the recipients who have room, and nobody
+                        // would let it go when there is some: neither we, who do not learn its fate,
+                        // nor Postfix, which knows no limits. A client that comes again finds room.
+                        over_limit => {
+                            refusal.reply_as(over_limit).unwrap_or_else(|| refusal.deferral())
+                        }
                     };
                     action = self.turned_down(request, why, reply, &refusal).into();
                 }

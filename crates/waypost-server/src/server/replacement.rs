@@ -9,7 +9,6 @@ use waypost_queue::{ConfigChange, ConfigOutcome};
 
 use super::prepared::{configuration, configuration_with};
 use super::{Server, ServerError, can_authenticate, connection_limits};
-use crate::reload::drop_aside;
 
 /// A configuration that did not take effect, for the audit log and the metrics (A12).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -275,7 +274,7 @@ impl Server {
         let old = self.core.replace_policy(policy);
         self.deliverer.policy_replaced(&old);
         // Not by the session that happens to be the last one under it.
-        drop_aside(old);
+        old.drop_aside();
         self.tls_watch.0.policy_replaced();
         for (running, configuration) in self.listeners.iter().zip(configurations) {
             running.configuration.send_replace(configuration);

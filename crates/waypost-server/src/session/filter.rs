@@ -113,8 +113,7 @@ impl SmtpHandler {
         let Some(abuse) = decision.abuse() else { return };
         let organization = open.policy.organization(abuse.organization);
         let threshold = organization.map_or(0, |one| one.abuse_threshold);
-        let now = self.core.clock.now();
-        let count = self.core.filter.count_spam(now, abuse.organization, abuse.user, threshold);
+        let count = self.core.count_spam(abuse.organization, abuse.user, threshold).await;
         if let Some(count) = count {
             let (user, because) = (abuse.user, abuse.because);
             let text = format!(
@@ -128,6 +127,7 @@ impl SmtpHandler {
                 organization: abuse.organization.into(),
                 kind: TidingsKind::Abuse,
                 user: Some(user.clone()),
+                client: None,
                 text,
             };
             self.core.tell_administrators(tidings).await;

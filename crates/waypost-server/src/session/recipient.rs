@@ -3,7 +3,6 @@
 use waypost_config::policy::{Observation, Policy, RcptVerdict};
 use waypost_types::{Mailbox, Recipient, Reply, Session};
 
-use super::limited::over_limit;
 use super::{Open, SmtpHandler, no_transaction, note};
 use crate::metrics::At;
 use crate::quotas::NoPlace;
@@ -66,39 +65,41 @@ impl SmtpHandler {
                 return Err(refused.reply);
             }
         }
-        if let Some(quota) = &mut open.quota {
-            let now = self.core.clock.now();
-            match self.core.quotas.reserve(now, quota, &recipient.address).await {
-                Ok(reservation) => {
-                    let organization = &quota.subject().organization;
-                    open.limited.near(reservation.near);
-                    observations.extend(reservation.would_refuse.map(|would| {
-                        let owner = policy.organization(organization);
-                        let over_limit = owner.map(|owner| owner.over_limit).unwrap_or_default();
-                        Observation::of_limits(organization, &recipient.address, &would, over_limit)
-                    }));
-                }
-                Err(NoPlace::Beyond(refusal)) => {
-                    let subject = quota.subject().clone();
-                    let address = &recipient.address;
-                    if let Err(reply) = over_limit(&self.core, open, &subject, address, &refusal) {
-                        let sender = Some(&open.transaction.sender);
-                        let why = (At::Rcpt, refusal.limit.into());
-                        note(&self.core, seen, sender, Some(address), why, &reply, &refusal);
-                        return Err(reply);
-                    }
-                }
-                Err(unknown @ NoPlace::Unknown { .. }) => {
-                    let reply = unknown.reply();
-                    let sender = Some(&open.transaction.sender);
-                    let (to, why) = (Some(&recipient.address), (At::Rcpt, unknown.reason()));
-                    note(&self.core, seen, sender, to, why, &reply, &unknown);
-                    return Err(reply);
-                }
-            }
+        if let Err((reply, no_place)) = self.reserve(open, &recipient.address, observations).await {
+            let sender = Some(&open.transaction.sender);
+            let (to, why) = (Some(&recipient.address), (At::Rcpt, no_place.reason()));
+            note(&self.core, seen, sender, to, why, &reply, &no_place);
+            return Err(reply);
         }
         open.recipients.push(recipient);
         Ok(())
+    }
+
+    /// A place for a recipient that counts for somebody, or its mail is held.
+    async fn reserve(
+        &self,
+        open: &mut Open,
+        recipient: &Mailbox,
+        observations: &mut Vec<Observation>,
+    ) -> Result<(), (Reply, NoPlace)> {
+        let Open { policy, recipients, quota: Some(quota), .. } = open else { return Ok(()) };
+        let (now, quotas) = (self.core.clock.now(), &self.core.quotas);
+        let reserved = quotas.reserve_observing(now, quota, recipient, policy, observations).await;
+        let refusal = match reserved {
+            Ok(()) => return Ok(()),
+            Err(unknown @ NoPlace::Unknown { .. }) => return Err((unknown.reply(), unknown)),
+            Err(NoPlace::Beyond(refusal)) => refusal,
+        };
+        if let Some(reply) = refusal.reply_as(quota.over_limit(policy)) {
+            return Err((reply, refusal.into()));
+        }
+        // Given again, it stands already; it is delivered once.
+        let stands = recipients.iter().any(|standing| standing.address == *recipient);
+        let waiting = self.core.held.recipients(&quota.subject().organization);
+        match stands || quota.hold(recipient, &refusal, waiting) {
+            true => Ok(()),
+            false => Err((refusal.reply(), refusal.into())),
+        }
     }
 }
 
