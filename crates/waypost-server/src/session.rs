@@ -36,6 +36,8 @@ use waypost_types::{
     Reply, ReversePath, RouteName, Session, TlsDemand,
 };
 
+pub(crate) use authentication::{stamps, without_forged_results};
+pub(crate) use filter::edited;
 pub(crate) use recipient::own_postmaster;
 
 use crate::core::Core;
@@ -371,7 +373,7 @@ impl SmtpHandler {
         let id = self.core.spool.next_id();
         // Only now: what is refused anyway costs no question to DNS and filter.
         let (authentication, filter) = tokio::join!(
-            self.authentication(&open, &body),
+            self.authentication(session, &open, &body),
             self.asked_filter(session, &open, &body, id)
         );
         if authentication.is_some() || !filter.is_empty() {
@@ -392,7 +394,9 @@ impl SmtpHandler {
         }
         record.iter_mut().for_each(|record| record.decided(&decision));
         let body = filter::edited(&decision, body);
-        let body = authentication::without_forged_results(session, &open, body);
+        let (policy, transaction) = (&open.policy, &open.transaction);
+        let body =
+            authentication::without_forged_results(policy, transaction, &open.recipients, body);
         let header_size = HeaderBlock::of(&body).body_offset();
         if let Err(error) = self.core.spool.space(u64::try_from(body.len()).unwrap_or(u64::MAX)) {
             return self.full(session, At::Data, &open.transaction.sender, &error);
