@@ -46,6 +46,7 @@ mod expect;
 #[cfg(test)]
 #[path = "../testdata/large/mod.rs"]
 mod large;
+pub mod milter;
 pub mod policy;
 pub mod postfix;
 pub mod raw;

@@ -8,6 +8,8 @@
     reason = "a test says what it means"
 )]
 
+mod milter_side;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use serde_json::Value;
 use waypost_auth::{Authentication, Dkim, Dmarc, DmarcResult, Question, Spf};
 use waypost_config::diagnostics::{Report, SourceFile};
 use waypost_config::policy::{
-    DecidedDelivery, DryRun, FilterAnswer, FilterSaid, Mark, Policy, Supposed,
+    DecidedDelivery, DryRun, Explanation, FilterAnswer, FilterSaid, Mark, Policy, Supposed,
 };
 use waypost_config::raw::{self, RawConfig};
 use waypost_config::run_expectations;
@@ -281,7 +283,8 @@ impl Scenario {
             assert!(then.is_empty(), "no `when`");
             return faults;
         };
-        let explanation = when.tried(&policy);
+        let (explanation, milter) = when.tried(&policy);
+        faults.extend(milter);
         let got = serde_json::to_value(&explanation).unwrap();
         for (key, wanted) in &then {
             match key.as_str() {
@@ -306,7 +309,7 @@ impl Scenario {
 }
 
 impl When {
-    fn tried(&self, policy: &Policy) -> waypost_config::policy::Explanation {
+    fn tried(&self, policy: &Policy) -> (Explanation, Vec<String>) {
         let mut message = String::new();
         if let Some((line, times)) = &self.repeated {
             message.push_str(&format!("{line}\r\n").repeat(*times));
@@ -339,7 +342,10 @@ impl When {
             dns: (self.spf.is_some() || self.dkim.is_some()).then_some(&dns),
             filter: filter.as_ref(),
         };
-        policy.explain_supposing(&run, supposed).unwrap()
+        let explanation = policy.explain_supposing(&run, supposed).unwrap();
+        let got = serde_json::to_value(&explanation).unwrap();
+        let milter = milter_side::faults(policy, &run, supposed, &got);
+        (explanation, milter)
     }
 
     /// What a release of all that is quarantined would deliver, in order; the client is an MX one.

@@ -39,6 +39,7 @@
 
 mod admin;
 mod administrators;
+mod asking;
 mod changes;
 pub mod control;
 mod core;
@@ -71,7 +72,10 @@ mod trace;
 mod way;
 
 pub use files::{LoadError, Loaded, load};
-pub use front::{ForeignSenders, Front, FrontAddress, FrontAddressError};
+pub use front::{
+    ForeignSenders, Front, FrontAddress, FrontAddressError, MilterRecipients, MilterSettings,
+    RecipientsAtOnce,
+};
 pub use inherited::{Inherited, InheritedError};
 pub use maildir::{Letter, Maildir};
 pub use record::record_key_file;

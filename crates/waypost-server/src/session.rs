@@ -27,6 +27,8 @@ use waypost_smtp::server::{
 };
 use waypost_types::{MailParameters, Mailbox, Recipient, Reply, ReversePath, Session};
 
+pub(crate) use authentication::{stamps, without_forged_results};
+pub(crate) use filter::edited;
 pub(crate) use recipient::own_postmaster;
 
 use crate::core::Core;

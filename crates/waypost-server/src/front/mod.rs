@@ -1,17 +1,20 @@
-//! Front ends for a Postfix that receives and delivers by itself: policy delegation and tables.
+//! Front ends for a mail server that receives and delivers by itself: policy delegation and tables for
+//! Postfix, a milter for Postfix and Sendmail.
 //!
-//! **In:** connections of Postfix on TCP or Unix sockets. **Out:** the answers of the policy in force:
+//! **In:** connections of the mail server on TCP or Unix sockets. **Out:** the answers of the policy in force:
 //! who may relay, quotas, recipients ([`policy`]); next hops, aliases and recipients as tables
-//! ([`tables`]). The decisions are those of sessions of `serve`, made by the same functions.
+//! ([`tables`]); refusals, header fields and recipients of whole messages ([`milter`]). The decisions are
+//! those of sessions of `serve`, made by the same functions.
 //!
-//! **Bounds:** 1,000 connections an address; a request as `waypost-postfix` bounds it; an hour without
-//! a request ends a connection; 20,000 messages under way. **Errors:** a connection whose octets are
-//! no requests is closed, which Postfix answers with a 4yz. **Source:** D2 to D13, E7, E8, C6 to C8;
-//! `docs/POSTFIX.md`.
+//! **Bounds:** 1,000 connections an address; a request as `waypost-postfix` bounds it, a message as
+//! `[server.limits]` does; an hour without a request ends a connection; 20,000 messages under way. **Errors:**
+//! a connection whose octets are no requests is closed, which the mail server answers with a 4yz. **Source:** D2 to D13,
+//! E2 to E11, C6 to C8; `docs/POSTFIX.md`, `docs/MILTER.md`.
 
 mod address;
 mod connection;
 mod messages;
+mod milter;
 mod policy;
 pub(crate) mod requests;
 mod tables;
@@ -30,11 +33,12 @@ use tokio::task::{JoinHandle, JoinSet};
 use waypost_config::postfix::Table;
 
 pub use address::{FrontAddress, FrontAddressError};
+pub use milter::{MilterRecipients, MilterSettings, RecipientsAtOnce};
 
 use crate::core::Core;
 use policy::PolicyService;
 
-/// Where Postfix asks, and what.
+/// Where a mail server asks, and what.
 #[derive(Clone, Debug, Default)]
 pub struct Front {
     /// Where policy delegation is answered.
@@ -45,6 +49,10 @@ pub struct Front {
     pub tcp_table: Vec<(Table, FrontAddress)>,
     /// What becomes of a foreign sender, whom `serve` would rewrite (D8).
     pub foreign_senders: ForeignSenders,
+    /// Where a milter listens.
+    pub milter: Vec<FrontAddress>,
+    /// How it does its work.
+    pub milter_settings: MilterSettings,
 }
 
 /// What becomes of a sender outside the organization's domains whom a relay entry with
@@ -67,6 +75,7 @@ enum Protocol {
     Policy,
     Socketmap,
     TcpTable(Table),
+    Milter,
 }
 
 impl Protocol {
@@ -75,6 +84,7 @@ impl Protocol {
             Protocol::Policy => "policy",
             Protocol::Socketmap => "socketmap",
             Protocol::TcpTable(_) => "tcp-table",
+            Protocol::Milter => "milter",
         }
     }
 }
@@ -83,6 +93,7 @@ impl Protocol {
 pub(crate) struct Bound {
     sockets: Vec<(Protocol, Socket)>,
     foreign_senders: ForeignSenders,
+    milter_settings: MilterSettings,
 }
 
 enum Socket {
@@ -99,15 +110,17 @@ impl Front {
         let policy = self.policy.iter().map(|at| (Protocol::Policy, at));
         let socketmap = self.socketmap.iter().map(|at| (Protocol::Socketmap, at));
         let tables = self.tcp_table.iter().map(|(table, at)| (Protocol::TcpTable(*table), at));
+        let milter = self.milter.iter().map(|at| (Protocol::Milter, at));
         let mut sockets = Vec::new();
-        for (protocol, address) in policy.chain(socketmap).chain(tables) {
+        for (protocol, address) in policy.chain(socketmap).chain(tables).chain(milter) {
             let socket = match address {
                 FrontAddress::Tcp(at) => tcp(*at).await,
                 FrontAddress::Unix(path) => unix(path).map(|one| Socket::Unix(one, path.clone())),
             };
             sockets.push((protocol, socket.map_err(|error| (address.clone(), error))?));
         }
-        Ok(Bound { sockets, foreign_senders: self.foreign_senders })
+        let milter_settings = self.milter_settings.clone();
+        Ok(Bound { sockets, foreign_senders: self.foreign_senders, milter_settings })
     }
 }
 
@@ -153,6 +166,7 @@ impl Bound {
     pub(crate) fn serve(self, core: &Arc<Core>) -> Running {
         let (stop, stopped) = watch::channel(false);
         let service = Arc::new(PolicyService::new(Arc::clone(core), self.foreign_senders));
+        let milter = Arc::new(self.milter_settings);
         let mut running =
             Running { addresses: Vec::new(), tasks: Vec::new(), stop, sockets: Vec::new() };
         running.tasks.push(tokio::spawn(sweep(Arc::clone(&service), stopped.clone())));
@@ -166,7 +180,8 @@ impl Bound {
             };
             running.addresses.push((protocol.as_str(), address));
             let (core, service) = (Arc::clone(core), Arc::clone(&service));
-            let task = accept(socket, protocol, core, service, stopped.clone());
+            let shared = Shared { core, service, milter: Arc::clone(&milter) };
+            let task = accept(socket, protocol, shared, stopped.clone());
             running.tasks.push(tokio::spawn(task));
         }
         running
@@ -216,13 +231,21 @@ async fn sweep(service: Arc<PolicyService>, mut stop: watch::Receiver<bool>) {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+/// What all connections share.
+#[derive(Clone)]
+struct Shared {
+    core: Arc<Core>,
+    service: Arc<PolicyService>,
+    milter: Arc<MilterSettings>,
+}
+
 async fn accept(
     socket: Socket,
     protocol: Protocol,
-    core: Arc<Core>,
-    service: Arc<PolicyService>,
+    shared: Shared,
     mut stop: watch::Receiver<bool>,
 ) {
+    let core = Arc::clone(&shared.core);
     let serving = core.health.serving();
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut clients = JoinSet::new();
@@ -245,9 +268,17 @@ async fn accept(
         };
         match (accepted, Arc::clone(&places).try_acquire_owned()) {
             (Ok(stream), Ok(place)) => {
-                let (core, service, stop) = (Arc::clone(&core), Arc::clone(&service), stop.clone());
+                let (Shared { core, service, milter }, stop) = (shared.clone(), stop.clone());
                 clients.spawn(async move {
                     let served = match protocol {
+                        Protocol::Milter => {
+                            let served = milter::serve(stream, core, milter, stop).await;
+                            if let Err(error) = served {
+                                tracing::warn!(protocol = protocol.as_str(), %error, "a connection is closed");
+                            }
+                            drop(place);
+                            return;
+                        }
                         Protocol::Policy => {
                             connection::serve(stream, service.connection(), stop).await
                         }

@@ -122,7 +122,7 @@ impl SmtpHandler {
         }
         let id = self.core.spool.next_id();
         let (authentication, filter) = tokio::join!(
-            self.authentication(&open, &body),
+            self.authentication(session, &open, &body),
             self.asked_filter(session, &open, &body, id)
         );
         let decision = match (authentication, filter) {
@@ -163,7 +163,9 @@ impl SmtpHandler {
     async fn edited(&self, session: &Session, judged: Judged) -> Result<Edited, Reply> {
         let Judged { mut open, body, decision, id } = judged;
         let body = filter::edited(&decision, body);
-        let body = authentication::without_forged_results(session, &open, body);
+        let (policy, transaction) = (&open.policy, &open.transaction);
+        let body =
+            authentication::without_forged_results(policy, transaction, &open.recipients, body);
         if let Err(error) = self.core.spool.space(octets(&body)) {
             return Err(self.full(session, At::Data, &open.transaction.sender, &error));
         }

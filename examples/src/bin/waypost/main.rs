@@ -17,6 +17,7 @@ mod explain;
 mod hash_password;
 mod look;
 mod messages;
+mod milter;
 mod pick_host;
 mod policy_server;
 mod privileges;
@@ -65,6 +66,7 @@ enum Command {
     HashPassword(hash_password::Arguments),
     Serve(serve::Arguments),
     PolicyServer(policy_server::Arguments),
+    Milter(milter::Arguments),
     Queue(queue::Arguments),
     Reload(reload::Arguments),
     Audit(audit::Arguments),
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         Command::HashPassword(arguments) => hash_password::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::PolicyServer(arguments) => policy_server::run(&arguments),
+        Command::Milter(arguments) => milter::run(&arguments),
         Command::Queue(arguments) => queue::run(arguments),
         Command::Reload(arguments) => reload::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),

@@ -1,7 +1,7 @@
 //! `waypost policy-server`: answers a Postfix that receives and delivers by itself.
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use waypost_config::policy::Policy;
@@ -10,6 +10,7 @@ use waypost_server::{ForeignSenders, Front, FrontAddress, Options, Reload, Serve
 
 use crate::answer::{Answer, Failure};
 use crate::configuration::unusable;
+use crate::milter::Work;
 use crate::serve::{GRACE, Signals, live, raise_open_files, start_log};
 
 /// Answers Postfix: who may relay, quotas and recipients by policy delegation; next hops, recipients and
@@ -34,6 +35,11 @@ pub(crate) struct Arguments {
     /// refused.
     #[arg(long)]
     keep_foreign_senders: bool,
+    /// Where a milter listens beside: inet:127.0.0.1:10033. It works as `waypost milter` does.
+    #[arg(long, value_name = "ADDRESS")]
+    milter: Vec<FrontAddress>,
+    #[command(flatten)]
+    work: Work,
     /// Prints the settings that Postfix cannot follow as serve does, each with the reason, and ends.
     #[arg(long)]
     list_limits: bool,
@@ -52,18 +58,19 @@ fn named_table(text: &str) -> Result<(Table, FrontAddress), String> {
     Ok((table, address.parse::<FrontAddress>().map_err(|error| error.to_string())?))
 }
 
+/// What a front end is started with.
+pub(crate) struct Asked<'a> {
+    pub(crate) config: &'a Path,
+    pub(crate) json: bool,
+    pub(crate) log: Option<&'a str>,
+    pub(crate) list_limits: bool,
+    /// Who cannot follow everything.
+    pub(crate) server: &'static str,
+    /// What it cannot follow.
+    pub(crate) limits: &'a dyn Fn(&Policy) -> Vec<Limit>,
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
-    start_log(arguments.json, arguments.log.as_deref())?;
-    let loaded = load(&arguments.config).map_err(|error| Failure::Input(unusable(&error)))?;
-    let shown = loaded.report.render(false);
-    if !shown.is_empty() {
-        eprint!("{shown}");
-    }
-    let Some(policy) = loaded.policy.clone() else { return Ok(Answer::No) };
-    if arguments.list_limits {
-        print(&policy, arguments.json)?;
-        return Ok(Answer::Done);
-    }
     let front = Front {
         policy: arguments.policy.clone(),
         socketmap: arguments.socketmap.clone(),
@@ -72,12 +79,56 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
             true => ForeignSenders::Kept,
             false => ForeignSenders::Refused,
         },
+        milter: arguments.milter.clone(),
+        milter_settings: arguments.work.settings(),
     };
-    if front.policy.is_empty() && front.socketmap.is_empty() && front.tcp_table.is_empty() {
-        let cure = "give --policy, --socketmap or --tcp-table, such as --policy 127.0.0.1:10030";
+    let is_empty = front.policy.is_empty()
+        && front.socketmap.is_empty()
+        && front.tcp_table.is_empty()
+        && front.milter.is_empty();
+    if is_empty && !arguments.list_limits {
+        let cure =
+            "give --policy, --socketmap, --tcp-table or --milter, such as --policy 127.0.0.1:10030";
         return Err(Failure::Input(format!("there is nowhere to answer; {cure}")));
     }
-    for Limit { organization, kind, name, because } in limits(&policy) {
+    let (has_policy, has_milter) = (!front.policy.is_empty(), !front.milter.is_empty());
+    let limits = |policy: &Policy| both(policy, has_policy, has_milter);
+    let asked = Asked {
+        config: &arguments.config,
+        json: arguments.json,
+        log: arguments.log.as_deref(),
+        list_limits: arguments.list_limits,
+        server: "Postfix",
+        limits: &limits,
+    };
+    run_front(&asked, front)
+}
+
+/// What is not followed: with a milter, what that cannot do, and routes as tables tell them.
+fn both(policy: &Policy, has_policy: bool, has_milter: bool) -> Vec<Limit> {
+    let mut found = limits(policy);
+    if has_milter {
+        found.retain(|limit| limit.kind == "route");
+        let of_milter = waypost_config::milter::limits(policy).into_iter();
+        found.extend(of_milter.filter(|limit| !(has_policy && limit.kind == "relay")));
+    }
+    found
+}
+
+pub(crate) fn run_front(asked: &Asked<'_>, front: Front) -> Result<Answer, Failure> {
+    start_log(asked.json, asked.log)?;
+    let loaded = load(asked.config).map_err(|error| Failure::Input(unusable(&error)))?;
+    let shown = loaded.report.render(false);
+    if !shown.is_empty() {
+        eprint!("{shown}");
+    }
+    let Some(policy) = loaded.policy.clone() else { return Ok(Answer::No) };
+    let limits = (asked.limits)(&policy);
+    if asked.list_limits {
+        print(&limits, asked.server, asked.json)?;
+        return Ok(Answer::Done);
+    }
+    for Limit { organization, kind, name, because } in limits {
         tracing::warn!(%organization, kind, %name, because, "not followed as serve does");
     }
     let base = loaded.base.clone();
@@ -92,7 +143,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         let options = Options { policy, base, resolver: None, authenticator: None };
         let started = Server::start_front(options, front).await;
         let server = started.map_err(|error| {
-            let cure = "a spool has one owner: where serve runs too, give the policy server a \
+            let cure = "a spool has one owner: where serve runs too, give this program a \
                         configuration with a spool of its own, that includes the same organizations";
             let hint = match error {
                 waypost_server::ServerError::Spool(_) => format!("; {cure}"),
@@ -110,18 +161,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
             let messages = server.messages();
             tracing::warn!(messages, "mail is in the spool from before; it is delivered from here");
         }
-        let asked = server.reload_requests();
-        let reload = Reload::started(&server, &arguments.config, loaded).await;
+        let requests = server.reload_requests();
+        let reload = Reload::started(&server, asked.config, loaded).await;
         eprintln!("ready");
-        live(&server, &arguments.config, reload, signals, asked).await;
+        live(&server, asked.config, reload, signals, requests).await;
         server.stop(GRACE).await;
         Ok(Answer::Done)
     })
 }
 
-fn print(policy: &Policy, as_json: bool) -> io::Result<()> {
+fn print(found: &[Limit], server: &str, as_json: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let found = limits(policy);
     if as_json {
         let list = found.iter().map(|Limit { organization, kind, name, because }| {
             json!({"organization": organization, "kind": kind, "name": name, "because": because})
@@ -129,11 +179,11 @@ fn print(policy: &Policy, as_json: bool) -> io::Result<()> {
         return writeln!(out, "{}", json!(list.collect::<Vec<_>>()));
     }
     if found.is_empty() {
-        return writeln!(out, "Postfix can follow every setting as serve does.");
+        return writeln!(out, "{} can follow every setting as serve does.", capitalized(server));
     }
-    writeln!(out, "Settings that Postfix does not follow as serve does:")?;
+    writeln!(out, "Settings that {server} does not follow as serve does:")?;
     let mut last = None;
-    for Limit { organization, kind, name, because } in &found {
+    for Limit { organization, kind, name, because } in found {
         let this = (organization, kind, name);
         if last != Some(this) {
             writeln!(out, "\n{kind} \"{name}\" of {organization}")?;
@@ -142,4 +192,9 @@ fn print(policy: &Policy, as_json: bool) -> io::Result<()> {
         writeln!(out, "    {because}")?;
     }
     Ok(())
+}
+
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }

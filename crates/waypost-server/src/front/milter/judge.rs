@@ -1,0 +1,485 @@
+//! One session of a mail server, put to the policy as a session of `serve` is.
+
+use std::sync::Arc;
+
+use waypost_config::milter::{MilterPlan, MilterVerdict, needs_body, recipient, sender, session};
+use waypost_config::policy::{
+    Decision, Explanation, Known, Observation, Policy, RcptVerdict, RefusalCause, Refused,
+    Transaction, observed_at_mail,
+};
+use waypost_inbound::Source;
+use waypost_milter::{Actions, Gathered, MailClient, Modification, Response, TooLarge};
+use waypost_mime::HeaderText;
+use waypost_net::milter::MilterClient;
+use waypost_queue::{Body, Entry, Owed};
+use waypost_route::Draw;
+use waypost_smtp::end_of_data::stuff;
+use waypost_types::{
+    Changes, Delivery, Destination, HeaderBlock, ListenerRole, MailParameters, Mailbox, QueueId,
+    Recipient, Reply, ReversePath, RouteName, TlsDemand,
+};
+
+use super::changed::{Changed, changed};
+use super::{MilterSettings, RecipientsAtOnce};
+use crate::asking::Asking;
+use crate::core::Core;
+use crate::front::requests;
+use crate::in_force::InForce;
+use crate::log;
+use crate::metrics::{At, Reason};
+use crate::session::{edited, own_postmaster, without_forged_results};
+
+/// One connection.
+pub(super) struct Judge {
+    core: Arc<Core>,
+    settings: Arc<MilterSettings>,
+    /// Whether bodies are sent.
+    has_bodies: bool,
+    open: Option<Open>,
+}
+
+/// A transaction between MAIL and its end.
+struct Open {
+    /// The policy that was in force at MAIL (A12).
+    policy: Arc<InForce>,
+    transaction: Transaction,
+    text: HeaderText,
+    tls: Option<String>,
+    recipients: Vec<Recipient>,
+    /// The recipients as the mail server writes them, in the same order.
+    written: Vec<Box<str>>,
+    observed: Vec<Observation>,
+    filter: Option<MilterClient>,
+}
+
+/// Details that are kept for the explanation of a message.
+const OBSERVED: usize = 64;
+
+impl Judge {
+    pub(super) fn new(core: Arc<Core>, settings: Arc<MilterSettings>, has_bodies: bool) -> Self {
+        Self { core, settings, has_bodies, open: None }
+    }
+
+    /// Whether a transaction is open that has a recipient.
+    pub(super) fn is_in_message(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| !open.recipients.is_empty())
+    }
+
+    pub(super) fn mail(
+        &mut self,
+        client: &MailClient,
+        from: &str,
+        parameters: &[Box<str>],
+    ) -> Response {
+        self.open = None;
+        match self.begin(client, from, parameters) {
+            Ok(open) => {
+                self.open = Some(open);
+                Response::Continue
+            }
+            Err(reply) => self.refused(reply),
+        }
+    }
+
+    fn begin(
+        &self,
+        client: &MailClient,
+        from: &str,
+        parameters: &[Box<str>],
+    ) -> Result<Open, Reply> {
+        let policy = self.core.policy();
+        if needs_body(&policy) && !self.has_bodies {
+            // Agreed upon before a reload: the next connection is asked for bodies.
+            tracing::info!("the configuration in force needs bodies; this session has none");
+            let text = "The configuration has changed; try again in a new session";
+            return Err(Reply::new(421, (4, 3, 2), text));
+        }
+        let from = sender(from);
+        let ip = client.ip;
+        let role = self.role(&policy)?;
+        let session = session(&policy, client, role).map_err(|reply| {
+            let why = (At::Mail, Reason::DirectoryUnavailable);
+            self.note(ip, from.as_ref().ok(), None, why, reply, "the directory cannot answer")
+        })?;
+        let client_ip = Some(session.client_ip);
+        let from = from.map_err(|reply| {
+            let because = reply.text().to_owned();
+            self.note(client_ip, None, None, (At::Mail, Reason::Other), reply, &because)
+        })?;
+        let tried = policy.at_mail(&session, &from);
+        let observed = observed_at_mail(tried.as_ref());
+        self.observe(session.client_ip, &from, &observed);
+        let transaction = tried.map_err(|refusal| {
+            let why = (At::Mail, refusal.because.into());
+            self.note(
+                client_ip,
+                Some(&from),
+                None,
+                why,
+                refusal.reply.clone(),
+                &refusal.to_string(),
+            )
+        })?;
+        let utf8 = parameters.iter().any(|one| one.eq_ignore_ascii_case("SMTPUTF8"));
+        let tls = client.tls.as_deref();
+        Ok(Open {
+            policy,
+            transaction,
+            text: if utf8 { HeaderText::Utf8 } else { HeaderText::Ascii },
+            tls: tls.map(|tls| format!("{tls} {}", client.cipher.as_deref().unwrap_or_default())),
+            recipients: Vec::new(),
+            written: Vec::new(),
+            observed,
+            filter: self.core.filter.client(),
+        })
+    }
+
+    /// The role of a port whose name is that of no listener.
+    fn role(&self, policy: &Policy) -> Result<ListenerRole, Reply> {
+        let Some(name) = &self.settings.listener else { return Ok(ListenerRole::Both) };
+        let found = policy.server.listeners.iter().find(|one| one.name == *name);
+        found.map(|listener| listener.role).ok_or_else(|| {
+            let reply = Reply::new(451, (4, 3, 5), "Server configuration error");
+            let because = format!("--listener {name} names no [[listener]] of the configuration");
+            self.note(None, None, None, (At::Mail, Reason::Other), reply, &because)
+        })
+    }
+
+    pub(super) fn rcpt(&mut self, to: &str) -> Response {
+        let Some(mut open) = self.open.take() else {
+            // MAIL was refused, and the mail server goes on all the same.
+            return self.refused(Reply::new(
+                503,
+                (5, 5, 1),
+                "There is no transaction; send MAIL first",
+            ));
+        };
+        let judged = self.recipient(&mut open, to);
+        self.open = Some(open);
+        match judged {
+            Ok(()) => Response::Continue,
+            Err(reply) => self.refused(reply),
+        }
+    }
+
+    fn recipient(&self, open: &mut Open, to: &str) -> Result<(), Reply> {
+        let (client, from) = (open.transaction.session.client_ip, open.transaction.sender.clone());
+        let address = recipient(&open.policy, to).map_err(|reply| {
+            let because = reply.text().to_owned();
+            self.note(Some(client), Some(&from), None, (At::Rcpt, Reason::Other), reply, &because)
+        })?;
+        let address = own_postmaster(&open.policy, &address).unwrap_or(address);
+        let standing = open.recipients.len();
+        if self.settings.recipients_at_once == RecipientsAtOnce::One && standing > 0 {
+            let reply =
+                Reply::new(452, (4, 5, 3), "One recipient at a time; send to the others next");
+            let why = (At::Rcpt, RefusalCause::RecipientLimit.into());
+            let because = "--one-recipient";
+            return Err(self.note(Some(client), Some(&from), Some(&address), why, reply, because));
+        }
+        let one = Recipient::from(address.clone());
+        let mut observed = Vec::new();
+        let verdict =
+            open.policy.at_rcpt_observing(&open.transaction, &one, standing, &mut observed);
+        self.observe(client, &from, &observed);
+        let room = OBSERVED.saturating_sub(open.observed.len());
+        open.observed.extend(observed.into_iter().take(room));
+        match verdict {
+            RcptVerdict::Accept { .. } => {
+                open.recipients.push(one);
+                open.written.push(to.into());
+                Ok(())
+            }
+            RcptVerdict::Refuse(refused) => {
+                let (why, because) = ((At::Rcpt, refused.cause.into()), &*refused.because);
+                Err(self.note(
+                    Some(client),
+                    Some(&from),
+                    Some(&address),
+                    why,
+                    refused.reply,
+                    because,
+                ))
+            }
+        }
+    }
+
+    /// What becomes of a message: changes, and last what is done with it.
+    pub(super) async fn message(&mut self, message: Gathered, may: Actions) -> Vec<Response> {
+        let Some(open) = self.open.take() else {
+            let reply = Reply::new(503, (5, 5, 1), "There is no transaction; send MAIL first");
+            return vec![self.refused(reply)];
+        };
+        match self.judged(&open, message, may).await {
+            Ok(answers) => answers,
+            Err(reply) => vec![self.refused(reply)],
+        }
+    }
+
+    async fn judged(
+        &self,
+        open: &Open,
+        message: Gathered,
+        may: Actions,
+    ) -> Result<Vec<Response>, Reply> {
+        let Open { policy, transaction, recipients, .. } = open;
+        let (client, from) = (transaction.session.client_ip, &transaction.sender);
+        if let Some(too_large) = message.too_large {
+            let limits = &policy.server.limits;
+            let (text, reason) = match too_large {
+                TooLarge::Header => {
+                    let text = format!("The header is larger than {} octets", limits.header_size);
+                    (text, Reason::HeaderTooLarge)
+                }
+                TooLarge::Body => {
+                    let text = format!("The message is larger than {} octets", limits.message_size);
+                    (text, Reason::MessageTooLarge)
+                }
+            };
+            let reply = Reply::new(552, (5, 3, 4), &text);
+            return Err(self.note(
+                Some(client),
+                Some(from),
+                None,
+                (At::Data, reason),
+                reply,
+                &text,
+            ));
+        }
+        let queue_id = message.queue_id.clone();
+        let body = whole(message);
+        let id = self.core.spool.next_id();
+        let decision = self.decision(open, &body, id).await?;
+        let plan = MilterPlan::of(&decision, from, recipients, may);
+        if let MilterVerdict::Refuse(reply, because) = &plan.verdict {
+            self.observe(client, from, &decision.observations);
+            let reason = decision.refused_for().map_or(Reason::Rule, Reason::from);
+            let why = (At::Data, reason);
+            return Err(self.note(Some(client), Some(from), None, why, reply.clone(), because));
+        }
+        self.observe(client, from, &decision.observations);
+        self.tell_refused(open, &decision, &plan.refused, &body, id).await?;
+        let Changed { mut answers, left, removed } =
+            self.changed(open, body, &decision, plan.changes.clone(), may).await?;
+        for attachment in removed.iter().take(20) {
+            tracing::info!(
+                queue_id = queue_id.as_deref(),
+                name = attachment.name.as_deref(),
+                r#type = attachment.media,
+                size = attachment.size,
+                "attachment removed"
+            );
+        }
+        let edits = answers.len();
+        answers.extend(self.envelope(open, &plan));
+        let view = decision.organizations.first();
+        let source = view.map_or_else(|| Source::of_client(client), |view| view.source);
+        if view.is_some_and(|view| view.gateway.is_some()) {
+            self.core.metrics.source(source.because);
+        }
+        let (last, answer, because) = match &plan.verdict {
+            MilterVerdict::Discard => (Response::Discard, "discarded", ""),
+            MilterVerdict::Quarantine(reason) => {
+                answers.push(Response::Modify(Modification::Quarantine(reason.clone())));
+                (Response::Continue, "held", &**reason)
+            }
+            _ => (Response::Continue, "accepted", ""),
+        };
+        answers.push(last);
+        requests::count(&self.core.metrics.front, "milter", answer);
+        tracing::info!(
+            queue_id = queue_id.as_deref(), %client, source = source.ip.as_ref().map(tracing::field::display),
+            source_because = source.because.as_str(), sender = %from, recipients = recipients.len(),
+            edits, added = plan.add.len(), deleted = plan.delete.len(), because, answer, "judged"
+        );
+        for what in left.iter().chain(&plan.unfollowed) {
+            tracing::warn!(queue_id = queue_id.as_deref(), %what, "not followed as serve does");
+        }
+        Ok(answers)
+    }
+
+    /// What `serve` would decide, with all that it would ask.
+    async fn decision(&self, open: &Open, body: &Body, id: QueueId) -> Result<Decision, Reply> {
+        let Open { policy, transaction, recipients, .. } = open;
+        let header = HeaderBlock::of(body);
+        let decision = policy.at_data(transaction, recipients, &header);
+        let may_yet_be_taken = decision.refused_for() != Some(RefusalCause::Loop)
+            && policy.direction_hangs_on_answers(transaction, recipients, &header);
+        let is_refused = decision.refused_for().is_some();
+        if is_refused && !may_yet_be_taken {
+            return Ok(decision);
+        }
+        let asking = Asking {
+            core: &self.core,
+            session: &transaction.session,
+            tls: open.tls.as_deref(),
+            policy,
+            transaction,
+            recipients,
+            filter: open.filter.as_ref(),
+        };
+        let (authentication, filter) =
+            tokio::join!(asking.authentication(body), asking.filter(body, id));
+        if authentication.is_none() && filter.is_empty() {
+            return Ok(decision);
+        }
+        let known = Known { authentication: authentication.as_deref(), filter: &filter };
+        let decision = policy.at_data_knowing(transaction, recipients, &header, known);
+        asking.tell_authentication(&decision);
+        asking.tell_filter(&decision, id).await;
+        Ok(decision)
+    }
+
+    /// Changes to the message. Looking for attachments takes time by its size, so it is done off the async
+    /// workers.
+    async fn changed(
+        &self,
+        open: &Open,
+        body: Body,
+        decision: &Decision,
+        changes: Changes,
+        may: Actions,
+    ) -> Result<Changed, Reply> {
+        let Open { policy, transaction, recipients, text, .. } = open;
+        let after = edited(decision, body.clone());
+        let after = without_forged_results(policy, transaction, recipients, after);
+        let (text, decision) = (*text, decision.clone());
+        let work = move || changed(&body, &after, &decision, &changes, text, may);
+        tokio::task::spawn_blocking(work).await.map_err(|error| {
+            tracing::error!(%error, "changing a message failed");
+            Reply::new(451, (4, 3, 0), "The message cannot be changed now; try again later")
+        })
+    }
+
+    /// Sender and recipients. Those to be taken out are named as the mail server names them.
+    fn envelope(&self, open: &Open, plan: &MilterPlan) -> Vec<Response> {
+        let mut answers = Vec::new();
+        if let Some(sender) = &plan.sender {
+            let address = sender.to_string().into();
+            let modification = Modification::ChangeSender { address, parameters: Box::default() };
+            answers.push(Response::Modify(modification));
+        }
+        for to in &plan.add {
+            let address = format!("<{to}>").into();
+            let modification = Modification::AddRecipient { address, parameters: None };
+            answers.push(Response::Modify(modification));
+        }
+        let named = open.recipients.iter().zip(&open.written);
+        for (_, written) in named.filter(|(one, _)| plan.delete.contains(&one.address)) {
+            let address = format!("<{written}>").into();
+            answers.push(Response::Modify(Modification::DeleteRecipient(address)));
+        }
+        answers
+    }
+
+    /// Recipients refused while others are not: the mail server can only leave them out, so the sender's
+    /// notice goes out from here.
+    async fn tell_refused(
+        &self,
+        open: &Open,
+        decision: &Decision,
+        refused: &[Refused],
+        body: &Body,
+        id: QueueId,
+    ) -> Result<(), Reply> {
+        let transaction = &open.transaction;
+        for one in refused {
+            let (client, to) = (transaction.session.client_ip, Some(&one.recipient));
+            let why = (At::Data, one.cause.into());
+            let from = Some(&transaction.sender);
+            self.note(Some(client), from, to, why, one.reply.clone(), &one.because);
+        }
+        let sender = match &transaction.admission {
+            Some(admission) => &admission.sender,
+            None => &transaction.sender,
+        };
+        if refused.is_empty() || sender.is_null() {
+            return Ok(());
+        }
+        let owed = refused.iter().map(|refused| {
+            Owed::from(Delivery {
+                recipient: refused.recipient.clone(),
+                original_recipient: refused.recipient.clone(),
+                sender: sender.clone(),
+                destination: Destination::Refused { reply: refused.reply.clone() },
+                tls: TlsDemand::default(),
+                changes: Changes::default(),
+                suppress_bounces: false,
+                spam: false,
+                notify: Recipient::from(refused.recipient.clone()).notify,
+                orcpt: None,
+            })
+        });
+        let draw = |route: &RouteName| Draw::new(self.core.draw_key, id, route);
+        let explanation = Explanation::of_taken(&open.policy, decision, &draw);
+        let session = &transaction.session;
+        let helo = session.helo.as_deref().unwrap_or("?");
+        let entry = Entry {
+            id,
+            accepted_at: self.core.clock.now(),
+            sender: sender.clone(),
+            parameters: MailParameters::default(),
+            client: format!("{helo} [{}]", session.client_ip).into(),
+            trace: Box::default(),
+            deliveries: owed.collect(),
+            decision: serde_json::to_string(&explanation).unwrap_or_default().into(),
+            size: u64::try_from(body.len()).unwrap_or(u64::MAX),
+            header_size: u64::try_from(HeaderBlock::of(body).body_offset()).unwrap_or(u64::MAX),
+        };
+        self.core.store(entry, body.clone(), None).await.map_err(|error| {
+            let text = "The sender cannot be told of a refused recipient now; try again later";
+            let reply = Reply::new(451, (4, 3, 0), text);
+            let why = (At::Data, Reason::StoreFailed);
+            self.note(Some(session.client_ip), Some(sender), None, why, reply, &error.to_string())
+        })
+    }
+
+    /// The answer that refuses.
+    fn refused(&self, reply: Reply) -> Response {
+        let answer = if reply.code() < 500 { "later" } else { "refused" };
+        requests::count(&self.core.metrics.front, "milter", answer);
+        Response::Reply(reply)
+    }
+
+    fn observe(
+        &self,
+        client: std::net::IpAddr,
+        sender: &ReversePath,
+        observations: &[Observation],
+    ) {
+        for what in observations {
+            self.core.metrics.observed.count(what);
+            log::Observed { client, proxy: None, id: None, sender, what }.write();
+        }
+    }
+
+    /// Counts and logs a refusal; hands its reply back.
+    fn note(
+        &self,
+        client: Option<std::net::IpAddr>,
+        sender: Option<&ReversePath>,
+        recipient: Option<&Mailbox>,
+        (at, reason): (At, Reason),
+        reply: Reply,
+        because: &str,
+    ) -> Reply {
+        self.core.metrics.refused(at, &reply, reason);
+        let client = client.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
+        let (reply_, because) = (&reply, &because);
+        log::Refused { at, reason, client, proxy: None, sender, recipient, reply: reply_, because }
+            .write();
+        reply
+    }
+}
+
+/// The message as a session of `serve` has it: whole lines, dot-stuffed.
+fn whole(message: Gathered) -> Body {
+    let Gathered { mut header, body, .. } = message;
+    header.extend_from_slice(b"\r\n");
+    header.extend_from_slice(&body);
+    if !header.ends_with(b"\n") {
+        header.extend_from_slice(b"\r\n");
+    }
+    // A field's name may begin with a dot.
+    Body::from(stuff(&header).into_owned())
+}
