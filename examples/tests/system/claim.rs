@@ -6,13 +6,15 @@ use super::text::{Statement, Words, Wrong};
 #[derive(Clone, Debug)]
 pub(crate) enum Claim {
     Has(Has),
-    Nothing { places: Vec<Place>, name: String },
+    Nothing { places: Vec<Place>, name: String, is_for_good: bool },
     Duplicates { places: Vec<Place>, name: String, most: usize, each_kill: bool },
     Replies { name: String, code: String },
     Logs { server: String, texts: Vec<String> },
     NeverLogs { server: String, texts: Vec<String> },
     Metric { server: String, name: String, relation: Relation, value: usize },
-    QueueEmpty(String),
+    Queue { server: String, count: usize },
+    /// No message of a name that holds one text, or lacks it, came there.
+    None { places: Vec<Place>, name: String, holding: Vec<String>, lacking: Vec<String> },
     /// No session of this mail ended before its client did.
     Unbroken(String),
     Says(Ask),
@@ -87,8 +89,13 @@ fn claim(words: &mut Words<'_>) -> Result<Claim, Wrong> {
     }
     if words.take("queue of") {
         let server = words.word("a server")?;
+        if words.take("has") {
+            let count = words.number("a count")?;
+            words.expect("messages")?;
+            return Ok(Claim::Queue { server, count });
+        }
         words.expect("is empty")?;
-        return Ok(Claim::QueueEmpty(server));
+        return Ok(Claim::Queue { server, count: 0 });
     }
     if words.take("metric") {
         let name = words.word("a metric")?;
@@ -127,8 +134,20 @@ fn claim(words: &mut Words<'_>) -> Result<Claim, Wrong> {
         places.push(place(words)?);
     }
     words.expect("has")?;
+    if words.take("no") {
+        let name = words.word("a name of mail")?;
+        let (mut holding, mut lacking) = (Vec::new(), Vec::new());
+        let texts = match words.take("holding") {
+            true => &mut holding,
+            false => words.expect("lacking").map(|()| &mut lacking)?,
+        };
+        texts.push(words.word("a text")?);
+        return Ok(Claim::None { places, name, holding, lacking });
+    }
     if words.take("nothing of") {
-        return Ok(Claim::Nothing { places, name: words.word("a name of mail")? });
+        let name = words.word("a name of mail")?;
+        let is_for_good = !words.take("yet");
+        return Ok(Claim::Nothing { places, name, is_for_good });
     }
     if words.take("at most") {
         let most = words.number("a number")?;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
 
@@ -14,7 +14,9 @@ use super::step::Mail;
 use super::support::smtp_client::SmtpClient;
 
 /// How long a client of a load waits for a server that is gone before it tries again.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(10);
+/// How long a client tries to send a message.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The messages of one name.
 pub(crate) struct Sent {
@@ -106,7 +108,17 @@ impl Sent {
         }
         let mut client = self.client(target).map_err(gone)?;
         while left.fetch_update(ordering, ordering, one_less).is_ok() {
-            let reply = self.one(&mut client).map_err(gone)?;
+            let mut reply = self.one(&mut client).map_err(gone)?;
+            let until = Instant::now() + PATIENCE;
+            let goes_on = |reply: &str| {
+                self.mail.until.as_ref().is_some_and(|want| !reply.starts_with(want.as_str()))
+            };
+            while goes_on(&reply) && Instant::now() < until {
+                // In a new session, since none may have too many refusals.
+                std::thread::sleep(2 * PAUSE);
+                client = self.client(target).map_err(gone)?;
+                reply = self.one(&mut client).map_err(gone)?;
+            }
             if let Some(want) = &self.mail.expecting
                 && !reply.starts_with(want.as_str())
             {

@@ -35,6 +35,7 @@ impl Claim {
                 | Self::Duplicates { .. }
                 | Self::NeverLogs { .. }
                 | Self::Connections { .. }
+                | Self::None { .. }
                 | Self::Replies { .. }
                 | Self::Unbroken(_)
         )
@@ -45,7 +46,8 @@ impl Claim {
         matches!(
             self,
             Self::Has(_)
-                | Self::Nothing { .. }
+                | Self::Nothing { is_for_good: true, .. }
+                | Self::None { .. }
                 | Self::Duplicates { .. }
                 | Self::NeverLogs { .. }
                 | Self::Connections { .. }
@@ -57,13 +59,24 @@ impl World {
     pub(crate) fn check(&mut self, claim: &Claim) -> Result<(), String> {
         match claim {
             Claim::Has(has) => self.has(has),
-            Claim::Nothing { places, name } => {
+            Claim::Nothing { places, name, .. } => {
                 let all = self.arrivals(places, name, What::Message)?;
                 let count = all.values().flatten().count();
                 let first = all.values().flatten().next();
                 match first {
                     None => Ok(()),
                     Some(first) => Err(format!("{count} of {name} came to {}", first.place)),
+                }
+            }
+            Claim::None { places, name, holding, lacking } => {
+                let all = self.arrivals(places, name, What::Message)?;
+                let fits = |one: &&Arrived| {
+                    holding.iter().all(|text| contains(&one.text, text))
+                        && !lacking.iter().any(|text| contains(&one.text, text))
+                };
+                match all.values().flatten().find(fits) {
+                    None => Ok(()),
+                    Some(one) => Err(String::from_utf8_lossy(&one.text).into_owned()),
                 }
             }
             Claim::Duplicates { places, name, most, each_kill } => {
@@ -106,11 +119,11 @@ impl World {
                 };
                 if holds { Ok(()) } else { Err(format!("{name} is {is}")) }
             }
-            Claim::QueueEmpty(server) => {
+            Claim::Queue { server, count } => {
                 let list = ["queue", "list"].map(str::to_owned).to_vec();
                 let ask = Ask { server: server.clone(), arguments: list, holds: Vec::new() };
                 match self.asked(&ask)? {
-                    text if text == "0 messages\n" => Ok(()),
+                    text if text.ends_with(&format!("{count} {}\n", messages(*count))) => Ok(()),
                     text => Err(format!("the queue of {server} is\n{text}")),
                 }
             }
@@ -242,6 +255,10 @@ fn fits(has: &Has, sent: &Sent, number: usize, one: &Arrived) -> Result<(), Stri
 
 fn contains(text: &[u8], part: &str) -> bool {
     memchr::memmem::find(text, part.as_bytes()).is_some()
+}
+
+fn messages(count: usize) -> &'static str {
+    if count == 1 { "message" } else { "messages" }
 }
 
 fn at_most(is: usize, most: usize, what: &str) -> Result<(), String> {

@@ -26,7 +26,8 @@ pub(crate) enum Step {
     SinkOpens(String),
     /// MiB.
     Disk(String, u32),
-    Fill(String),
+    /// Up to so many MiB.
+    Fill(String, u32),
     Empty(String),
     Clock,
     /// Seconds.
@@ -72,6 +73,8 @@ pub(crate) struct Mail {
     pub(crate) login: Option<(String, String)>,
     /// How the last reply begins; `None`: any will do.
     pub(crate) expecting: Option<String>,
+    /// It is sent again and again until the last reply begins like this.
+    pub(crate) until: Option<String>,
     /// `None`: one of the runner's own.
     pub(crate) text: Option<String>,
 }
@@ -157,7 +160,15 @@ fn step(statement: &Statement, numbers: Numbers<'_>) -> Result<Step, Wrong> {
             words.expect("MiB")?;
             Step::Disk(server, mib)
         }
-        "fill" => Step::Fill(words.word("a server")?),
+        "fill" => {
+            let server = words.word("a server")?;
+            let mut left = 0;
+            if words.take("but") {
+                left = u32::try_from(words.number("what is left")?).unwrap_or(u32::MAX);
+                words.expect("MiB")?;
+            }
+            Step::Fill(server, left)
+        }
         "empty" => Step::Empty(words.word("a server")?),
         "clock" if words.take("steps by") => {
             let by = words.word("a span")?;
@@ -269,6 +280,7 @@ fn mail(name: String, words: &mut Words<'_>, block: &[(usize, String)]) -> Resul
         is_tls: false,
         login: None,
         expecting: Some("250".to_owned()),
+        until: None,
         text: (!block.is_empty()).then(|| joined(block)),
     };
     loop {
@@ -284,6 +296,9 @@ fn mail(name: String, words: &mut Words<'_>, block: &[(usize, String)]) -> Resul
         } else if words.take("as") {
             (mail.is_tls, mail.login) =
                 (true, Some((words.word("a user")?, words.word("a password")?)));
+        } else if words.take("until") {
+            mail.until = Some(words.word("a reply")?);
+            mail.expecting.clone_from(&mail.until);
         } else if words.take("expecting any") {
             mail.expecting = None;
         } else if words.take("expecting") {

@@ -22,7 +22,7 @@ use super::support::redis::Redis;
 use super::support::tmpfs::Tmpfs;
 
 /// How long a claim may take to come true.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -155,7 +155,7 @@ impl World {
                 let lacking = || Stop::Skipped("a tmpfs cannot be mounted here".to_owned());
                 server.disk = Some(disk.ok_or_else(lacking)?);
             }
-            Step::Fill(name) => self.disk(name)?.fill(),
+            Step::Fill(name, left) => self.disk(name)?.fill_but(*left),
             Step::Empty(name) => self.disk(name)?.empty(),
             Step::Clock => {
                 let lacking = "there is no libfaketime; run scripts/scenarios, which fetches it";
