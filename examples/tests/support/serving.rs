@@ -322,6 +322,11 @@ impl Serve {
         assert!(status.success(), "{status}\n{}", self.log);
     }
 
+    /// Its exit status, if it is gone.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Waits until it is gone.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;
@@ -391,6 +396,12 @@ impl Log {
     /// Whether all listeners accept.
     pub(crate) fn is_ready(&self) -> bool {
         self.0.0.lock().unwrap().iter().any(|line| is_ready(line))
+    }
+
+    /// Whether a line contains all of these texts now.
+    pub(crate) fn holds_all(&self, texts: &[String]) -> bool {
+        let lines = self.0.0.lock().unwrap();
+        lines.iter().any(|line| texts.iter().all(|text| line.contains(text)))
     }
 
     /// Whether a line contains a text now.

@@ -137,6 +137,50 @@ impl SmtpClient {
         self.try_reply()
     }
 
+    /// Connects, reads the greeting, says EHLO; the peer may be gone.
+    pub(crate) fn try_hello(address: SocketAddr, name: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        let mut client = Self { stream: BufReader::new(Stream::Clear(stream)) };
+        let greeting = client.try_reply()?;
+        if !greeting.starts_with("220 ") {
+            return Err(io::Error::other(greeting));
+        }
+        client.try_say(&format!("EHLO {name}"))?;
+        Ok(client)
+    }
+
+    /// Sends a command and reads its reply; the peer may be gone.
+    pub(crate) fn try_say(&mut self, command: &str) -> io::Result<String> {
+        self.try_send(format!("{command}\r\n").as_bytes())?;
+        self.try_reply()
+    }
+
+    /// A whole transaction with a server that may refuse any of it or die at any moment: the first reply
+    /// that refuses, or the one to the final dot.
+    pub(crate) fn transaction(
+        &mut self,
+        from: &str,
+        to: &[String],
+        text: &[u8],
+    ) -> io::Result<String> {
+        let mut commands = vec![format!("MAIL FROM:<{from}>")];
+        commands.extend(to.iter().map(|to| format!("RCPT TO:<{to}>")));
+        commands.push("DATA".to_owned());
+        for command in commands {
+            let reply = self.try_say(&command)?;
+            if !reply.starts_with(['2', '3']) {
+                let _ = self.try_say("RSET");
+                return Ok(reply);
+            }
+        }
+        let mut stuffed = stuff(text);
+        stuffed.extend_from_slice(b".\r\n");
+        self.try_send(&stuffed)?;
+        self.try_reply()
+    }
+
     /// STARTTLS with these bytes behind it in the same write, then the handshake, then EHLO.
     pub(crate) fn start_tls_with(mut self, behind: &[u8], root: &CertificateDer<'_>) -> Self {
         self.send(&[b"STARTTLS\r\n", behind].concat());
@@ -147,9 +191,21 @@ impl SmtpClient {
 
     /// TLS from here on.
     pub(crate) fn handshake(self, root: &CertificateDer<'_>) -> Self {
+        self.handshake_with(root, super::serving::HOSTNAME)
+    }
+
+    /// STARTTLS with a server of this name, then EHLO again.
+    pub(crate) fn start_tls_with_host(mut self, root: &CertificateDer<'_>, host: &str) -> Self {
+        self.ask("STARTTLS", "220");
+        let mut client = self.handshake_with(root, host);
+        client.ask("EHLO client.elsewhere.example", "250");
+        client
+    }
+
+    fn handshake_with(self, root: &CertificateDer<'_>, host: &str) -> Self {
         assert!(self.stream.buffer().is_empty(), "the server goes on talking in clear text");
         let Stream::Clear(stream) = self.stream.into_inner() else { panic!("TLS inside TLS") };
-        let stream = Stream::Tls(Box::new(handshake(stream, root)));
+        let stream = Stream::Tls(Box::new(handshake(stream, root, host)));
         Self { stream: BufReader::new(stream) }
     }
 
@@ -189,6 +245,7 @@ pub(crate) fn stuff(message: &[u8]) -> Vec<u8> {
 fn handshake(
     stream: TcpStream,
     root: &CertificateDer<'_>,
+    host: &str,
 ) -> StreamOwned<ClientConnection, TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(root.clone().into_owned()).unwrap();
@@ -198,7 +255,7 @@ fn handshake(
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let name = ServerName::try_from(super::serving::HOSTNAME).unwrap();
+    let name = ServerName::try_from(host.to_owned()).unwrap();
     StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), stream)
 }
 

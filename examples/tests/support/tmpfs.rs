@@ -48,6 +48,15 @@ impl Tmpfs {
         }
     }
 
+    /// Writes a file until so many MiB are left.
+    pub(crate) fn fill_but(&self, mib: u32) {
+        self.fill();
+        let ballast = std::fs::OpenOptions::new().write(true).open(self.path.join("ballast"));
+        let ballast = ballast.unwrap();
+        let octets = ballast.metadata().unwrap().len();
+        ballast.set_len(octets.saturating_sub(u64::from(mib) << 20)).unwrap();
+    }
+
     /// Removes it.
     pub(crate) fn empty(&self) {
         std::fs::remove_file(self.path.join("ballast")).unwrap();
