@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use prometheus_client::metrics::counter::Counter;
 use waypost_config::policy::{
-    DataReply, DecidedDelivery, Decision, Explanation, Known, Policy, RefusalCause, Refused,
-    Transaction, observed_at_mail,
+    Answers, DataReply, DecidedDelivery, Decision, Explanation, Known, Policy, RefusalCause,
+    Refused, Transaction, observed_at_mail,
 };
 use waypost_inbound::Source;
 use waypost_net::milter::MilterClient;
@@ -375,7 +375,8 @@ impl SmtpHandler {
             self.asked_filter(session, &open, &body, id)
         );
         if authentication.is_some() || !filter.is_empty() {
-            let known = Known { authentication: authentication.as_deref(), filter: &filter };
+            let dns = authentication.as_deref().map(Answers::Given);
+            let known = Known { dns, filter: &filter };
             let (transaction, recipients) = (&open.transaction, &open.recipients);
             let header = HeaderBlock::of(&body);
             decision = open.policy.at_data_knowing(transaction, recipients, &header, known);

@@ -23,7 +23,9 @@ use std::fmt::{self, Write};
 use std::hash::Hasher as _;
 
 use siphasher::sip::SipHasher24;
-use waypost_types::{Destination, HeaderBlock, Mailbox, OrgUnit, Reply};
+#[cfg(test)]
+use waypost_types::HeaderBlock;
+use waypost_types::{Destination, Field, Mailbox, OrgUnit, Reply};
 
 use super::Policy;
 use super::decision::{RefusalCause, Refused};
@@ -149,24 +151,31 @@ impl Write for Folded {
 pub(super) struct TraceMarks {
     /// Those of one comment together: one transaction of ours.
     lines: Vec<Vec<Mark>>,
+    /// How many there are.
+    count: usize,
 }
 
 impl TraceMarks {
-    pub(super) fn read(header: &HeaderBlock<'_>) -> Self {
-        let (mut lines, mut left) = (Vec::new(), MAX_MARKS);
-        for field in header.fields().named("received") {
-            for comment in field.raw.split(|octet| *octet == b'(').skip(1) {
-                let Some(marks) = comment.strip_prefix(WORD.as_bytes()) else { continue };
-                let marks = marks.split(|octet| *octet == b')').next().unwrap_or_default();
-                let words = marks.split(u8::is_ascii_whitespace);
-                let line: Vec<Mark> = words.filter_map(Mark::read).take(left).collect();
-                left -= line.len();
-                if !line.is_empty() {
-                    lines.push(line);
-                }
+    #[cfg(test)]
+    fn read(header: &HeaderBlock<'_>) -> Self {
+        let mut marks = Self::default();
+        header.fields().filter(|field| field.is("received")).for_each(|field| marks.add(&field));
+        marks
+    }
+
+    /// Adds the marks of a `Received` field.
+    pub(super) fn add(&mut self, field: &Field<'_>) {
+        for comment in field.raw.split(|octet| *octet == b'(').skip(1) {
+            let Some(marks) = comment.strip_prefix(WORD.as_bytes()) else { continue };
+            let marks = marks.split(|octet| *octet == b')').next().unwrap_or_default();
+            let words = marks.split(u8::is_ascii_whitespace);
+            let left = MAX_MARKS - self.count;
+            let line: Vec<Mark> = words.filter_map(Mark::read).take(left).collect();
+            self.count += line.len();
+            if !line.is_empty() {
+                self.lines.push(line);
             }
         }
-        Self { lines }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -282,7 +291,8 @@ mod tests {
             (&[&[1, 2], &[2]], &[2, 3], &[2]),
             (&[], &[1], &[]),
         ] {
-            let read = TraceMarks { lines: lines.iter().map(|line| marks(line)).collect() };
+            let read =
+                TraceMarks { lines: lines.iter().map(|line| marks(line)).collect(), count: 0 };
             let found = read.loops(&marks(again).into_iter().collect());
             assert_eq!(found, marks(loops).into_iter().collect(), "{lines:?} {again:?}");
         }

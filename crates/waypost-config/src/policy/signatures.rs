@@ -67,17 +67,25 @@ pub(super) fn warn_of_changed_fields(decision: &mut Decision, header: &HeaderBlo
 fn closed_names(header: &HeaderBlock<'_>) -> HashSet<Vec<u8>> {
     let mut listed: HashMap<Vec<u8>, usize> = HashMap::new();
     for signature in header.fields().named("dkim-signature") {
-        let mut here: HashMap<Vec<u8>, usize> = HashMap::new();
-        for name in signed_names(signature.raw) {
-            *here.entry(name).or_default() += 1;
-        }
-        for (name, times) in here {
-            let most = listed.entry(name).or_default();
-            *most = times.max(*most);
+        let mut names = signed_names(signature.raw);
+        names.sort_unstable();
+        for same in names.chunk_by(|one, other| one == other) {
+            let Some(name) = same.first() else { continue };
+            match listed.get_mut(name) {
+                Some(most) => *most = same.len().max(*most),
+                None => drop(listed.insert(name.clone(), same.len())),
+            }
         }
     }
-    for field in header.fields() {
-        if let Some(left) = listed.get_mut(field.name.to_ascii_lowercase().as_slice()) {
+    if listed.is_empty() {
+        return HashSet::new();
+    }
+    let longest = listed.keys().map(Vec::len).max().unwrap_or(0);
+    let mut name = Vec::with_capacity(longest);
+    for field in header.fields().filter(|field| field.name.len() <= longest) {
+        name.clear();
+        name.extend(field.name.iter().map(u8::to_ascii_lowercase));
+        if let Some(left) = listed.get_mut(&name) {
             *left = left.saturating_sub(1);
         }
     }
