@@ -22,6 +22,7 @@ use std::collections::HashSet;
 use std::fmt::{self, Write};
 use std::hash::Hasher as _;
 
+use memchr::{memchr2, memmem};
 use siphasher::sip::SipHasher24;
 #[cfg(test)]
 use waypost_types::HeaderBlock;
@@ -165,9 +166,14 @@ impl TraceMarks {
 
     /// Adds the marks of a `Received` field.
     pub(super) fn add(&mut self, field: &Field<'_>) {
-        for comment in field.raw.split(|octet| *octet == b'(').skip(1) {
-            let Some(marks) = comment.strip_prefix(WORD.as_bytes()) else { continue };
-            let marks = marks.split(|octet| *octet == b')').next().unwrap_or_default();
+        for at in memmem::find_iter(field.raw, WORD) {
+            let Some((before, rest)) = field.raw.split_at_checked(at) else { continue };
+            let Some(marks) = rest.strip_prefix(WORD.as_bytes()) else { continue };
+            if !before.ends_with(b"(") {
+                continue;
+            }
+            let end = memchr2(b'(', b')', marks).unwrap_or(marks.len());
+            let marks = marks.get(..end).unwrap_or_default();
             let words = marks.split(u8::is_ascii_whitespace);
             let left = MAX_MARKS - self.count;
             let line: Vec<Mark> = words.filter_map(Mark::read).take(left).collect();
