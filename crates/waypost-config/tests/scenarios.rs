@@ -19,7 +19,7 @@ use serde_json::Value;
 use waypost_auth::{Authentication, Dkim, Dmarc, DmarcResult, Question, Spf};
 use waypost_config::diagnostics::{Report, SourceFile};
 use waypost_config::policy::{
-    DecidedDelivery, DryRun, Explanation, FilterAnswer, FilterSaid, Mark, Policy, Supposed,
+    Answers, DecidedDelivery, DryRun, Explanation, FilterAnswer, FilterSaid, Known, Mark, Policy,
 };
 use waypost_config::raw::{self, RawConfig};
 use waypost_config::run_expectations;
@@ -338,13 +338,13 @@ impl When {
         };
         let filter = self.filter.as_ref().map(|filter| filter.answer(&self.client_ip));
         let dns = |question: &Question| self.answer(question);
-        let supposed = Supposed {
-            dns: (self.spf.is_some() || self.dkim.is_some()).then_some(&dns),
-            filter: filter.as_ref(),
+        let known = Known {
+            dns: (self.spf.is_some() || self.dkim.is_some()).then_some(Answers::Asked(&dns)),
+            filter: filter.as_slice(),
         };
-        let explanation = policy.explain_supposing(&run, supposed).unwrap();
+        let explanation = policy.explain_knowing(&run, known).unwrap();
         let got = serde_json::to_value(&explanation).unwrap();
-        let milter = milter_side::faults(policy, &run, supposed, &got);
+        let milter = milter_side::faults(policy, &run, known, &got);
         (explanation, milter)
     }
 

@@ -182,15 +182,16 @@ impl RuleSet {
         told.extend_from_slice(matching);
         told.sort_unstable();
         let left_out = looked_at.saturating_sub(told.len());
-        let listed = told.into_iter().filter_map(|number| {
-            let rule = self.rule(number)?;
+        let mut listed = Vec::with_capacity(told.len());
+        for number in told {
+            let Some(rule) = self.rule(number) else { break };
             let (failed, also_failed) = match matching.binary_search(&number) {
                 Ok(_) => (None, 0),
                 Err(_) => self.failures(number, rule, asked),
             };
-            Some(RuleReport { rule: Arc::clone(&rule.description), failed, also_failed })
-        });
-        Reports { listed: listed.collect(), left_out }
+            listed.push(RuleReport { rule: Arc::clone(&rule.description), failed, also_failed });
+        }
+        Reports { listed, left_out }
     }
 
     /// The first condition that fails, and how many more do. A directory that fails fulfils none.

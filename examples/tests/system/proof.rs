@@ -84,7 +84,9 @@ impl World {
                 let mut twice = 0;
                 for all in self.arrivals(places, name, What::Message)?.values() {
                     let mut each: BTreeMap<&String, usize> = BTreeMap::new();
-                    all.iter().flat_map(|one| &one.to).for_each(|to| *each.entry(to).or_default() += 1);
+                    all.iter()
+                        .flat_map(|one| &one.to)
+                        .for_each(|to| *each.entry(to).or_default() += 1);
                     twice += each.values().map(|count| count - 1).sum::<usize>();
                 }
                 println!("    {twice} duplicates of {name}, at most {most} may be");
@@ -213,7 +215,8 @@ impl World {
                 let folder = self.servers.get(server).map(|server| &server.folder);
                 let folder = folder.ok_or_else(|| format!("no server is called `{server}`"))?;
                 let arrived = |text: String| {
-                    let path = text.strip_prefix("Return-Path: <").and_then(|rest| rest.split('>').next());
+                    let path =
+                        text.strip_prefix("Return-Path: <").and_then(|rest| rest.split('>').next());
                     Arrived {
                         place: format!("the mailbox {address}"),
                         from: path.unwrap_or("?").to_owned(),

@@ -159,12 +159,13 @@ impl World {
             Step::Empty(name) => self.disk(name)?.empty(),
             Step::Clock => {
                 let lacking = "there is no libfaketime; run scripts/scenarios, which fetches it";
-                self.clock =
-                    Some(Clock::start().ok_or_else(|| Stop::Skipped(lacking.to_owned()))?);
+                self.clock = Some(Clock::start().ok_or_else(|| Stop::Skipped(lacking.to_owned()))?);
             }
             Step::ClockSteps(seconds) => {
                 let clock = self.clock.as_mut();
-                clock.ok_or_else(|| "no clock is set; write `given clock`".to_owned())?.step(*seconds);
+                clock
+                    .ok_or_else(|| "no clock is set; write `given clock`".to_owned())?
+                    .step(*seconds);
             }
             Step::Redis => {
                 if std::env::var_os("REDIS_SERVER").is_none() {
@@ -250,7 +251,9 @@ impl World {
         loop {
             match self.check(claim) {
                 Ok(()) => return Ok(()),
-                Err(error) if Instant::now() > until || !claim.may_come_true() => return Err(error),
+                Err(error) if Instant::now() > until || !claim.may_come_true() => {
+                    return Err(error);
+                }
                 Err(_) => std::thread::sleep(LOOK),
             }
         }

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use waypost_config::milter::{MilterPlan, MilterVerdict, recipient, sender, session};
-use waypost_config::policy::{Decision, DryRun, Known, Policy, RcptVerdict, Supposed, Transaction};
+use waypost_config::policy::{Decision, DryRun, Known, Policy, RcptVerdict, Transaction};
 use waypost_milter::{
     Actions, Command, Event, Intake, IntakeLimits, Options, Peer, Response, Step, Steps,
 };
@@ -20,12 +20,7 @@ struct Heard {
 }
 
 /// What does not hold.
-pub fn faults(
-    policy: &Policy,
-    run: &DryRun<'_>,
-    supposed: Supposed<'_>,
-    got: &Value,
-) -> Vec<String> {
+pub fn faults(policy: &Policy, run: &DryRun<'_>, known: Known<'_>, got: &Value) -> Vec<String> {
     let heard = told(policy, run);
     let mut faults = Vec::new();
     let mut same = |what: &str, milter: Value, serve: &Value| {
@@ -48,7 +43,7 @@ pub fn faults(
     let (Some(transaction), false) = (&heard.transaction, heard.recipients.is_empty()) else {
         return faults;
     };
-    let decision = decided(policy, transaction, &heard, supposed);
+    let decision = decided(policy, transaction, &heard, known);
     let source = decision.organizations.first().and_then(|view| view.source.ip);
     let source = source.map_or(Value::Null, |ip| ip.to_string().into());
     same("source_ip", source, &got["source_ip"]);
@@ -99,15 +94,9 @@ fn decided(
     policy: &Policy,
     transaction: &Transaction,
     heard: &Heard,
-    supposed: Supposed<'_>,
+    known: Known<'_>,
 ) -> Decision {
     let header = HeaderBlock::of(&heard.header);
-    let answers = supposed.dns.map(|answer| {
-        let due = policy.authentication_due(transaction, &heard.recipients, &header);
-        due.iter().map(answer).collect::<Vec<_>>()
-    });
-    let filter = supposed.filter.map(std::slice::from_ref).unwrap_or_default();
-    let known = Known { authentication: answers.as_deref(), filter };
     policy.at_data_knowing(transaction, &heard.recipients, &header, known)
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 use waypost_config::policy::{
-    DryRun, DryRunError, Explanation, FilterAnswer, FilterSaid, Policy, Supposed,
+    DryRun, DryRunError, Explanation, FilterAnswer, FilterSaid, Known, Policy,
 };
 use waypost_types::TlsState;
 
@@ -104,7 +104,7 @@ fn answer(policy: &Policy, question: &Question) -> Result<Explanation, DryRunErr
         message: question.message.as_bytes(),
     };
     let filter = supposed(question.spam.as_deref(), question.malware.as_deref());
-    policy.explain_supposing(&run, Supposed { filter: filter.as_ref(), ..Supposed::default() })
+    policy.explain_knowing(&run, Known { filter: filter.as_slice(), ..Known::default() })
 }
 
 /// What the filter is supposed to say; of two, the graver.
@@ -132,8 +132,8 @@ fn one(arguments: &Arguments, policy: &Policy) -> Result<Answer, Failure> {
         message: &message,
     };
     let filter = supposed(arguments.spam.as_deref(), arguments.malware.as_deref());
-    let supposed = Supposed { filter: filter.as_ref(), ..Supposed::default() };
-    let explanation = policy.explain_supposing(&run, supposed);
+    let known = Known { filter: filter.as_slice(), ..Known::default() };
+    let explanation = policy.explain_knowing(&run, known);
     let explanation = explanation.map_err(|error| Failure::Input(options(&error.to_string())))?;
     let mut out = io::stdout().lock();
     if arguments.json {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use waypost_config::milter::{MilterPlan, MilterVerdict, needs_body, recipient, sender, session};
 use waypost_config::policy::{
-    Decision, Explanation, Known, Observation, Policy, RcptVerdict, RefusalCause, Refused,
+    Answers, Decision, Explanation, Known, Observation, Policy, RcptVerdict, RefusalCause, Refused,
     Transaction, observed_at_mail,
 };
 use waypost_inbound::Source;
@@ -323,7 +323,8 @@ impl Judge {
         if authentication.is_none() && filter.is_empty() {
             return Ok(decision);
         }
-        let known = Known { authentication: authentication.as_deref(), filter: &filter };
+        let dns = authentication.as_deref().map(Answers::Given);
+        let known = Known { dns, filter: &filter };
         let decision = policy.at_data_knowing(transaction, recipients, &header, known);
         asking.tell_authentication(&decision);
         asking.tell_filter(&decision, id).await;
