@@ -86,6 +86,10 @@ impl Transaction {
         self.user
     }
 
+    pub(crate) fn found(&mut self, user: Handle) {
+        self.user = Some(user);
+    }
+
     /// Who the recipients count for.
     #[must_use]
     pub fn subject(&self) -> &QuotaSubject {

@@ -34,6 +34,9 @@ struct UnderWay {
     recipients: u32,
     /// Those of the recipients that were written to before.
     known: u32,
+    /// The latest recipient, while nobody needs to know whether it was written to before. One
+    /// reservation holds it, and it stands here alone.
+    unread: Option<Digest>,
 }
 
 /// A recipient that messages under way hold.
@@ -58,10 +61,9 @@ struct Standing<'u> {
 pub(crate) struct Look<'l> {
     recipient: Digest,
     sent: Option<&'l mut SentByUser>,
-    /// The bucket of the last message to the recipient in the window.
-    last: Option<u32>,
     under_way: Entry<'l, Digest, UnderWay>,
-    hold: Entry<'l, Digest, Hold>,
+    recipients: &'l RecipientTable,
+    held: &'l mut HashMap<Digest, Hold, DigestBuild>,
     now: Timestamp,
 }
 
@@ -80,6 +82,7 @@ impl Look<'_> {
 
     /// The refusal of one more recipient, with `first` of one more message.
     pub(crate) fn refusal(&mut self, first: bool, limits: &Limits) -> Option<QuotaRefusal> {
+        self.settle();
         let under_way = self.under_way();
         let standing = Standing::of(self.sent.as_deref_mut(), under_way, self.now);
         if first && let Some(refusal) = standing.message_use(limits).refusal() {
@@ -90,7 +93,8 @@ impl Look<'_> {
             return None;
         }
         let refusal = standing.unique_use(limits).refusal()?;
-        let is_known = self.last.is_some() || matches!(self.hold, Entry::Occupied(_));
+        let is_known = self.held.contains_key(&self.recipient)
+            || last_live(self.recipients, self.recipient, self.now).is_some();
         (!is_known).then_some(refusal)
     }
 
@@ -102,28 +106,37 @@ impl Look<'_> {
     }
 
     /// Holds the recipient, with `first` its message too. The digest is the recipient's.
-    pub(crate) fn reserve(self, first: bool) -> Digest {
-        let Self { recipient, sent, last, under_way, hold, now } = self;
+    pub(crate) fn reserve(mut self, first: bool) -> Digest {
+        self.settle();
+        let Self { recipient, under_way, held, .. } = self;
         let under_way = under_way.or_default();
         if first {
             under_way.messages = under_way.messages.saturating_add(1);
         }
-        let hold = hold.or_insert_with(|| {
-            if let Some(last) = last {
-                if let Some(sent) = sent {
-                    sent.subtract(last, Tally::RECIPIENT, now);
-                }
-                under_way.known = under_way.known.saturating_add(1);
-            }
+        if under_way.recipients > 0
+            && let Some(hold) = held.get_mut(&recipient)
+        {
+            hold.holders = hold.holders.saturating_add(1);
+        } else {
             under_way.recipients = under_way.recipients.saturating_add(1);
-            Hold { holders: 0, last }
-        });
-        hold.holders = hold.holders.saturating_add(1);
+            under_way.unread = Some(recipient);
+        }
         recipient
+    }
+
+    fn settle(&mut self) {
+        if let Entry::Occupied(under_way) = &mut self.under_way {
+            let sent = self.sent.as_deref_mut();
+            under_way.get_mut().settle(sent, self.recipients, self.held, self.now);
+        }
     }
 }
 
 impl UserLedger {
+    pub(crate) fn fetch(&self, user: Digest) {
+        self.users.fetch(user);
+    }
+
     /// Where a user is.
     pub(crate) fn handle(&self, user: Digest) -> Handle {
         self.users.handle(user)
@@ -132,14 +145,10 @@ impl UserLedger {
     /// Looks a user and a recipient up.
     pub(crate) fn look(&mut self, user: Handle, recipient: Digest, now: Timestamp) -> Look<'_> {
         let Self { users, recipients, under_way, held } = self;
-        Look {
-            recipient,
-            sent: users.get_mut(user),
-            last: last_live(recipients, recipient, now),
-            under_way: under_way.entry(user.digest),
-            hold: held.entry(recipient),
-            now,
-        }
+        // Read when the message is accepted, or by the next reservation.
+        recipients.fetch(recipient);
+        let under_way = under_way.entry(user.digest);
+        Look { recipient, sent: users.get_mut(user), under_way, recipients, held, now }
     }
 
     /// Counts a message under way as sent.
@@ -153,8 +162,16 @@ impl UserLedger {
             Entry::Vacant(_) => &mut none,
         };
         counted.messages = counted.messages.saturating_sub(1);
+        let mut superseded = None;
         for recipient in recipients {
-            self.recipients.set(*recipient, bucket, bucket, is_live);
+            let before = self.recipients.set(*recipient, bucket, bucket, is_live);
+            if counted.unread == Some(*recipient) {
+                counted.unread = None;
+                counted.recipients = counted.recipients.saturating_sub(1);
+                tally.add(Tally::RECIPIENT);
+                superseded = before.filter(|before| is_live(*before));
+                continue;
+            }
             let Entry::Occupied(mut hold) = self.held.entry(*recipient) else { continue };
             let Hold { holders, last } = hold.get_mut();
             *holders = holders.saturating_sub(1);
@@ -178,6 +195,9 @@ impl UserLedger {
         }
         if let Some(sent) = self.users.entry(user) {
             sent.advance(now);
+            if let Some(before) = superseded {
+                sent.subtract(before, Tally::RECIPIENT, now);
+            }
             sent.add(bucket, tally, now);
         }
     }
@@ -196,6 +216,11 @@ impl UserLedger {
             under_way.messages = under_way.messages.saturating_sub(1);
         }
         for recipient in recipients {
+            if under_way.unread == Some(*recipient) {
+                under_way.unread = None;
+                under_way.recipients = under_way.recipients.saturating_sub(1);
+                continue;
+            }
             let Entry::Occupied(mut hold) = self.held.entry(*recipient) else { continue };
             hold.get_mut().holders = hold.get().holders.saturating_sub(1);
             if hold.get().holders > 0 {
@@ -223,6 +248,7 @@ impl UserLedger {
         bucket: u32,
         now: Timestamp,
     ) {
+        self.settle(user, now);
         for recipient in recipients {
             self.count(user, recipient, bucket, now);
         }
@@ -233,9 +259,18 @@ impl UserLedger {
     }
 
     pub(crate) fn usage(&mut self, user: Handle, limits: &Limits, now: Timestamp) -> [QuotaUse; 2] {
-        let under_way = self.under_way.get(&user.digest).copied().unwrap_or_default();
+        let under_way = self.settle(user, now);
         let standing = Standing::of(self.users.get_mut(user), under_way, now);
         [standing.message_use(limits), standing.unique_use(limits)]
+    }
+
+    /// Looks up what was not yet, and returns what is under way.
+    fn settle(&mut self, user: Handle, now: Timestamp) -> UnderWay {
+        let Some(under_way) = self.under_way.get_mut(&user.digest) else {
+            return UnderWay::default();
+        };
+        under_way.settle(self.users.get_mut(user), &self.recipients, &mut self.held, now);
+        *under_way
     }
 
     /// Frees the memory of what has left the window, in one of `parts` parts.
@@ -287,6 +322,26 @@ fn last_live(recipients: &RecipientTable, recipient: Digest, now: Timestamp) -> 
 }
 
 impl UnderWay {
+    /// Looks the latest recipient up, if that was not done yet. So a reservation waits for no memory: the
+    /// next one of the same user finds what this one has fetched.
+    fn settle(
+        &mut self,
+        sent: Option<&mut SentByUser>,
+        recipients: &RecipientTable,
+        held: &mut HashMap<Digest, Hold, DigestBuild>,
+        now: Timestamp,
+    ) {
+        let Some(recipient) = self.unread.take() else { return };
+        let last = last_live(recipients, recipient, now);
+        if let Some(last) = last {
+            if let Some(sent) = sent {
+                sent.subtract(last, Tally::RECIPIENT, now);
+            }
+            self.known = self.known.saturating_add(1);
+        }
+        held.insert(recipient, Hold { holders: 1, last });
+    }
+
     fn is_over(&self) -> bool {
         self.messages == 0 && self.recipients == 0
     }

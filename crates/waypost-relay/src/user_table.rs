@@ -1,5 +1,6 @@
 //! The users of all organizations, by digest.
 
+use prefetch_index::prefetch_index;
 use waypost_types::Timestamp;
 
 use crate::counts_table::Handle;
@@ -48,9 +49,21 @@ impl Default for UserTable {
 }
 
 impl UserTable {
+    /// Begins to fetch what tells where a user is.
+    pub(crate) fn fetch(&self, user: Digest) {
+        if let Some(shard) = self.shards.get(user.shard(SHARDS)) {
+            prefetch_index(&shard.tags, scaled(user.place(), shard.tags.len()));
+        }
+    }
+
+    /// Where a user is likely to be; what is there is fetched from now on.
     pub(crate) fn handle(&self, user: Digest) -> Handle {
-        let shard = self.shards.get(user.shard(SHARDS));
-        Handle::new(user, shard.and_then(|shard| shard.likely(user)))
+        let Some(shard) = self.shards.get(user.shard(SHARDS)) else {
+            return Handle::new(user, None);
+        };
+        let handle = Handle::new(user, shard.likely(user));
+        prefetch_index(&shard.users, handle.place());
+        handle
     }
 
     #[inline]
