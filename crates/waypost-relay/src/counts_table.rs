@@ -1,7 +1,6 @@
 //! What is counted for the organizations, by digest.
 
 use hashbrown::HashTable;
-use prefetch_index::prefetch_index;
 
 use crate::digest::Digest;
 
@@ -64,13 +63,16 @@ impl<T> Default for CountsTable<T> {
 }
 
 impl<T: Default> CountsTable<T> {
-    /// Where counts are likely to be; they are fetched from now on.
+    /// Where counts are likely to be.
     pub(crate) fn handle(&self, digest: Digest) -> Handle {
         let bits = digest.place() as u32;
         let found = self.index.find(digest.place(), |indexed| indexed.bits == bits);
-        let handle = Handle::new(digest, found.map(Indexed::place));
-        prefetch_index(&self.list, handle.place());
-        handle
+        Handle::new(digest, found.map(Indexed::place))
+    }
+
+    /// The counts that are likely to be the right ones, not to be relied on.
+    pub(crate) fn likely(&self, handle: Handle) -> Option<&T> {
+        self.list.get(handle.place()).map(|listed| &listed.counts)
     }
 
     #[inline]

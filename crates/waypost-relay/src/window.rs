@@ -1,8 +1,10 @@
 //! A sliding window that counts in buckets and errs on the strict side (D13).
 
 use std::collections::VecDeque;
+use std::slice;
 use std::time::Duration;
 
+use prefetch_index::prefetch_index;
 use waypost_types::Timestamp;
 
 /// The length of a window and of its buckets, in milliseconds.
@@ -158,6 +160,12 @@ impl<C: Count, const RECENT: usize> Window<C, RECENT> {
     /// How many buckets take room.
     pub(crate) fn len(&self) -> usize {
         self.older.len() + self.recent().len()
+    }
+
+    /// Begins to fetch what counting looks at.
+    pub(crate) fn fetch(&self) {
+        prefetch_index(slice::from_ref(&self.older), 0);
+        prefetch_index(slice::from_ref(&self.sum), 0);
     }
 
     fn recent(&self) -> &[(u32, C)] {
