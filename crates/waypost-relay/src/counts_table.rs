@@ -27,7 +27,15 @@ impl Handle {
 #[derive(Debug)]
 pub(crate) struct CountsTable<T> {
     index: HashTable<Indexed>,
-    list: Vec<(Digest, T)>,
+    list: Vec<Listed<T>>,
+}
+
+/// Begins a line of the processor's cache.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Listed<T> {
+    digest: Digest,
+    counts: T,
 }
 
 /// A place in the list, and bits of the digest there that tell it from nearly all others.
@@ -55,30 +63,41 @@ impl<T> Default for CountsTable<T> {
 }
 
 impl<T: Default> CountsTable<T> {
+    /// Where counts are likely to be.
     pub(crate) fn handle(&self, digest: Digest) -> Handle {
         let bits = digest.place() as u32;
         let found = self.index.find(digest.place(), |indexed| indexed.bits == bits);
         Handle::new(digest, found.map(Indexed::place))
     }
 
+    /// The counts that are likely to be the right ones, not to be relied on.
+    pub(crate) fn likely(&self, handle: Handle) -> Option<&T> {
+        self.list.get(handle.place()).map(|listed| &listed.counts)
+    }
+
     #[inline]
     pub(crate) fn get_mut(&mut self, handle: Handle) -> Option<&mut T> {
         let place = self.place(handle)?;
-        self.list.get_mut(place).map(|(_, counts)| counts)
+        self.list.get_mut(place).map(|listed| &mut listed.counts)
     }
 
     /// The counts, which are made when there are none.
     #[inline]
     pub(crate) fn entry(&mut self, handle: Handle) -> &mut T {
         match self.place(handle) {
-            Some(place) => &mut self.list.get_mut(place).expect("a place that was looked at").1,
+            Some(place) => {
+                &mut self.list.get_mut(place).expect("a place that was looked at").counts
+            }
             None => {
                 let indexed = Indexed::new(handle.digest, self.list.len());
                 let list = &self.list;
                 self.index.insert_unique(handle.digest.place(), indexed, |indexed| {
-                    list.get(indexed.place()).map_or(0, |(digest, _)| digest.place())
+                    list.get(indexed.place()).map_or(0, |listed| listed.digest.place())
                 });
-                &mut self.list.push_mut((handle.digest, T::default())).1
+                &mut self
+                    .list
+                    .push_mut(Listed { digest: handle.digest, counts: T::default() })
+                    .counts
             }
         }
     }
@@ -86,11 +105,11 @@ impl<T: Default> CountsTable<T> {
     /// Drops what `keep` denies.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&mut T) -> bool) {
         let before = self.list.len();
-        self.list.retain_mut(|(_, counts)| keep(counts));
+        self.list.retain_mut(|listed| keep(&mut listed.counts));
         if self.list.len() < before {
             self.list.shrink_to_fit();
             self.index = HashTable::with_capacity(self.list.len());
-            for (place, (digest, _)) in self.list.iter().enumerate() {
+            for (place, Listed { digest, .. }) in self.list.iter().enumerate() {
                 // There is room for all: nothing is hashed again.
                 self.index.insert_unique(digest.place(), Indexed::new(*digest, place), |_| 0);
             }
@@ -112,7 +131,7 @@ impl<T: Default> CountsTable<T> {
 
     #[inline]
     fn is_at(&self, place: usize, digest: Digest) -> bool {
-        self.list.get(place).is_some_and(|(found, _)| *found == digest)
+        self.list.get(place).is_some_and(|listed| listed.digest == digest)
     }
 }
 

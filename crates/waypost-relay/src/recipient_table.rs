@@ -1,5 +1,7 @@
 //! When each user's recipients were last written to.
 
+use prefetch_index::prefetch_index;
+
 use crate::digest::{Digest, SHARD_BITS};
 
 /// Shards grow one at a time, so that growing never takes long.
@@ -67,7 +69,17 @@ impl RecipientTable {
         Some(place.bucket(today))
     }
 
-    /// Notes the bucket of a message. Where room is short, what `is_live` denies is forgotten first.
+    /// Begins to fetch what a look-up of the recipient will read, without waiting for it.
+    #[inline]
+    pub(crate) fn fetch(&self, recipient: Digest) {
+        let Some(shard) = self.shards.get(recipient.shard(SHARDS)) else { return };
+        let first = scaled(recipient.place(), shard.lines.len());
+        prefetch_index(&shard.lines, first);
+        prefetch_index(&shard.lines, first + 1);
+    }
+
+    /// Notes the bucket of a message, and returns that of the last one before, in or out of the window.
+    /// Where room is short, what `is_live` denies is forgotten first.
     #[inline]
     pub(crate) fn set(
         &mut self,
@@ -75,22 +87,23 @@ impl RecipientTable {
         bucket: u32,
         today: u32,
         is_live: impl Fn(u32) -> bool,
-    ) {
-        let Some(shard) = self.shards.get_mut(recipient.shard(SHARDS)) else { return };
+    ) -> Option<u32> {
+        let shard = self.shards.get_mut(recipient.shard(SHARDS))?;
         let place = Place::new(recipient, bucket);
         let has_room = (shard.taken + 1) * 5 <= shard.lines.len() * LINE * 4;
         if let Some(found) = shard.find(place)
             && let Some(line) = shard.lines.get_mut(found / LINE)
         {
-            let is_new = line.place(found % LINE).is_none();
-            if has_room || !is_new {
+            let before = line.place(found % LINE);
+            if has_room || before.is_some() {
                 line.put(found % LINE, place);
-                shard.taken += usize::from(is_new);
-                return;
+                shard.taken += usize::from(before.is_none());
+                return before.map(|before| before.bucket(today));
             }
         }
         shard.rebuild(1, |place| is_live(place.bucket(today)));
         shard.insert(place);
+        None
     }
 
     /// Forgets what `is_live` denies in one of `parts` parts, which divide the table evenly, and gives

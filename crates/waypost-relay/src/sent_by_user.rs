@@ -178,7 +178,7 @@ mod tests {
         fn the_same_as_a_window(
             steps in prop::collection::vec((0u64..40_000_000, 0u64..40_000_000, 0u32..70_000, any::<bool>()), 1..60)
         ) {
-            let (mut sent, mut model) = (SentByUser::default(), Window::default());
+            let (mut sent, mut model) = (SentByUser::default(), <Window>::default());
             let mut now = Timestamp::from_millis(1_600_000_000_000);
             for (later, ago, recipients, back) in steps {
                 now = now + std::time::Duration::from_millis(later);

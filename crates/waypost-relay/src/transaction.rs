@@ -23,7 +23,7 @@ pub(crate) type Digests = SmallVec<[Digest; 1]>;
 pub struct Transaction {
     subject: QuotaSubject,
     organization: Handle,
-    user: Option<Handle>,
+    user: Option<Digest>,
     recipients: SmallVec<[Mailbox; 1]>,
     /// Of each recipient, where there is a user.
     digests: Digests,
@@ -34,7 +34,7 @@ pub struct Transaction {
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) organization: Handle,
-    pub(crate) user: Option<Handle>,
+    pub(crate) user: Option<Digest>,
     /// The subject, where its login or client is counted.
     pub(crate) caller: Option<Box<QuotaSubject>>,
     pub(crate) recipients: SmallVec<[Mailbox; 1]>,
@@ -71,7 +71,7 @@ impl Transaction {
     pub(crate) fn new(
         subject: QuotaSubject,
         organization: Handle,
-        user: Option<Handle>,
+        user: Option<Digest>,
         abandoned: Abandoned,
     ) -> Self {
         let (recipients, digests) = (SmallVec::new(), Digests::new());
@@ -82,7 +82,7 @@ impl Transaction {
         self.organization
     }
 
-    pub(crate) fn user(&self) -> Option<Handle> {
+    pub(crate) fn user(&self) -> Option<Digest> {
         self.user
     }
 
@@ -116,8 +116,8 @@ impl Transaction {
     }
 
     /// The digests of the recipients, where there is a user.
-    pub(crate) fn digests(&self) -> &[Digest] {
-        &self.digests
+    pub(crate) fn take_digests(&mut self) -> Digests {
+        mem::take(&mut self.digests)
     }
 
     /// What is reserved, as a commit, so that dropping the rest releases nothing; `None` for nothing.

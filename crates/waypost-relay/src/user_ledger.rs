@@ -34,6 +34,9 @@ struct UnderWay {
     recipients: u32,
     /// Those of the recipients that were written to before.
     known: u32,
+    /// The latest recipient, while nobody needs to know whether it was written to before. One
+    /// reservation holds it, and it stands here alone.
+    unread: Option<Digest>,
 }
 
 /// A recipient that messages under way hold.
@@ -54,34 +57,38 @@ struct Standing<'u> {
     now: Timestamp,
 }
 
-/// What was found of a user and a recipient.
+/// A user who wants to write to a recipient.
 pub(crate) struct Look<'l> {
+    user: Digest,
     recipient: Digest,
-    sent: Option<&'l mut SentByUser>,
-    /// The bucket of the last message to the recipient in the window.
-    last: Option<u32>,
+    users: &'l mut UserTable,
     under_way: Entry<'l, Digest, UnderWay>,
-    hold: Entry<'l, Digest, Hold>,
+    recipients: &'l RecipientTable,
+    held: &'l mut HashMap<Digest, Hold, DigestBuild>,
     now: Timestamp,
 }
 
 impl Look<'_> {
     /// Whether the limits are neither hit nor near with one more message and recipient; said of few
     /// that are far that they are not.
-    pub(crate) fn is_far(&self, limits: &Limits) -> bool {
+    pub(crate) fn is_far(&mut self, limits: &Limits) -> bool {
         let under_way = self.under_way();
+        let is_far = |sum: Tally| {
+            let messages = sum.messages.saturating_add(under_way.messages);
+            let recipients = sum.recipients.saturating_add(under_way.recipients);
+            is_far(messages.saturating_add(1), limits.messages_per_user_per_day)
+                && is_far(recipients.saturating_add(1), limits.unique_recipients_per_user_per_day)
+        };
         // What has left the window only adds to the sum: where that is far as it is, that is enough.
-        let sum = self.sent.as_deref().map(SentByUser::sum).unwrap_or_default();
-        let messages = sum.messages.saturating_add(under_way.messages);
-        let recipients = sum.recipients.saturating_add(under_way.recipients);
-        is_far(messages.saturating_add(1), limits.messages_per_user_per_day)
-            && is_far(recipients.saturating_add(1), limits.unique_recipients_per_user_per_day)
+        self.users.at_most(self.user).is_some_and(is_far)
+            || is_far(self.sent().map(|sent| sent.sum()).unwrap_or_default())
     }
 
     /// The refusal of one more recipient, with `first` of one more message.
     pub(crate) fn refusal(&mut self, first: bool, limits: &Limits) -> Option<QuotaRefusal> {
-        let under_way = self.under_way();
-        let standing = Standing::of(self.sent.as_deref_mut(), under_way, self.now);
+        self.settle();
+        let (under_way, now) = (self.under_way(), self.now);
+        let standing = Standing::of(self.sent(), under_way, now);
         if first && let Some(refusal) = standing.message_use(limits).refusal() {
             return Some(refusal);
         }
@@ -90,8 +97,13 @@ impl Look<'_> {
             return None;
         }
         let refusal = standing.unique_use(limits).refusal()?;
-        let is_known = self.last.is_some() || matches!(self.hold, Entry::Occupied(_));
+        let is_known = self.held.contains_key(&self.recipient)
+            || last_live(self.recipients, self.recipient, self.now).is_some();
         (!is_known).then_some(refusal)
+    }
+
+    fn sent(&mut self) -> Option<&mut SentByUser> {
+        self.users.get_mut(self.users.handle(self.user))
     }
 
     fn under_way(&self) -> UnderWay {
@@ -102,44 +114,52 @@ impl Look<'_> {
     }
 
     /// Holds the recipient, with `first` its message too. The digest is the recipient's.
-    pub(crate) fn reserve(self, first: bool) -> Digest {
-        let Self { recipient, sent, last, under_way, hold, now } = self;
+    pub(crate) fn reserve(mut self, first: bool) -> Digest {
+        self.settle();
+        let Self { recipient, under_way, held, .. } = self;
         let under_way = under_way.or_default();
         if first {
             under_way.messages = under_way.messages.saturating_add(1);
+        } else {
+            // Read by the reservation after this.
+            self.recipients.fetch(recipient);
         }
-        let hold = hold.or_insert_with(|| {
-            if let Some(last) = last {
-                if let Some(sent) = sent {
-                    sent.subtract(last, Tally::RECIPIENT, now);
-                }
-                under_way.known = under_way.known.saturating_add(1);
-            }
+        if under_way.recipients > 0
+            && let Some(hold) = held.get_mut(&recipient)
+        {
+            hold.holders = hold.holders.saturating_add(1);
+        } else {
             under_way.recipients = under_way.recipients.saturating_add(1);
-            Hold { holders: 0, last }
-        });
-        hold.holders = hold.holders.saturating_add(1);
+            under_way.unread = Some(recipient);
+        }
         recipient
+    }
+
+    fn settle(&mut self) {
+        if let Entry::Occupied(under_way) = &mut self.under_way {
+            let under_way = under_way.get_mut();
+            under_way.settle(self.user, self.users, self.recipients, self.held, self.now);
+        }
     }
 }
 
 impl UserLedger {
-    /// Where a user is.
-    pub(crate) fn handle(&self, user: Digest) -> Handle {
+    /// Begins to fetch what a reservation of a user looks at.
+    pub(crate) fn fetch(&self, user: Digest) {
+        self.users.fetch(user);
+    }
+
+    /// Begins to fetch what it takes to count a message; says where the user is.
+    pub(crate) fn fetch_all(&self, user: Digest, recipients: &[Digest]) -> Handle {
+        recipients.iter().for_each(|recipient| self.recipients.fetch(*recipient));
         self.users.handle(user)
     }
 
-    /// Looks a user and a recipient up.
-    pub(crate) fn look(&mut self, user: Handle, recipient: Digest, now: Timestamp) -> Look<'_> {
+    /// Looks at a user who wants to write to a recipient.
+    pub(crate) fn look(&mut self, user: Digest, recipient: Digest, now: Timestamp) -> Look<'_> {
         let Self { users, recipients, under_way, held } = self;
-        Look {
-            recipient,
-            sent: users.get_mut(user),
-            last: last_live(recipients, recipient, now),
-            under_way: under_way.entry(user.digest),
-            hold: held.entry(recipient),
-            now,
-        }
+        let under_way = under_way.entry(user);
+        Look { user, recipient, users, under_way, recipients, held, now }
     }
 
     /// Counts a message under way as sent.
@@ -153,8 +173,16 @@ impl UserLedger {
             Entry::Vacant(_) => &mut none,
         };
         counted.messages = counted.messages.saturating_sub(1);
+        let mut superseded = None;
         for recipient in recipients {
-            self.recipients.set(*recipient, bucket, bucket, is_live);
+            let before = self.recipients.set(*recipient, bucket, bucket, is_live);
+            if counted.unread == Some(*recipient) {
+                counted.unread = None;
+                counted.recipients = counted.recipients.saturating_sub(1);
+                tally.add(Tally::RECIPIENT);
+                superseded = before.filter(|before| is_live(*before));
+                continue;
+            }
             let Entry::Occupied(mut hold) = self.held.entry(*recipient) else { continue };
             let Hold { holders, last } = hold.get_mut();
             *holders = holders.saturating_sub(1);
@@ -176,26 +204,34 @@ impl UserLedger {
         {
             under_way.remove();
         }
-        if let Some(sent) = self.users.entry(user) {
+        self.users.change(user, |sent| {
             sent.advance(now);
+            if let Some(before) = superseded {
+                sent.subtract(before, Tally::RECIPIENT, now);
+            }
             sent.add(bucket, tally, now);
-        }
+        });
     }
 
     /// Lets go what a message held: recipients and, with `message`, itself.
     pub(crate) fn give_back(
         &mut self,
-        user: Handle,
+        user: Digest,
         recipients: &[Digest],
         message: bool,
         now: Timestamp,
     ) {
-        let Entry::Occupied(mut place) = self.under_way.entry(user.digest) else { return };
+        let Entry::Occupied(mut place) = self.under_way.entry(user) else { return };
         let under_way = place.get_mut();
         if message {
             under_way.messages = under_way.messages.saturating_sub(1);
         }
         for recipient in recipients {
+            if under_way.unread == Some(*recipient) {
+                under_way.unread = None;
+                under_way.recipients = under_way.recipients.saturating_sub(1);
+                continue;
+            }
             let Entry::Occupied(mut hold) = self.held.entry(*recipient) else { continue };
             hold.get_mut().holders = hold.get().holders.saturating_sub(1);
             if hold.get().holders > 0 {
@@ -204,10 +240,9 @@ impl UserLedger {
             under_way.recipients = under_way.recipients.saturating_sub(1);
             let Some(last) = hold.remove().last else { continue };
             under_way.known = under_way.known.saturating_sub(1);
-            if DAY.is_live(last, now)
-                && let Some(sent) = self.users.entry(user)
-            {
-                sent.add(last, Tally::RECIPIENT, now);
+            if DAY.is_live(last, now) {
+                let handle = self.users.handle(user);
+                self.users.change(handle, |sent| sent.add(last, Tally::RECIPIENT, now));
             }
         }
         if under_way.is_over() {
@@ -218,24 +253,36 @@ impl UserLedger {
     /// Counts a message of the past, in a live bucket.
     pub(crate) fn replay(
         &mut self,
-        user: Handle,
+        user: Digest,
         recipients: impl Iterator<Item = Digest>,
         bucket: u32,
         now: Timestamp,
     ) {
+        self.settle(user, now);
+        let user = self.users.handle(user);
         for recipient in recipients {
             self.count(user, recipient, bucket, now);
         }
-        if let Some(sent) = self.users.entry(user) {
+        self.users.change(user, |sent| {
             sent.advance(now);
             sent.add(bucket, Tally::MESSAGE, now);
-        }
+        });
     }
 
-    pub(crate) fn usage(&mut self, user: Handle, limits: &Limits, now: Timestamp) -> [QuotaUse; 2] {
-        let under_way = self.under_way.get(&user.digest).copied().unwrap_or_default();
-        let standing = Standing::of(self.users.get_mut(user), under_way, now);
+    pub(crate) fn usage(&mut self, user: Digest, limits: &Limits, now: Timestamp) -> [QuotaUse; 2] {
+        let under_way = self.settle(user, now);
+        let sent = self.users.get_mut(self.users.handle(user));
+        let standing = Standing::of(sent, under_way, now);
         [standing.message_use(limits), standing.unique_use(limits)]
+    }
+
+    /// Looks up what was not yet, and returns what is under way.
+    fn settle(&mut self, user: Digest, now: Timestamp) -> UnderWay {
+        let Some(under_way) = self.under_way.get_mut(&user) else {
+            return UnderWay::default();
+        };
+        under_way.settle(user, &mut self.users, &self.recipients, &mut self.held, now);
+        *under_way
     }
 
     /// Frees the memory of what has left the window, in one of `parts` parts.
@@ -271,12 +318,14 @@ impl UserLedger {
                 under_way.known = under_way.known.saturating_add(1);
             }
             hold.last = hold.last.max(Some(bucket));
-        } else if let Some(sent) = self.users.entry(user) {
-            sent.advance(now);
-            if let Some(before) = before {
-                sent.subtract(before, Tally::RECIPIENT, now);
-            }
-            sent.add(bucket, Tally::RECIPIENT, now);
+        } else {
+            self.users.change(user, |sent| {
+                sent.advance(now);
+                if let Some(before) = before {
+                    sent.subtract(before, Tally::RECIPIENT, now);
+                }
+                sent.add(bucket, Tally::RECIPIENT, now);
+            });
         }
     }
 }
@@ -287,6 +336,27 @@ fn last_live(recipients: &RecipientTable, recipient: Digest, now: Timestamp) -> 
 }
 
 impl UnderWay {
+    /// Looks the latest recipient up, if that was not done yet. So a reservation waits for no memory: the
+    /// next one of the same user finds what this one has fetched.
+    fn settle(
+        &mut self,
+        user: Digest,
+        users: &mut UserTable,
+        recipients: &RecipientTable,
+        held: &mut HashMap<Digest, Hold, DigestBuild>,
+        now: Timestamp,
+    ) {
+        let Some(recipient) = self.unread.take() else { return };
+        let last = last_live(recipients, recipient, now);
+        if let Some(last) = last {
+            if let Some(sent) = users.get_mut(users.handle(user)) {
+                sent.subtract(last, Tally::RECIPIENT, now);
+            }
+            self.known = self.known.saturating_add(1);
+        }
+        held.insert(recipient, Hold { holders: 1, last });
+    }
+
     fn is_over(&self) -> bool {
         self.messages == 0 && self.recipients == 0
     }
@@ -348,20 +418,16 @@ mod tests {
         Digest::of_organization([1; 16], "").of_mailbox(&mailbox)
     }
 
-    fn handle(name: &str) -> Handle {
-        Handle::new(digest(name), None)
-    }
-
     fn unique(ledger: &mut UserLedger, now: Timestamp) -> (u32, u32) {
-        let found = ledger.usage(handle("marie"), &LIMITS, now)[1];
+        let found = ledger.usage(digest("marie"), &LIMITS, now)[1];
         (found.used, found.reserved)
     }
 
     #[test]
     fn a_reservation_outlives_the_bucket_of_the_message_before_d13() {
-        let (mut ledger, marie, to) = (UserLedger::default(), handle("marie"), digest("to"));
+        let (mut ledger, marie, to) = (UserLedger::default(), digest("marie"), digest("to"));
         ledger.look(marie, to, at(0)).reserve(true);
-        ledger.commit(marie, &[to], at(0));
+        ledger.commit(Handle::new(marie, None), &[to], at(0));
         assert_eq!(unique(&mut ledger, at(0)), (1, 0));
         ledger.look(marie, to, at(DAY_MINUTES)).reserve(true);
         let later = at(DAY_MINUTES + 10);
@@ -370,15 +436,15 @@ mod tests {
         assert_eq!(used + reserved, 1, "still held");
         assert!(ledger.look(marie, digest("other"), later).refusal(false, &LIMITS).is_some());
         assert!(ledger.look(marie, to, later).refusal(false, &LIMITS).is_none());
-        ledger.commit(marie, &[to], later);
+        ledger.commit(Handle::new(marie, None), &[to], later);
         assert_eq!(unique(&mut ledger, later), (1, 0));
     }
 
     #[test]
     fn a_released_recipient_returns_to_its_bucket() {
-        let (mut ledger, marie, to) = (UserLedger::default(), handle("marie"), digest("to"));
+        let (mut ledger, marie, to) = (UserLedger::default(), digest("marie"), digest("to"));
         ledger.look(marie, to, at(0)).reserve(true);
-        ledger.commit(marie, &[to], at(0));
+        ledger.commit(Handle::new(marie, None), &[to], at(0));
         ledger.look(marie, to, at(60)).reserve(true);
         ledger.give_back(marie, &[to], true, at(70));
         assert_eq!(unique(&mut ledger, at(70)), (1, 0));

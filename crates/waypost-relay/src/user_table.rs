@@ -1,5 +1,6 @@
 //! The users of all organizations, by digest.
 
+use prefetch_index::prefetch_index;
 use waypost_types::Timestamp;
 
 use crate::counts_table::Handle;
@@ -26,8 +27,9 @@ struct UserCounts {
 }
 
 /// Users by open addressing. Beside each place an octet of its user's digest says who may be there, so
-/// a look-up reads a few octets that lie close together and then, as a rule, the right place alone. At least
-/// 77 and at most 87 in 100 places are taken, so a user takes 74 to 84 octets.
+/// a look-up reads a few octets that lie close together and then, as a rule, the right place alone. A second
+/// octet says how much that user sent at most: enough, as a rule, to tell that no limit is near. At least
+/// 77 and at most 87 in 100 places are taken, so a user takes 75 to 86 octets.
 #[derive(Debug)]
 pub(crate) struct UserTable {
     shards: Vec<Shard>,
@@ -35,11 +37,21 @@ pub(crate) struct UserTable {
 
 #[derive(Debug, Default)]
 struct Shard {
-    /// Of eight places each.
-    tags: Vec<u64>,
+    groups: Vec<Group>,
     users: Vec<UserCounts>,
     taken: usize,
 }
+
+/// What is known of eight places, an octet each.
+#[derive(Clone, Copy, Debug, Default)]
+struct Group {
+    /// Of the digests; 0 where a place is free.
+    tags: u64,
+    /// Messages or different recipients, whatever is more, at most; [`MANY`] says nothing.
+    at_most: u64,
+}
+
+const MANY: u8 = u8::MAX;
 
 impl Default for UserTable {
     fn default() -> Self {
@@ -48,9 +60,21 @@ impl Default for UserTable {
 }
 
 impl UserTable {
+    /// Begins to fetch what tells where a user is.
+    pub(crate) fn fetch(&self, user: Digest) {
+        if let Some(shard) = self.shards.get(user.shard(SHARDS)) {
+            prefetch_index(&shard.groups, scaled(user.place(), shard.groups.len()));
+        }
+    }
+
+    /// Where a user is likely to be; what is there is fetched from now on.
     pub(crate) fn handle(&self, user: Digest) -> Handle {
-        let shard = self.shards.get(user.shard(SHARDS));
-        Handle::new(user, shard.and_then(|shard| shard.likely(user)))
+        let Some(shard) = self.shards.get(user.shard(SHARDS)) else {
+            return Handle::new(user, None);
+        };
+        let handle = Handle::new(user, shard.likely(user));
+        prefetch_index(&shard.users, handle.place());
+        handle
     }
 
     #[inline]
@@ -60,12 +84,23 @@ impl UserTable {
         shard.users.get_mut(place).map(|found| &mut found.sent)
     }
 
-    /// What a user sent, which is made when there is nothing.
+    /// Changes what a user sent, which is made when there is nothing.
     #[inline]
-    pub(crate) fn entry(&mut self, user: Handle) -> Option<&mut SentByUser> {
-        let shard = self.shards.get_mut(user.digest.shard(SHARDS))?;
-        let place = shard.place(user).or_else(|| shard.made(user.digest))?;
-        shard.users.get_mut(place).map(|found| &mut found.sent)
+    pub(crate) fn change(&mut self, user: Handle, change: impl FnOnce(&mut SentByUser)) {
+        let Some(shard) = self.shards.get_mut(user.digest.shard(SHARDS)) else { return };
+        let Some(place) = shard.place(user).or_else(|| shard.made(user.digest)) else { return };
+        let Some(counts) = shard.users.get_mut(place) else { return };
+        change(&mut counts.sent);
+        let sum = counts.sent.sum();
+        shard.note(place, sum);
+    }
+
+    /// How much a user sent at most, without a look at the user's own place; `None` when it may be anything.
+    #[inline]
+    pub(crate) fn at_most(&self, user: Digest) -> Option<Tally> {
+        let most = self.shards.get(user.shard(SHARDS)).map_or(0, |shard| shard.at_most(user));
+        let tally = Tally { messages: most.into(), recipients: most.into() };
+        (most < MANY).then_some(tally)
     }
 
     /// Drops those who sent nothing in one of `parts` parts, which divide the table evenly, and gives the
@@ -109,12 +144,41 @@ impl Shard {
         }
     }
 
+    /// The most of all who might be this user.
+    #[inline]
+    fn at_most(&self, user: Digest) -> u8 {
+        let start = scaled(user.place(), self.groups.len());
+        let (wrapped, first) = self.groups.split_at_checked(start).unwrap_or_default();
+        let (wanted, mut most) = (u64::from(user.tag()) * EACH, 0);
+        for Group { tags, at_most } in first.iter().chain(wrapped) {
+            let mut same = zeros(tags ^ wanted);
+            while same != 0 {
+                most = most.max((at_most >> (same.trailing_zeros() / 8 * 8)) as u8);
+                same &= same - 1;
+            }
+            if zeros(*tags) != 0 {
+                break;
+            }
+        }
+        most
+    }
+
+    /// Notes what the user in a place sent.
+    #[inline]
+    fn note(&mut self, place: usize, sum: Tally) {
+        let most = u8::try_from(sum.messages.max(sum.recipients)).unwrap_or(MANY);
+        if let Some(Group { at_most, .. }) = self.groups.get_mut(place / GROUP) {
+            let shift = place % GROUP * 8;
+            *at_most = *at_most & !(0xFF << shift) | u64::from(most) << shift;
+        }
+    }
+
     /// The first place with a user's tag.
     #[inline]
     fn likely(&self, user: Digest) -> Option<usize> {
-        let start = scaled(user.place(), self.tags.len());
+        let start = scaled(user.place(), self.groups.len());
         let wanted = u64::from(user.tag()) * EACH;
-        for (group, tags) in (start..).zip(self.tags.get(start..)?) {
+        for (group, Group { tags, .. }) in (start..).zip(self.groups.get(start..)?) {
             let (same, free) = (zeros(tags ^ wanted), zeros(*tags));
             if same != 0 {
                 return Some(group * GROUP + same.trailing_zeros() as usize / 8);
@@ -142,10 +206,10 @@ impl Shard {
 
     /// The place that holds a user, or the free one where it would go; `None` without places.
     fn find(&self, user: Digest) -> Option<usize> {
-        let start = scaled(user.place(), self.tags.len());
-        let (wrapped, first) = self.tags.split_at_checked(start)?;
+        let start = scaled(user.place(), self.groups.len());
+        let (wrapped, first) = self.groups.split_at_checked(start)?;
         let wanted = u64::from(user.tag()) * EACH;
-        for (group, tags) in (start..).zip(first).chain((0..).zip(wrapped)) {
+        for (group, Group { tags, .. }) in (start..).zip(first).chain((0..).zip(wrapped)) {
             let mut same = zeros(tags ^ wanted);
             while same != 0 {
                 let place = group * GROUP + same.trailing_zeros() as usize / 8;
@@ -164,12 +228,14 @@ impl Shard {
 
     fn put(&mut self, place: usize, user: UserCounts) {
         let tag = u64::from(Digest::from_bits(user.user).tag()) << (place % GROUP * 8);
-        if let (Some(tags), Some(free)) =
-            (self.tags.get_mut(place / GROUP), self.users.get_mut(place))
+        if let (Some(Group { tags, .. }), Some(free)) =
+            (self.groups.get_mut(place / GROUP), self.users.get_mut(place))
         {
             *tags |= tag;
             *free = user;
             self.taken += 1;
+            let sum = free.sent.sum();
+            self.note(place, sum);
         }
     }
 
@@ -179,7 +245,10 @@ impl Shard {
         let groups = ((self.taken + more) * 13).div_ceil(10 * GROUP);
         let mut users = Vec::with_capacity(groups * GROUP);
         users.resize_with(groups * GROUP, UserCounts::default);
-        let old = std::mem::replace(self, Self { tags: vec![0; groups], users, taken: 0 });
+        let old = std::mem::replace(
+            self,
+            Self { groups: vec![Group::default(); groups], users, taken: 0 },
+        );
         for user in old.users.into_iter().filter(|user| user.user != FREE) {
             if let Some(place) = self.find(Digest::from_bits(user.user)) {
                 self.put(place, user);
@@ -213,12 +282,12 @@ mod tests {
         let mut table = UserTable::default();
         for number in 0..60_000 {
             let handle = table.handle(digest(number));
-            table.entry(handle).unwrap();
+            table.change(handle, |_| {});
             if number % 1000 == 999 && number > 30_000 {
                 let octets: usize = table
                     .shards
                     .iter()
-                    .map(|shard| shard.users.capacity() * 64 + shard.tags.capacity() * 8)
+                    .map(|shard| shard.users.capacity() * 64 + shard.groups.capacity() * 16)
                     .sum();
                 assert!(octets <= (number as usize + 1) * 87, "{octets} octets for {number}");
             }
@@ -236,7 +305,7 @@ mod tests {
                 // Every third is made and sends nothing.
                 let tally = Tally { messages: times * u32::from(number % 3 > 0), recipients: 0 };
                 let handle = handles.entry(number).or_insert_with(|| table.handle(digest(number)));
-                table.entry(*handle).unwrap().add(DAY.bucket(now), tally, now);
+                table.change(*handle, |sent| sent.add(DAY.bucket(now), tally, now));
                 *model.entry(number).or_default() += tally.messages;
             }
             let check = |table: &mut UserTable, model: &HashMap<u32, u32>| {
@@ -246,6 +315,8 @@ mod tests {
                     for handle in handles.get(&number).copied().into_iter().chain([handle]) {
                         let found = table.get_mut(handle).map(|sent| sent.sum().messages);
                         prop_assert_eq!(found, model.get(&number).copied());
+                        let least = table.at_most(handle.digest).map(|sum| sum.messages);
+                        prop_assert!(least.is_none_or(|least| least >= found.unwrap_or(0)));
                     }
                 }
                 Ok(())

@@ -1,8 +1,10 @@
 //! A sliding window that counts in buckets and errs on the strict side (D13).
 
 use std::collections::VecDeque;
+use std::slice;
 use std::time::Duration;
 
+use prefetch_index::prefetch_index;
 use waypost_types::Timestamp;
 
 /// The length of a window and of its buckets, in milliseconds.
@@ -103,18 +105,31 @@ impl Count for u32 {
 }
 
 /// What was counted, by bucket; a bucket in which nothing was counted takes no room. 4 octets and a count
-/// a bucket, at most 302 buckets, and a quarter more than there are. The newest bucket and the number of the oldest are at hand, so that counting
-/// looks at no other memory as long as time stands in one bucket and nothing leaves.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Window<C = Tally> {
-    /// All but the newest, oldest first.
-    older: VecDeque<(u32, C)>,
-    newest: (u32, C),
-    oldest: u32,
+/// a bucket, at most 302 buckets, and a quarter more than there are.
+///
+/// The newest `RECENT` buckets and the number of the oldest are at hand. They go to the others, which lie
+/// elsewhere in memory, all at once when their room is needed; so most of the counting looks at no other
+/// memory as long as nothing leaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Window<C = Tally, const RECENT: usize = 1> {
     sum: C,
+    oldest: u32,
+    /// How many of `recent` there are.
+    count: u32,
+    /// The newest, oldest first.
+    recent: [(u32, C); RECENT],
+    /// All before them, oldest first.
+    older: VecDeque<(u32, C)>,
 }
 
-impl<C: Count> Window<C> {
+impl<C: Count, const RECENT: usize> Default for Window<C, RECENT> {
+    fn default() -> Self {
+        let (sum, recent) = (C::default(), [<(u32, C)>::default(); RECENT]);
+        Self { sum, oldest: 0, count: 0, recent, older: VecDeque::new() }
+    }
+}
+
+impl<C: Count, const RECENT: usize> Window<C, RECENT> {
     /// What is counted; [`Window::advance`] comes first.
     pub(crate) fn sum(&self) -> C {
         self.sum
@@ -122,7 +137,7 @@ impl<C: Count> Window<C> {
 
     /// What is counted at a moment, whether the window was advanced to it or not.
     pub(crate) fn sum_at(&self, scale: Scale, now: Timestamp) -> C {
-        if !self.has_newest() || scale.is_live(self.oldest, now) {
+        if self.len() == 0 || scale.is_live(self.oldest, now) {
             return self.sum;
         }
         let live = self.slots().filter(|(bucket, _)| scale.is_live(*bucket, now));
@@ -134,26 +149,32 @@ impl<C: Count> Window<C> {
 
     /// What was counted, by bucket, oldest first.
     pub(crate) fn slots(&self) -> impl Iterator<Item = (u32, C)> {
-        self.older.iter().copied().chain(self.has_newest().then_some(self.newest))
+        self.older.iter().chain(self.recent()).copied()
     }
 
-    /// Whether another bucket takes more room.
+    /// Whether another bucket takes more memory.
     pub(crate) fn is_full(&self) -> bool {
-        self.older.len() == self.older.capacity()
+        self.recent().len() == RECENT && self.older.capacity() - self.older.len() < RECENT
     }
 
     /// How many buckets take room.
     pub(crate) fn len(&self) -> usize {
-        self.older.len() + usize::from(self.has_newest())
+        self.older.len() + self.recent().len()
     }
 
-    fn has_newest(&self) -> bool {
-        self.newest != (0, C::default())
+    /// Begins to fetch what counting looks at.
+    pub(crate) fn fetch(&self) {
+        prefetch_index(slice::from_ref(&self.older), 0);
+        prefetch_index(slice::from_ref(&self.sum), 0);
+    }
+
+    fn recent(&self) -> &[(u32, C)] {
+        self.recent.get(..self.count as usize).unwrap_or_default()
     }
 
     /// Forgets what has left the window.
     pub(crate) fn advance(&mut self, scale: Scale, now: Timestamp) {
-        if !self.has_newest() || scale.is_live(self.oldest, now) {
+        if self.len() == 0 || scale.is_live(self.oldest, now) {
             return;
         }
         while let Some((_, tally)) = self.older.pop_front_if(|slot| !scale.is_live(slot.0, now)) {
@@ -161,51 +182,72 @@ impl<C: Count> Window<C> {
         }
         if self.older.is_empty() {
             self.older = VecDeque::new();
-            if !scale.is_live(self.newest.0, now) {
-                *self = Self::default();
+            let dead = |slot: &&(u32, C)| !scale.is_live(slot.0, now);
+            let dead = self.recent().iter().take_while(dead).count();
+            for (_, tally) in self.recent.iter().take(dead) {
+                self.sum.subtract(*tally);
             }
+            self.recent.copy_within(dead.., 0);
+            self.count = self.count.saturating_sub(dead as u32);
         }
-        self.oldest = self.older.front().map_or(self.newest.0, |(bucket, _)| *bucket);
+        let oldest = self.slots().next();
+        match oldest {
+            Some((bucket, _)) => self.oldest = bucket,
+            None => *self = Self::default(),
+        }
     }
 
     pub(crate) fn add(&mut self, bucket: u32, tally: C) {
-        self.oldest = if self.has_newest() { self.oldest.min(bucket) } else { bucket };
-        if self.newest.0 == bucket {
-            self.newest.1.add(tally);
-        } else if self.newest.0 < bucket {
-            let older = std::mem::replace(&mut self.newest, (bucket, tally));
-            if older != (0, C::default()) {
-                if self.older.len() == self.older.capacity() {
-                    // In small steps: twice the room would be half empty.
-                    self.older.reserve_exact(self.older.len() / 4 + 2);
-                }
-                self.older.push_back(older);
-            }
-        } else {
-            match self.older.binary_search_by_key(&bucket, |slot| slot.0) {
-                Ok(index) => {
-                    if let Some((_, counted)) = self.older.get_mut(index) {
-                        counted.add(tally);
-                    }
-                }
-                Err(index) => self.older.insert(index, (bucket, tally)),
-            }
-        }
+        self.oldest = if self.len() == 0 { bucket } else { self.oldest.min(bucket) };
         self.sum.add(tally);
+        let newest = self.recent().last().or_else(|| self.older.back()).map(|slot| slot.0);
+        if newest.is_none_or(|newest| newest < bucket) {
+            if self.recent().len() == RECENT {
+                self.put_away();
+            }
+            if let Some(slot) = self.recent.get_mut(self.count as usize) {
+                *slot = (bucket, tally);
+                self.count += 1;
+            }
+        } else if let Some(counted) = self.counted(bucket) {
+            counted.add(tally);
+        } else {
+            // A step back in time that no message was sent in.
+            self.put_away();
+            let place = self.older.partition_point(|slot| slot.0 < bucket);
+            self.older.insert(place, (bucket, tally));
+        }
     }
 
     /// Takes back what was added to a bucket.
     pub(crate) fn subtract(&mut self, bucket: u32, tally: C) {
-        let counted = if self.newest.0 == bucket {
-            Some(&mut self.newest.1)
-        } else {
-            let place = self.older.binary_search_by_key(&bucket, |slot| slot.0);
-            place.ok().and_then(|index| self.older.get_mut(index)).map(|(_, counted)| counted)
-        };
-        if let Some(counted) = counted {
+        if let Some(counted) = self.counted(bucket) {
             counted.subtract(tally);
             self.sum.subtract(tally);
         }
+    }
+
+    /// What a bucket counts.
+    fn counted(&mut self, bucket: u32) -> Option<&mut C> {
+        let recent = self.recent().iter().rposition(|slot| slot.0 == bucket);
+        let slot = match recent {
+            Some(index) => self.recent.get_mut(index),
+            None => {
+                let index = self.older.binary_search_by_key(&bucket, |slot| slot.0).ok()?;
+                self.older.get_mut(index)
+            }
+        };
+        slot.map(|(_, counted)| counted)
+    }
+
+    /// Makes room for recent buckets.
+    fn put_away(&mut self) {
+        if self.older.capacity() - self.older.len() < RECENT {
+            // In small steps: twice the room would be half empty.
+            self.older.reserve_exact(self.older.len() / 4 + RECENT + 1);
+        }
+        self.older.extend(self.recent.iter().take(self.count as usize));
+        self.count = 0;
     }
 
     /// When `need` of what `pick` counts will have left the window; `None` when there is not so much.
