@@ -20,7 +20,7 @@ struct Heard {
 }
 
 /// What does not hold.
-pub fn faults(policy: &Policy, run: &DryRun<'_>, known: Known<'_>, got: &Value) -> Vec<String> {
+pub(crate) fn faults(policy: &Policy, run: &DryRun<'_>, known: Known<'_>, got: &Value) -> Vec<String> {
     let heard = told(policy, run);
     let mut faults = Vec::new();
     let mut same = |what: &str, milter: Value, serve: &Value| {
