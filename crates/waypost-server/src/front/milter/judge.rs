@@ -354,7 +354,10 @@ impl Judge {
     fn envelope(&self, open: &Open, plan: &MilterPlan) -> Vec<Response> {
         let mut answers = Vec::new();
         if let Some(sender) = &plan.sender {
-            let address = sender.to_string().into();
+            let address = match sender {
+                ReversePath::Null => "<>".into(),
+                ReversePath::Mailbox(mailbox) => format!("<{mailbox}>").into(),
+            };
             let modification = Modification::ChangeSender { address, parameters: Box::default() };
             answers.push(Response::Modify(modification));
         }
