@@ -413,7 +413,11 @@ impl Judge {
             })
         });
         let draw = |route: &RouteName| Draw::new(self.core.draw_key, id, route);
-        let explanation = Explanation::of_taken(&open.policy, decision, &draw);
+        // What the mail server delivers is not owed here.
+        let mut own = decision.clone();
+        own.deliveries.clear();
+        own.quarantined.clear();
+        let explanation = Explanation::of_taken(&open.policy, &own, &draw);
         let session = &transaction.session;
         let helo = session.helo.as_deref().unwrap_or("?");
         let entry = Entry {
