@@ -25,6 +25,7 @@ mod header_block;
 mod ledger_ops;
 mod mailbox;
 mod milter_client;
+mod milter_server;
 mod mime_edit;
 mod postfix_requests;
 mod proxy_header;
@@ -43,6 +44,7 @@ pub use header_block::header_block;
 pub use ledger_ops::ledger_ops;
 pub use mailbox::mailbox;
 pub use milter_client::milter_client;
+pub use milter_server::milter_server;
 pub use mime_edit::mime_edit;
 pub use postfix_requests::postfix_requests;
 pub use proxy_header::proxy_header;
@@ -56,7 +58,7 @@ pub use spool_record::spool_record;
 pub type Property = fn(&[u8]);
 
 /// Every property by the name of its fuzz target and of its directory in `fuzz/corpus`.
-pub const ALL: [(&str, Property); 16] = [
+pub const ALL: [(&str, Property); 17] = [
     ("config", config),
     ("dsn", dsn),
     ("end_of_data", end_of_data),
@@ -65,6 +67,7 @@ pub const ALL: [(&str, Property); 16] = [
     ("ledger_ops", ledger_ops),
     ("mailbox", mailbox),
     ("milter_client", milter_client),
+    ("milter_server", milter_server),
     ("mime_edit", mime_edit),
     ("postfix_requests", postfix_requests),
     ("proxy_header", proxy_header),

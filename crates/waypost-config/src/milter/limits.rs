@@ -71,7 +71,10 @@ fn of_organization(organization: &Organization) -> Vec<&'static str> {
 
 fn of_rule(rule: &Rule) -> Vec<&'static str> {
     let mut because = Vec::new();
-    let by_recipient = !rule.envelope.recipients.is_empty() || rule.accounts != AccountKinds::ALL;
+    // Who is nobody is refused, so a rule for all accounts that are somebody is one for all.
+    let usual = Rule::new("", rule.affects, rule.action.clone()).accounts;
+    let by_account = rule.accounts != AccountKinds::ALL && rule.accounts != usual;
+    let by_recipient = !rule.envelope.recipients.is_empty() || by_account;
     match &rule.action {
         Action::Modify(changes) => {
             of_changes(changes, &mut because);

@@ -353,7 +353,7 @@ impl Metrics {
         let front = r.add(
             "waypost_front_requests",
             "front, answer",
-            "Requests of Postfix to `waypost policy-server`, by front end and kind of answer.",
+            "Requests of a mail server to `waypost policy-server` and `waypost milter`, by front end and kind of answer.",
             Requests::default(),
         );
         let record = Counters {

@@ -356,7 +356,10 @@ impl Judge {
     fn envelope(&self, open: &Open, plan: &MilterPlan) -> Vec<Response> {
         let mut answers = Vec::new();
         if let Some(sender) = &plan.sender {
-            let address = sender.to_string().into();
+            let address = match sender {
+                ReversePath::Null => "<>".into(),
+                ReversePath::Mailbox(mailbox) => format!("<{mailbox}>").into(),
+            };
             let modification = Modification::ChangeSender { address, parameters: Box::default() };
             answers.push(Response::Modify(modification));
         }
@@ -412,7 +415,11 @@ impl Judge {
             })
         });
         let draw = |route: &RouteName| Draw::new(self.core.draw_key, id, route);
-        let explanation = Explanation::of_taken(&open.policy, decision, &draw);
+        // What the mail server delivers is not owed here.
+        let mut own = decision.clone();
+        own.deliveries.clear();
+        own.quarantined.clear();
+        let explanation = Explanation::of_taken(&open.policy, &own, &draw);
         let session = &transaction.session;
         let helo = session.helo.as_deref().unwrap_or("?");
         let entry = Entry {
