@@ -6,19 +6,59 @@ use super::text::{Statement, Words, Wrong};
 #[derive(Clone, Debug)]
 pub(crate) enum Claim {
     Has(Has),
-    Nothing { places: Vec<Place>, name: String, is_for_good: bool },
-    Duplicates { places: Vec<Place>, name: String, most: usize, each_kill: bool },
-    Replies { name: String, code: String },
-    Logs { server: String, texts: Vec<String> },
-    NeverLogs { server: String, texts: Vec<String> },
-    Metric { server: String, name: String, relation: Relation, value: usize },
-    Queue { server: String, count: usize },
+    Nothing {
+        places: Vec<Place>,
+        name: String,
+        is_for_good: bool,
+    },
+    Duplicates {
+        places: Vec<Place>,
+        name: String,
+        most: usize,
+        each_kill: bool,
+    },
+    Replies {
+        name: String,
+        code: String,
+    },
+    Logs {
+        server: String,
+        texts: Vec<String>,
+    },
+    NeverLogs {
+        server: String,
+        texts: Vec<String>,
+    },
+    Metric {
+        server: String,
+        name: String,
+        relation: Relation,
+        value: usize,
+    },
+    Queue {
+        server: String,
+        count: usize,
+    },
     /// No message of a name that holds one text, or lacks it, came there.
-    None { places: Vec<Place>, name: String, holding: Vec<String>, lacking: Vec<String> },
+    None {
+        places: Vec<Place>,
+        name: String,
+        holding: Vec<String>,
+        lacking: Vec<String>,
+    },
     /// No session of this mail ended before its client did.
     Unbroken(String),
     Says(Ask),
-    Connections { sink: String, most: usize },
+    Connections {
+        sink: String,
+        most: usize,
+    },
+    /// Recipients of all that came.
+    Count {
+        places: Vec<Place>,
+        relation: Relation,
+        count: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,11 +196,19 @@ fn claim(words: &mut Words<'_>) -> Result<Claim, Wrong> {
             let each_kill = words.take("for each kill");
             return Ok(Claim::Duplicates { places, name, most, each_kill });
         }
+        if words.take("recipients") {
+            return Ok(Claim::Count { places, relation: Relation::AtMost, count: most });
+        }
         words.expect("connections")?;
         return match places.as_slice() {
             [Place::Sink(sink)] => Ok(Claim::Connections { sink: sink.clone(), most }),
             _ => Err(words.wrong("connections are those of one sink", "name one")),
         };
+    }
+    if words.take("at least") {
+        let count = words.number("a number")?;
+        words.expect("recipients")?;
+        return Ok(Claim::Count { places, relation: Relation::AtLeast, count });
     }
     has(words, places).map(Claim::Has)
 }
@@ -202,7 +250,18 @@ fn has(words: &mut Words<'_>, places: Vec<Place>) -> Result<Has, Wrong> {
             }
         } else {
             let from = from.map(|from| if from == "<>" { String::new() } else { from });
-            return Ok(Has { places, what, name, often, to, from, is_tls, is_changed, holding, lacking });
+            return Ok(Has {
+                places,
+                what,
+                name,
+                often,
+                to,
+                from,
+                is_tls,
+                is_changed,
+                holding,
+                lacking,
+            });
         }
     }
 }

@@ -24,12 +24,12 @@ impl Loopback {
     /// A block that no other scenario on this machine has. `None`: the system has one loopback address only.
     pub(crate) fn take() -> Option<Self> {
         let seed = std::process::id().to_be_bytes()[3];
-        (64..=127).flat_map(|high| (0..=255).map(move |low: u8| [high, low.wrapping_add(seed)])).find_map(
-            |block| {
+        (64..=127)
+            .flat_map(|high| (0..=255).map(move |low: u8| [high, low.wrapping_add(seed)]))
+            .find_map(|block| {
                 let owner = TcpListener::bind((Ipv4Addr::new(127, block[0], block[1], 1), OWNER));
                 Some(Self { block, given: 1, _owner: owner.ok()? })
-            },
-        )
+            })
     }
 
     /// The next address.

@@ -33,13 +33,20 @@ pub(crate) enum Step {
     /// Seconds.
     ClockSteps(i64),
     Redis,
-    File { server: String, path: String, text: String },
+    File {
+        server: String,
+        path: String,
+        text: String,
+    },
     Server(String, String),
     Configure(String, String),
     Kill(String),
     Stop(String),
     Start(String),
-    Reload { server: String, refused: Option<String> },
+    Reload {
+        server: String,
+        refused: Option<String>,
+    },
     Waypost(Ask),
     Send(Mail),
     Load(Mail),
@@ -136,7 +143,8 @@ fn step(statement: &Statement, numbers: Numbers<'_>) -> Result<Step, Wrong> {
         "dns" => {
             words.take("becomes");
             let zone = block.iter().filter(|(_, line)| !line.is_empty());
-            let zone = zone.map(|(number, line)| record(*number, line)).collect::<Result<_, _>>()?;
+            let zone =
+                zone.map(|(number, line)| record(*number, line)).collect::<Result<_, _>>()?;
             words.end(has_block)?;
             return Ok(Step::Dns(zone));
         }
@@ -333,7 +341,8 @@ fn record(number: usize, line: &str) -> Result<Entry, Wrong> {
     let mut words = line.splitn(3, ' ').map(str::trim);
     let (owner, kind) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let Some(kind) = kinds.iter().find(|known| **known == kind) else {
-        let cure = "write `OWNER TYPE VALUE`; types are MX, A, AAAA, TXT, PTR, SERVFAIL, SILENT, NODATA";
+        let cure =
+            "write `OWNER TYPE VALUE`; types are MX, A, AAAA, TXT, PTR, SERVFAIL, SILENT, NODATA";
         return Err(Wrong::new(number, line, "this is no record", cure));
     };
     Ok((owner.to_owned(), kind, words.next().unwrap_or_default().to_owned()))
@@ -373,7 +382,12 @@ fn manner_line(mut words: Words<'_>, manner: &mut Manner) -> Result<(), Wrong> {
         "data" => Phase::Data,
         "content" => Phase::Content,
         "end" => Phase::End,
-        _ => return Err(words.wrong("phases are banner, hello, starttls, handshake, mail, rcpt, data, content, end", "")),
+        _ => {
+            return Err(words.wrong(
+                "phases are banner, hello, starttls, handshake, mail, rcpt, data, content, end",
+                "",
+            ));
+        }
     };
     if !is_over {
         return Err(words.wrong("a colon stands behind the phase and its text", ""));

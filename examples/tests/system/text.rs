@@ -299,9 +299,7 @@ impl<'a> Words<'a> {
         }
         match (wants_block, self.statement.block.is_empty()) {
             (true, true) => Err(self.wrong("an indented block is missing", "write it below")),
-            (false, false) => {
-                Err(self.wrong("this verb takes no indented block", "take it away"))
-            }
+            (false, false) => Err(self.wrong("this verb takes no indented block", "take it away")),
             _ => Ok(()),
         }
     }
@@ -348,7 +346,9 @@ mod tests {
 
     #[test]
     fn numbers_may_be_set_from_outside_and_and_repeats_the_keyword() {
-        let text = format!("{HEAD}given number N = 3\nand sink a\nwhen repeat {{N}} times\n    when kill a\n");
+        let text = format!(
+            "{HEAD}given number N = 3\nand sink a\nwhen repeat {{N}} times\n    when kill a\n"
+        );
         let ours = |override_of: &dyn Fn(&str) -> Option<String>| {
             let read = read(&text, override_of).unwrap();
             read.statements.iter().map(|one| Words::of(one).text()).collect::<Vec<_>>()
