@@ -57,7 +57,7 @@ impl Server {
         head.push_str("[server]\n");
         for (key, value) in keys {
             let is_own = |line: &&str| line.split(['=', ' ']).next() == Some(key);
-            if !own.iter().any(|line| is_own(&line)) && !text.contains(&format!("[server.{key}]")) {
+            if !own.iter().any(is_own) && !text.contains(&format!("[server.{key}]")) {
                 head.push_str(&format!("{key} = {value}\n"));
             }
         }
