@@ -18,9 +18,22 @@ pub(crate) struct Progress {
     pub(crate) attempts: u32,
     /// When it is due; `None` at once.
     pub(crate) due: Option<Timestamp>,
+    /// When that was written down.
+    pub(crate) due_since: Timestamp,
     pub(crate) hold: Option<Hold>,
     pub(crate) failure: Option<Failure>,
     pub(crate) delay_told: bool,
+}
+
+impl Progress {
+    /// What a clock wrote that was ahead of `now` is taken as written now: nobody waits for that clock's
+    /// time to come.
+    pub(crate) fn keep_step(&mut self, now: Timestamp) {
+        if self.due_since > now {
+            self.due = self.due.map(|due| now + due.since(self.due_since));
+            self.due_since = now;
+        }
+    }
 }
 
 /// The one final outcome.

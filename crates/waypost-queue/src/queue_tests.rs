@@ -7,7 +7,7 @@ use waypost_types::{Destination, Notify, QueueId, Ret, TlsDemand};
 use crate::testing::{at, deferred, delivered, entry, failed, host_down};
 use crate::{
     Body, CountsFor, DeliveryState, Ended, Entry, Event, Handover, Hold, Limits, Queue, QueueError,
-    Recovery, Returned, Schedule, Work,
+    QuotaCommit, Recovery, Returned, Schedule, Work,
 };
 
 fn all(work: &Work, outcome: &waypost_types::Outcome) -> Vec<Ended> {
@@ -296,6 +296,38 @@ fn a_release_outlives_a_restart_though_one_delivery_ended_while_held() {
     let results = all(&work, &deferred("later"));
     let _ = queue.finished(work, results, &Schedule::default(), at(0));
     assert_eq!(queue.next_due(), Some(at(300)));
+}
+
+/// A clock that was two days ahead when all this was written, and is right again.
+#[test]
+fn what_a_clock_wrote_that_was_ahead_is_not_waited_for_o2() {
+    const AHEAD: u64 = 2 * 86_400;
+    let mut recovery = Recovery::new();
+    let mut queue = Queue::new(Limits::default());
+    let mut entry = entry(1, "s@f.example", &["a@x.example"]);
+    entry.accepted_at = at(AHEAD);
+    recovery.event(Event::Accepted(Box::new(entry.clone())));
+    assert_eq!(queue.accept(entry, None, at(AHEAD)), Ok(None));
+    let work = queue.take(at(AHEAD)).unwrap();
+    let results = all(&work, &deferred("later"));
+    let finished = queue.finished(work, results, &Schedule::default(), at(AHEAD));
+    assert_eq!(queue.next_due(), Some(at(AHEAD + 300)));
+    finished.events.into_iter().for_each(|event| recovery.event(event));
+    recovery.event(Event::QuotaCommitted(QuotaCommit {
+        at: at(AHEAD),
+        organization: "S".into(),
+        user: None,
+        recipients: Vec::new(),
+        login: None,
+        client: None,
+    }));
+    let recovered = recovery.finish(Limits::default(), at(10));
+    let mut queue = recovered.queue;
+    assert_eq!(recovered.quota[0].at, at(10), "its window ends in time");
+    assert_eq!(queue.next_due(), Some(at(310)), "the pause is kept, no storm");
+    assert!(queue.take(at(309)).is_none());
+    let work = queue.take(at(310)).unwrap();
+    assert_eq!(work.entry.accepted_at, at(10), "its lifetime ends in time");
 }
 
 #[test]

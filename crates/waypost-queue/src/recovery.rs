@@ -83,7 +83,7 @@ impl Recovery {
                 let all = (0..).zip(all).filter(|(place, _)| of_it(*place));
                 for (_, progress) in all.filter(|(_, progress)| progress.end.is_none()) {
                     if progress.hold.take().is_some() {
-                        progress.due = Some(at);
+                        (progress.due, progress.due_since) = (Some(at), at);
                     }
                 }
             }
@@ -102,12 +102,15 @@ impl Recovery {
         }
     }
 
-    /// The queue and the other folds, as of `now`.
+    /// The queue and the other folds, as of `now`. What bears a later time was written by a clock that was ahead, and
+    /// is taken as written now: no message, no window of a quota waits for that clock's time to come.
     #[must_use]
     pub fn finish(mut self, limits: Limits, now: Timestamp) -> Recovered {
         let mut queue = Queue::new(limits);
         let (mut events, mut over_limit) = (Vec::new(), Vec::new());
-        for (entry, progress) in std::mem::take(&mut self.messages).into_values() {
+        for (mut entry, mut progress) in std::mem::take(&mut self.messages).into_values() {
+            entry.accepted_at = entry.accepted_at.min(now);
+            progress.iter_mut().for_each(|progress| progress.keep_step(now));
             let mut open = progress.iter().filter(|progress| progress.end.is_none());
             let is_over = |hold: &Hold| hold.counts_for().is_some();
             if open.any(|progress| progress.hold.as_ref().is_some_and(is_over)) {
@@ -116,12 +119,15 @@ impl Recovery {
             // Ids are the map's keys, so none is known twice.
             events.extend(queue.insert(entry, None, progress, now, false).ok().flatten());
         }
-        let Self { quota, told, spam, in_force, .. } = self;
+        let Self { mut quota, mut told, mut spam, in_force, .. } = self;
+        quota.iter_mut().for_each(|commit| commit.at = commit.at.min(now));
+        told.iter_mut().for_each(|told| told.at = told.at.min(now));
+        spam.iter_mut().for_each(|spam| spam.at = spam.at.min(now));
         Recovered { queue, quota, told, spam, over_limit, in_force, events }
     }
 
     fn attempted(&mut self, attempt: Attempt) {
-        let Attempt { id, number, results, next, delay_told, .. } = attempt;
+        let Attempt { id, at, number, results, next, delay_told } = attempt;
         let Some((_, all)) = self.messages.get_mut(&id) else { return };
         for ended in results {
             let progress = usize::try_from(ended.delivery).ok().and_then(|at| all.get_mut(at));
@@ -129,7 +135,7 @@ impl Recovery {
                 continue;
             };
             progress.attempts = number;
-            progress.due = next;
+            (progress.due, progress.due_since) = (next, at);
             progress.delay_told |= delay_told;
             match ended.outcome {
                 Outcome::Delivered { .. } => progress.end = Some(End::Delivered),

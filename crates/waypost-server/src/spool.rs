@@ -562,12 +562,16 @@ fn expired(events: &[Event]) -> u64 {
     u64::try_from(deferred.count()).unwrap_or(u64::MAX)
 }
 
+/// What must be free before a store that failed is opened anew. Less than [`RESERVE`], so that what is queued goes on
+/// its way, and is written down, before there is room for more.
+const TO_OPEN: u64 = RESERVE / 4;
+
 /// A store that is opened on a full disk cannot write down that it was, and fails again.
 fn space_to_open(path: &Path) -> Result<(), StoreError> {
     match free_octets(path) {
-        Ok(free) if free < RESERVE => Err(StoreError::Failed {
+        Ok(free) if free < TO_OPEN => Err(StoreError::Failed {
             doing: "open",
-            because: format!("{free} octets are free for the spool, {RESERVE} are needed"),
+            because: format!("{free} octets are free for the spool, {TO_OPEN} are needed"),
         }),
         _ => Ok(()),
     }

@@ -53,6 +53,12 @@ pub(crate) enum Claim {
         sink: String,
         most: usize,
     },
+    /// Recipients of all that came.
+    Count {
+        places: Vec<Place>,
+        relation: Relation,
+        count: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,11 +196,19 @@ fn claim(words: &mut Words<'_>) -> Result<Claim, Wrong> {
             let each_kill = words.take("for each kill");
             return Ok(Claim::Duplicates { places, name, most, each_kill });
         }
+        if words.take("recipients") {
+            return Ok(Claim::Count { places, relation: Relation::AtMost, count: most });
+        }
         words.expect("connections")?;
         return match places.as_slice() {
             [Place::Sink(sink)] => Ok(Claim::Connections { sink: sink.clone(), most }),
             _ => Err(words.wrong("connections are those of one sink", "name one")),
         };
+    }
+    if words.take("at least") {
+        let count = words.number("a number")?;
+        words.expect("recipients")?;
+        return Ok(Claim::Count { places, relation: Relation::AtLeast, count });
     }
     has(words, places).map(Claim::Has)
 }

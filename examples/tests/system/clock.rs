@@ -16,7 +16,12 @@ impl Clock {
         let packaged = ["x86_64", "aarch64"].map(|machine| {
             PathBuf::from(format!("/usr/lib/{machine}-linux-gnu/faketime/libfaketimeMT.so.1"))
         });
-        let library = named.into_iter().chain(packaged).find(|path| path.exists())?;
+        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+        let fetched =
+            cache.or_else(home).map(|cache| cache.join("waypost/faketime/libfaketime.so"));
+        let mut libraries = named.into_iter().chain(packaged).chain(fetched);
+        let library = libraries.find(|path| path.exists())?;
         let clock = Self { library, file: tempfile::NamedTempFile::new().unwrap(), offset: 0 };
         clock.write();
         Some(clock)

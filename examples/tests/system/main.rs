@@ -141,6 +141,14 @@ fn table(done: &[(String, Duration, Went)]) -> String {
 }
 
 #[test]
+fn the_page_has_every_verb() {
+    let page = include_str!("../scenarios/README.md");
+    for verb in step::VERBS.split(", ") {
+        assert!(page.contains(&format!("`{verb}")), "README.md says nothing of `{verb}`");
+    }
+}
+
+#[test]
 fn every_scenario_says_what_it_proves() {
     let ids = [
         "A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11", "A12", "B1", "B2",
@@ -155,4 +163,19 @@ fn every_scenario_says_what_it_proves() {
             assert!(ids.contains(&id.as_str()), "{}: no requirement is {id}", path.display());
         }
     }
+}
+
+#[test]
+fn a_long_answer_of_the_name_server_is_asked_for_over_tcp() {
+    use waypost_net::dns::{DnsLimits, Resolver as _, SystemResolver};
+    let exchange = |number| format!("{number} a-name-that-takes-some-room-{number}.many.test");
+    let zone = (0..60).map(|number| ("many.test".to_owned(), "MX", exchange(number))).collect();
+    let dns = support::dns::Dns::start(zone);
+    let found = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let found = found.block_on(async {
+        let resolver = SystemResolver::with_servers(&[dns.address], DnsLimits::default()).unwrap();
+        resolver.mx(&"many.test".parse().unwrap()).await.unwrap()
+    });
+    assert_eq!(found.len(), 60);
+    assert_eq!(dns.asked().len(), 2, "once each way: {:?}", dns.asked());
 }

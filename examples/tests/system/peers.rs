@@ -2,10 +2,30 @@
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
 
-use waypost_net::test_kit::{self, Authority, Flaw, Peer, Received, Script};
+use waypost_net::test_kit::{self, Authority, Flaw, Identity, Peer, Received, Script};
 
 use super::step::{self, Fault, Manner};
+use super::support::tls_sink;
+
+/// Who signs certificates.
+pub(crate) struct Authorities {
+    pub(crate) kit: Authority,
+    /// For certificates of any validity.
+    by_params: tls_sink::Authority,
+}
+
+impl Authorities {
+    pub(crate) fn new() -> Self {
+        Self { kit: Authority::new().unwrap(), by_params: tls_sink::Authority::new("Another") }
+    }
+
+    /// Their certificates, for `roots`.
+    pub(crate) fn pem(&self) -> String {
+        format!("{}{}", self.kit.pem(), self.by_params.pem)
+    }
+}
 
 pub(crate) struct SinkPeer {
     address: SocketAddr,
@@ -20,25 +40,25 @@ impl SinkPeer {
     pub(crate) fn start(
         address: SocketAddr,
         manner: Manner,
-        authority: &Authority,
+        authorities: &Authorities,
     ) -> Result<Self, String> {
         let mut sink = Self { address, manner, live: None, past: Vec::new(), past_connections: 0 };
-        sink.open(authority)?;
+        sink.open(authorities)?;
         Ok(sink)
     }
 
     pub(crate) fn become_another(
         &mut self,
         manner: Manner,
-        authority: &Authority,
+        authorities: &Authorities,
     ) -> Result<(), String> {
         self.close();
         self.manner = manner;
-        self.open(authority)
+        self.open(authorities)
     }
 
-    pub(crate) fn open(&mut self, authority: &Authority) -> Result<(), String> {
-        let script = script(&self.manner, authority)?.bind(self.address);
+    pub(crate) fn open(&mut self, authorities: &Authorities) -> Result<(), String> {
+        let script = script(&self.manner, authorities)?.bind(self.address);
         self.live = Some(script.start().map_err(|error| format!("{}: {error}", self.address))?);
         Ok(())
     }
@@ -62,11 +82,12 @@ impl SinkPeer {
     }
 }
 
-fn script(manner: &Manner, authority: &Authority) -> Result<Script, String> {
+fn script(manner: &Manner, authorities: &Authorities) -> Result<Script, String> {
     let mut script = Script::new();
+    let authority = &authorities.kit;
     if let Some((kind, name)) = &manner.tls {
         let flaw = match kind.as_str() {
-            "good" => None,
+            "good" | "lasting-a-day" => None,
             "expired" => Some(Flaw::Expired),
             "not-yet-valid" => Some(Flaw::NotYetValid),
             "wrong-name" => Some(Flaw::WrongName),
@@ -74,12 +95,13 @@ fn script(manner: &Manner, authority: &Authority) -> Result<Script, String> {
             "unknown-authority" => Some(Flaw::UnknownAuthority),
             _ => {
                 return Err(format!(
-                    "no certificate is `{kind}`; write good, expired, not-yet-valid, wrong-name, \
-                     self-signed or unknown-authority"
+                    "no certificate is `{kind}`; write good, lasting-a-day, expired, not-yet-valid, \
+                     wrong-name, self-signed or unknown-authority"
                 ));
             }
         };
         let identity = match flaw {
+            None if kind == "lasting-a-day" => Ok(lasting_a_day(authorities, name)),
             None => authority.identity(name),
             Some(flaw) => authority.flawed(flaw, name),
         };
@@ -101,6 +123,13 @@ fn script(manner: &Manner, authority: &Authority) -> Result<Script, String> {
             Some(act(&fault.act))
         })
     }))
+}
+
+/// A good one that runs out tomorrow.
+fn lasting_a_day(authorities: &Authorities, name: &str) -> Identity {
+    let mut params = tls_sink::params(&[name]);
+    params.not_after = (SystemTime::now() + Duration::from_secs(86_400)).into();
+    Identity::of(tls_sink::server(params, Some(&authorities.by_params)))
 }
 
 fn act(act: &step::Act) -> test_kit::Act {

@@ -35,6 +35,7 @@ impl Claim {
                 | Self::Duplicates { .. }
                 | Self::NeverLogs { .. }
                 | Self::Connections { .. }
+                | Self::Count { relation: Relation::AtMost, .. }
                 | Self::None { .. }
                 | Self::Replies { .. }
                 | Self::Unbroken(_)
@@ -51,7 +52,18 @@ impl Claim {
                 | Self::Duplicates { .. }
                 | Self::NeverLogs { .. }
                 | Self::Connections { .. }
+                | Self::Count { relation: Relation::AtMost, .. }
         )
+    }
+}
+
+impl Relation {
+    fn holds(self, is: usize, value: usize) -> bool {
+        match self {
+            Self::Is => is == value,
+            Self::AtLeast => is >= value,
+            Self::AtMost => is <= value,
+        }
     }
 }
 
@@ -114,12 +126,14 @@ impl World {
             },
             Claim::Metric { server, name, relation, value } => {
                 let is = self.server(server)?.metric(name)?;
-                let holds = match relation {
-                    Relation::Is => is == *value,
-                    Relation::AtLeast => is >= *value,
-                    Relation::AtMost => is <= *value,
-                };
-                if holds { Ok(()) } else { Err(format!("{name} is {is}")) }
+                if relation.holds(is, *value) { Ok(()) } else { Err(format!("{name} is {is}")) }
+            }
+            Claim::Count { places, relation, count } => {
+                let mut is = 0;
+                for place in places {
+                    is += self.at(place)?.iter().map(|one| one.to.len()).sum::<usize>();
+                }
+                if relation.holds(is, *count) { Ok(()) } else { Err(format!("{is} came")) }
             }
             Claim::Queue { server, count } => {
                 let list = ["queue", "list"].map(str::to_owned).to_vec();

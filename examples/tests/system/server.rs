@@ -4,9 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use waypost_net::test_kit::Authority;
-
 use super::loopback::{ADMIN, RELAY, SMTP};
+use super::peers::Authorities;
 use super::support::serving::{Folder, Log, Serve};
 use super::support::tmpfs::Tmpfs;
 
@@ -25,12 +24,12 @@ pub(crate) struct Server {
 
 impl Server {
     /// A folder with a certificate that the authority signed.
-    pub(crate) fn new(name: &str, ip: IpAddr, authority: &Authority) -> Self {
+    pub(crate) fn new(name: &str, ip: IpAddr, authorities: &Authorities) -> Self {
         let folder = Folder::new("");
-        let identity = authority.identity(&format!("{name}.example")).unwrap();
+        let identity = authorities.kit.identity(&format!("{name}.example")).unwrap();
         folder.write("mx.pem", identity.certificate_pem());
         folder.write("mx.key", identity.key_pem());
-        folder.write("roots.pem", authority.pem());
+        folder.write("roots.pem", &authorities.pem());
         Self { name: name.to_owned(), ip, running: None, disk: None, folder, logs: Vec::new() }
     }
 
@@ -58,7 +57,7 @@ impl Server {
         head.push_str("[server]\n");
         for (key, value) in keys {
             let is_own = |line: &&str| line.split(['=', ' ']).next() == Some(key);
-            if !own.iter().any(|line| is_own(&line)) && !text.contains(&format!("[server.{key}]")) {
+            if !own.iter().any(is_own) && !text.contains(&format!("[server.{key}]")) {
                 head.push_str(&format!("{key} = {value}\n"));
             }
         }

@@ -129,7 +129,8 @@ pub(crate) fn steps(found: &[Statement], numbers: Numbers<'_>) -> Result<Vec<Pla
         .collect()
 }
 
-const VERBS: &str = "dns, sink, disk, fill, empty, clock, redis, file, server, configure, kill, stop, \
+/// What a `given` or a `when` begins with.
+pub(crate) const VERBS: &str = "dns, sink, disk, fill, empty, clock, redis, file, server, configure, kill, stop, \
                      start, reload, run, send, load, repeat";
 
 fn step(statement: &Statement, numbers: Numbers<'_>) -> Result<Step, Wrong> {

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use waypost_net::test_kit::Authority;
 
 use super::claim::Claim;
 use super::clock::Clock;
 use super::loopback::{DNS, Loopback, SMTP};
-use super::peers::SinkPeer;
+use super::peers::{Authorities, SinkPeer};
 use super::post::{Load, Sent, Target};
 use super::server::Server;
 use super::step::{Ask, Mail, Placed, Step};
@@ -53,7 +52,7 @@ pub(crate) struct World {
     /// How many servers were killed.
     pub(crate) kills: usize,
     clock: Option<Clock>,
-    authority: Authority,
+    authorities: Authorities,
     root: CertificateDer<'static>,
     addresses: BTreeMap<String, IpAddr>,
     /// What was claimed for good, to be looked at again at the end.
@@ -72,8 +71,8 @@ impl World {
                 addresses.entry(name.clone()).or_insert_with(|| loopback.next());
             }
         }
-        let authority = Authority::new().unwrap();
-        let root = CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap();
+        let authorities = Authorities::new();
+        let root = CertificateDer::from_pem_slice(authorities.kit.pem().as_bytes()).unwrap();
         Ok(Self {
             loads: BTreeMap::new(),
             servers: BTreeMap::new(),
@@ -85,7 +84,7 @@ impl World {
             redis: None,
             kills: 0,
             clock: None,
-            authority,
+            authorities,
             root,
             addresses,
             claims: Vec::new(),
@@ -138,16 +137,16 @@ impl World {
             Step::Sink(name, manner) => {
                 let at = SocketAddr::new(self.address(name)?, SMTP);
                 match self.sinks.get_mut(name) {
-                    Some(sink) => sink.become_another(manner.clone(), &self.authority)?,
+                    Some(sink) => sink.become_another(manner.clone(), &self.authorities)?,
                     None => {
-                        let sink = SinkPeer::start(at, manner.clone(), &self.authority)?;
+                        let sink = SinkPeer::start(at, manner.clone(), &self.authorities)?;
                         self.sinks.insert(name.clone(), sink);
                     }
                 }
             }
             Step::SinkCloses(name) => known(&mut self.sinks, name, "sink")?.close(),
             Step::SinkOpens(name) => {
-                known(&mut self.sinks, name, "sink")?.open(&self.authority)?;
+                known(&mut self.sinks, name, "sink")?.open(&self.authorities)?;
             }
             Step::Disk(name, mib) => {
                 let server = self.server(name)?;
@@ -281,7 +280,7 @@ impl World {
     /// The server of this name, which begins as an empty folder.
     pub(crate) fn server(&mut self, name: &str) -> Result<&mut Server, String> {
         let ip = self.address(name)?;
-        let new = || Server::new(name, ip, &self.authority);
+        let new = || Server::new(name, ip, &self.authorities);
         Ok(self.servers.entry(name.to_owned()).or_insert_with(new))
     }
 
