@@ -103,12 +103,9 @@ fn walk(criterion: &mut Criterion) {
             if count == 10_000 {
                 // What is stored of a live message: those that match, and others up to 32.
                 let told = |question: &Question<'_>| set.walk_told(question, &people, 32);
-                group.bench_function(
-                    BenchmarkId::new(format!("32 told of, {name}"), count),
-                    |b| {
-                        b.iter(|| next.next().map(|question| told(black_box(question))));
-                    },
-                );
+                group.bench_function(BenchmarkId::new(format!("32 told of, {name}"), count), |b| {
+                    b.iter(|| next.next().map(|question| told(black_box(question))));
+                });
             }
             let Some(naive) = &naive else { continue };
             for question in &questions {
