@@ -257,7 +257,7 @@ impl Policy {
         }
         filter_edits(&mut decision);
         if message.signed {
-            signatures::warn_of_added_lines(&mut decision, header);
+            signatures::warn_of_added_lines(&mut decision, header, &message.signatures);
             signatures::warn_of_changed_fields(&mut decision, header);
         }
         stamp(&mut decision);
@@ -278,7 +278,7 @@ impl Policy {
         receiving.into_iter().chain(relaying).collect()
     }
 
-    fn reply(&self, decision: &Decision, message: &Message) -> DataReply {
+    fn reply(&self, decision: &Decision, message: &Message<'_>) -> DataReply {
         let limit = self.server.limits.hops;
         if message.hops > limit {
             return DataReply::Refuse(Reply::new(
@@ -444,23 +444,29 @@ pub(super) fn sameness(one: &DecidedDelivery) -> Sameness {
 }
 
 /// What the header says, read in one pass.
-struct Message {
+struct Message<'h> {
     from: FromField,
     hops: usize,
+    /// By whomever; the filter may do so too.
     signed: bool,
+    /// The DKIM signatures that it came with.
+    signatures: Vec<&'h [u8]>,
     marks: TraceMarks,
 }
 
-impl Message {
-    fn read(header: &HeaderBlock<'_>) -> Self {
+impl<'h> Message<'h> {
+    fn read(header: &HeaderBlock<'h>) -> Self {
         let (from, marks) = (FromField::Missing, TraceMarks::default());
-        let mut read = Self { from, hops: 0, signed: false, marks };
+        let mut read = Self { from, hops: 0, signed: false, signatures: Vec::new(), marks };
         for field in header.fields() {
             if field.is("received") {
                 read.hops += 1;
                 read.marks.add(&field);
             }
-            read.signed |= field.is("dkim-signature");
+            if field.is("dkim-signature") {
+                read.signed = true;
+                read.signatures.push(field.raw);
+            }
             read.from.add(&field);
         }
         read
@@ -471,7 +477,7 @@ impl Message {
 struct Views<'v> {
     policy: &'v Policy,
     transaction: &'v Transaction,
-    message: &'v Message,
+    message: &'v Message<'v>,
     header: &'v HeaderBlock<'v>,
     /// What SPF, DKIM and DMARC say; `None`: nobody asked.
     authentication: Option<&'v [Authentication]>,

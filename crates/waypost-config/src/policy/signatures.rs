@@ -7,8 +7,12 @@ use waypost_types::HeaderBlock;
 
 use super::decision::{DecidedDelivery, Decision};
 
-/// Adds a warning to each delivery whose added lines break a signature. Linear in the header.
-pub(super) fn warn_of_added_lines(decision: &mut Decision, header: &HeaderBlock<'_>) {
+/// Adds a warning to each delivery whose added lines break one of the signatures. Linear in the header.
+pub(super) fn warn_of_added_lines(
+    decision: &mut Decision,
+    header: &HeaderBlock<'_>,
+    signatures: &[&[u8]],
+) {
     let kept = decision.quarantined.iter_mut().flat_map(|kept| &mut kept.deliveries);
     let mut adding = decision
         .deliveries
@@ -22,7 +26,7 @@ pub(super) fn warn_of_added_lines(decision: &mut Decision, header: &HeaderBlock<
     let mut adding: Vec<&mut DecidedDelivery> = adding.collect();
     let added = adding.iter().flat_map(|one| &one.delivery.changes.added_headers);
     let names: HashSet<String> = added.map(|line| line.name().to_ascii_lowercase()).collect();
-    let closed = closed_names(&names, header);
+    let closed = closed_names(&names, header, signatures);
     if !closed.is_empty() {
         adding.iter_mut().for_each(|one| warn(one, &closed));
     }
@@ -65,9 +69,13 @@ pub(super) fn warn_of_changed_fields(decision: &mut Decision, header: &HeaderBlo
     }
 }
 
-/// Those of the names that a signature lists more often than there are fields. One pass over the header,
-/// for each of the names, which are few.
-fn closed_names<'n>(names: &'n HashSet<String>, header: &HeaderBlock<'_>) -> Vec<&'n str> {
+/// Those of the names that a signature lists more often than there are fields. The names are few; the
+/// header is gone through only where a signature lists one.
+fn closed_names<'n>(
+    names: &'n HashSet<String>,
+    header: &HeaderBlock<'_>,
+    signatures: &[&[u8]],
+) -> Vec<&'n str> {
     /// A name, and how often it is there.
     struct Counted<'n> {
         name: &'n str,
@@ -78,18 +86,20 @@ fn closed_names<'n>(names: &'n HashSet<String>, header: &HeaderBlock<'_>) -> Vec
     }
     let counted = |name| Counted { name, fields: 0, listed: 0, here: 0 };
     let mut names: Vec<_> = names.iter().map(|name| counted(name.as_str())).collect();
-    for field in header.fields() {
-        names.iter_mut().for_each(|one| one.fields += usize::from(field.is(one.name)));
-        if !field.is("dkim-signature") {
-            continue;
-        }
-        for signed in signed_names(field.raw) {
+    for signature in signatures {
+        for signed in signed_names(signature) {
             for one in &mut names {
                 one.here += usize::from(signed.eq_ignore_ascii_case(one.name.as_bytes()));
             }
         }
         for one in &mut names {
             one.listed = one.listed.max(std::mem::take(&mut one.here));
+        }
+    }
+    names.retain(|one| one.listed > 0);
+    if !names.is_empty() {
+        for field in header.fields() {
+            names.iter_mut().for_each(|one| one.fields += usize::from(field.is(one.name)));
         }
     }
     let closed = names.into_iter().filter(|one| one.listed > one.fields);
@@ -130,7 +140,10 @@ mod tests {
             ("DKIM-Signature: \r\nDKIM-Signature: h=\r\nDKIM-Signature: h\r\n", &[]),
         ] {
             let names = ["from", "to", "subject", "reply-to"].map(str::to_owned).into();
-            let mut got = closed_names(&names, &HeaderBlock::of(header.as_bytes()));
+            let header_block = HeaderBlock::of(header.as_bytes());
+            let signatures: Vec<&[u8]> =
+                header_block.fields().named("dkim-signature").map(|field| field.raw).collect();
+            let mut got = closed_names(&names, &header_block, &signatures);
             got.sort_unstable();
             assert_eq!(got, want, "{header}");
         }
