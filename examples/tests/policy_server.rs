@@ -15,7 +15,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use support::serving::{Folder, Serve};
+use support::serving::{Folder, MARIE_RELAYS, Serve};
 use support::smtp_client::SmtpClient;
 use support::waypost;
 use waypost_postfix::{
@@ -270,6 +270,84 @@ fn d11_d13_reserve_count_release_and_survive_a_kill() {
     server.terminate();
     let ran = waypost(&["quota", &folder.configuration(), "--json", "Solarmora"], "");
     assert!(ran.stdout.contains(r#""used":5"#), "and without the server: {}", ran.stdout);
+}
+
+/// Marie is the administrator, and has a Maildir in the spool; machines of the loopback network relay.
+fn told(limits: &str) -> String {
+    let told = "licences = 250\nadministrators = [\"marie@solarmora.com\"]\nover_limit = \"hold\"";
+    let organization = MARIE_RELAYS.replace("licences = 250", told);
+    let organization = organization.replace("\"127.0.0.1\"", "\"127.0.0.0/8\"");
+    format!("admin = \"127.0.0.1:0\"\n{organization}\n[organization.limits]\n{limits}\n")
+}
+
+#[test]
+fn d13_administrators_hear_of_a_limit_once_a_day_and_hold_defers() {
+    let folder = Folder::new(&told("recipients_per_day = 5"));
+    let server = Serve::policy_server(&folder.configuration(), POLICY);
+    let marie = "marie@solarmora.com";
+    let mut postfix = Postfix::of(&server);
+    let to = ["a@x.example", "b@x.example", "c@x.example"];
+    assert_eq!(postfix.message("1", marie, &to), ["OK"; 3]);
+    // What is given up is nobody's concern.
+    assert_eq!(postfix.recipients("2", marie, &to[..1]), ["OK"]);
+    assert_eq!(postfix.message("3", marie, &to[..1]), ["OK"]);
+    let mails = folder.mailbox(marie, "", 1);
+    assert!(
+        mails[0].contains("Subject: A relay limit of Solarmora is nearly used up"),
+        "{mails:?}"
+    );
+    assert!(
+        mails[0].contains("80 % of the limit of 5 recipients of this organization"),
+        "{mails:?}"
+    );
+    server.log.wait_text("80 % of the limit of 5 recipients of this organization");
+    let of = "{organization=\"Solarmora\",kind=\"near-quota-recipients-per-day\"}";
+    assert_eq!(server.metric(&format!("waypost_administrators_told_total{of}")), 1);
+    server.kill();
+
+    let server = Serve::policy_server(&folder.configuration(), POLICY);
+    let mut postfix = Postfix::of(&server);
+    let said = postfix.message("4", marie, &to);
+    // Of `hold` a deferral is left: nobody would let Postfix's queue go.
+    assert_eq!(said[0], "OK");
+    assert!(said[1..].iter().all(|said| said.starts_with("450 4.7.1 ")), "{said:?}");
+    server.terminate();
+    assert_eq!(folder.mailbox_size(marie, ""), 1, "told once");
+}
+
+#[test]
+fn d13_each_client_near_its_limit_is_told_of_once_a_day() {
+    let folder = Folder::new(&told("recipients_per_client_per_day = 2"));
+    let server = Serve::policy_server(&folder.configuration(), POLICY);
+    let marie = "marie@solarmora.com";
+    let mut postfix = Postfix::of(&server);
+    let mut relayed = |instance: &str, client: &str| {
+        let of_client =
+            |request: PolicyRequest| PolicyRequest { client: client.parse().unwrap(), ..request };
+        let said = postfix.ask(&of_client(rcpt(instance, "relay", marie, "a@x.example")));
+        let end = PolicyRequest {
+            recipient_count: 1,
+            ..request(ProtocolState::EndOfMessage, instance, "relay", marie)
+        };
+        if said == "OK" {
+            assert_eq!(postfix.ask(&of_client(end)), "DUNNO");
+        }
+        said
+    };
+    for (instance, client) in [("1", "127.0.0.1"), ("2", "127.0.0.2"), ("3", "127.0.0.3")] {
+        assert_eq!(relayed(instance, client), "OK");
+    }
+    for (instance, client) in [("4", "127.0.0.1"), ("5", "127.0.0.2")] {
+        assert_eq!(relayed(instance, client), "OK");
+    }
+    assert!(relayed("6", "127.0.0.1").starts_with("450 4.7.1 "));
+    let mails = folder.mailbox(marie, "", 2);
+    for client in ["127.0.0.1", "127.0.0.2"] {
+        let named = format!("used by {client}: 2.");
+        assert_eq!(mails.iter().filter(|mail| mail.contains(&named)).count(), 1, "{mails:?}");
+    }
+    server.terminate();
+    assert_eq!(folder.mailbox_size(marie, ""), 2);
 }
 
 #[test]

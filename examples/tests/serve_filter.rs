@@ -107,6 +107,14 @@ impl Stage {
         Self { filter, folder, serve }
     }
 
+    /// In order: what is to be written some time later is written.
+    fn restart(self) -> Self {
+        let Self { filter, folder, serve } = self;
+        serve.terminate();
+        let serve = folder.serve();
+        Self { filter, folder, serve }
+    }
+
     fn send(&self, to: &[&str], subject: &str) -> String {
         self.serve.session("mx").message("a@elsewhere.example", to, letter(subject).as_bytes())
     }
@@ -485,6 +493,30 @@ fn d17_administrators_are_told_of_much_spam_once_a_user_and_day() {
         }
         assert_eq!(told(), 2, "{action}");
     }
+}
+
+#[test]
+fn d17_spam_is_counted_and_told_once_over_a_restart() {
+    let more = "administrators = [\"jean@s.org\"]\nspam_action = \"reject\"\nabuse_threshold = 3\n";
+    let stage = Stage::new("", &relaying(more));
+    let spam = |stage: &Stage, count: usize| {
+        let mut marie = submitting(stage, "marie@s.org");
+        for _ in 0..count {
+            marie.message("marie@s.org", &["x@127.0.0.1.invalid"], letter("gtube").as_bytes());
+        }
+    };
+    let told = |stage: &Stage| stage.serve.metric("waypost_abuse_told_total");
+    spam(&stage, 2);
+    let stage = stage.restart();
+    spam(&stage, 1);
+    assert_eq!(told(&stage), 1, "two were sent before");
+    let mail = stage.mail("jean@s.org", "", 1);
+    assert!(mail[0].contains("3 messages that marie@s.org relayed"), "{mail:?}");
+    let stage = stage.restart();
+    spam(&stage, 4);
+    assert_eq!(told(&stage), 0, "once a day");
+    stage.serve.terminate();
+    assert_eq!(stage.folder.mailbox_size("jean@s.org", ""), 1);
 }
 
 #[test]

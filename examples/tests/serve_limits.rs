@@ -140,6 +140,34 @@ fn d11_d13_mail_over_a_limit_is_held_told_of_and_let_go() {
 }
 
 #[test]
+fn d11_d13_what_a_message_that_is_given_up_leaves_is_used_at_once() {
+    let gateway = Sink::start();
+    // The window is a day: only what is given back can make room here.
+    let hold = "over_limit = \"hold\"";
+    let folder = Folder::new(&organization(&gateway, hold, "recipients_per_day = 1"));
+    let serve = folder.serve();
+    let mut slow = serve.session("relay");
+    slow.ask("MAIL FROM:<marie@solarmora.com>", "250");
+    slow.ask("RCPT TO:<a@f.example>", "250");
+    let begun = std::time::Instant::now();
+    assert!(send(&serve, &["b@f.example"])[0].starts_with("250"));
+    wait_for(&folder, "held", 1);
+    slow.ask("RSET", "250");
+    assert_eq!(gateway.wait(1)[0].to, ["<b@f.example>"]);
+    // Room of which nobody tells is looked for once a minute.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}", begun.elapsed());
+    assert_eq!(used(&folder), [1, 1]);
+    // A message that is thrown away leaves its place among those that wait.
+    for to in ["c@f.example", "d@f.example"] {
+        assert!(send(&serve, &[to])[0].starts_with("250"));
+        let id = wait_for(&folder, "held", 1)[0]["id"].as_str().unwrap().to_owned();
+        assert!(send(&serve, &["e@f.example"])[0].starts_with("550 5.7.1"), "one may wait");
+        done(&folder, &["queue", "remove", &id]);
+    }
+    serve.terminate();
+}
+
+#[test]
 fn d10_d11_a_deferral_keeps_the_subject_and_detail_of_its_limit() {
     let gateway = Sink::start();
     for (limits, code) in [

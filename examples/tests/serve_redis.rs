@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use support::control::{done, wait_for};
 use support::redis::Redis;
 use support::serving::{Folder, Serve, queue_id};
 use support::sink::Sink;
@@ -246,6 +247,28 @@ fn without_redis_nodes_do_as_configured_and_come_back_by_themselves_o5() {
     for serve in serving {
         serve.terminate();
     }
+}
+
+#[test]
+#[ignore = "needs redis-server: run scripts/redis"]
+fn what_is_let_go_without_redis_counts_when_it_is_back_d13_o5() {
+    let (mut redis, gateway) = (Redis::start(), Sink::start());
+    let hold = "domains = [\"solarmora.com\"]\nover_limit = \"hold\"";
+    let holding = node(&redis, "defer", 1, &gateway).replace("domains = [\"solarmora.com\"]", hold);
+    let folder = Folder::new(&holding);
+    let serve = folder.serve();
+    for to in ["a@b.example", "b@b.example"] {
+        assert!(relay(&serve, to).starts_with("250"));
+    }
+    let id = wait_for(&folder, "held", 1)[0]["id"].as_str().unwrap().to_owned();
+    wait_for_usage(&folder, "shared", 1, 0);
+    redis.kill();
+    serve.log.wait_text("relayed mail is deferred until Redis answers");
+    done(&folder, &["queue", "release", &id]);
+    assert_eq!(gateway.wait(2)[1].to, ["<b@b.example>"]);
+    redis.restart();
+    wait_for_usage(&folder, "shared", 2, 0);
+    serve.terminate();
 }
 
 #[test]

@@ -87,13 +87,13 @@ def answer_dns():
 
 
 class Sink(socketserver.ThreadingTCPServer):
-    """The next hop: keeps each message, octet for octet, with its envelope."""
+    """A next hop, SMTP or LMTP: keeps each message, octet for octet, with its envelope."""
 
     allow_reuse_address = daemon_threads = True
 
-    def __init__(self):
+    def __init__(self, address=(GATEWAY, 25)):
         self.messages = []
-        super().__init__((GATEWAY, 25), Session)
+        super().__init__(address, Session)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
@@ -102,11 +102,12 @@ class Session(socketserver.StreamRequestHandler):
         def say(text):
             self.wfile.write(text.encode() + b"\r\n")
 
-        sender, recipients = None, []
+        sender, recipients, lmtp = None, [], False
         say("220 sink ESMTP")
         for line in self.rfile:
             verb = line[:4].upper()
-            if verb == b"EHLO":
+            if verb in (b"EHLO", b"LHLO"):
+                lmtp = verb == b"LHLO"
                 say("250-sink\r\n250-8BITMIME\r\n250-PIPELINING\r\n250 SIZE 99999999")
                 continue
             if verb == b"QUIT":
@@ -123,6 +124,9 @@ class Session(socketserver.StreamRequestHandler):
                         break
                     content.append(text[1:] if text.startswith(b".") else text)
                 self.server.messages.append((sender, recipients, b"".join(content)))
+                # A reply for each recipient (RFC 2033 section 4.2); the last one is said below.
+                for _ in recipients[1:] if lmtp else []:
+                    say("250 ok")
             say("250 ok")
 
 

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import socket
-import socketserver
 import subprocess
 import sys
 import threading
@@ -70,50 +69,22 @@ ENVELOPES = [
 ]
 
 
-class Hop(socketserver.ThreadingTCPServer):
-    """A next hop, SMTP or LMTP: keeps who it got what for."""
-
-    allow_reuse_address = daemon_threads = True
+class Hop(lab.Sink):
+    """A next hop of the configuration."""
 
     def __init__(self, name):
-        self.came = []
-        super().__init__(HOPS[name], Session)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        super().__init__(HOPS[name])
+
+    @property
+    def came(self):
+        """What came for whom: the mark of the message, its sender, one recipient."""
+        return [(marked(content), sender, recipient)
+                for sender, recipients, content in list(self.messages) for recipient in recipients]
 
 
-class Session(socketserver.StreamRequestHandler):
-    def handle(self):
-        def say(text):
-            self.wfile.write(text.encode() + b"\r\n")
-
-        sender, recipients, lmtp = None, [], False
-        say("220 hop")
-        for line in self.rfile:
-            verb = line[:4].upper()
-            if verb in (b"EHLO", b"LHLO"):
-                lmtp = verb == b"LHLO"
-                say("250-hop\r\n250-8BITMIME\r\n250 PIPELINING")
-                continue
-            if verb == b"QUIT":
-                return say("221 bye")
-            if verb in (b"MAIL", b"RSET"):
-                sender, recipients = line[10:].split(b">")[0].lstrip(b"<").decode(), []
-            elif verb == b"RCPT":
-                recipients.append(line[8:].split(b">")[0].lstrip(b"<").decode())
-            elif verb == b"DATA":
-                say("354 go")
-                content = []
-                for text in self.rfile:
-                    if text == b".\r\n":
-                        break
-                    content.append(text)
-                head = b"".join(content).split(b"\r\n\r\n")[0]
-                mark = re.search(rb"(?m)^X-Interop: ([^\r]*)", head)
-                for recipient in recipients:
-                    self.server.came.append((mark[1].decode() if mark else "", sender, recipient))
-                for _ in recipients[1:] if lmtp else []:
-                    say("250 ok")
-            say("250 ok")
+def marked(content):
+    mark = re.search(rb"(?m)^X-Interop: ([^\r]*)", content.split(b"\r\n\r\n")[0])
+    return mark[1].decode() if mark else ""
 
 
 class Client:
@@ -170,7 +141,7 @@ def short(reply):
 
 
 def went(hops, mark):
-    return sorted((name, sender, to) for name, hop in hops.items() for this, sender, to in list(hop.came) if this == mark)
+    return sorted((name, sender, to) for name, hop in hops.items() for this, sender, to in hop.came if this == mark)
 
 
 def settle(hops, sent):

@@ -1,103 +1,15 @@
 //! How many connections a client may have, and make (D15).
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use waypost_types::{Domain, Reply, Timestamp};
+use waypost_types::Timestamp;
 
+use super::connection_limits::{ConnectionLimits, ConnectionRefusal};
 use super::login_limits::{LoginLimits, LoginRefusal};
-
-/// Limits across the connections of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConnectionLimits {
-    /// Open connections of all clients.
-    pub total: usize,
-    /// Open connections of one client.
-    pub per_client: u32,
-    /// Open connections of one network: an IPv4 /24, an IPv6 /48.
-    pub per_network: u32,
-    /// Connections that a client makes within a minute; messages do not count.
-    pub per_client_per_minute: u32,
-    /// As above, for connections that say HELO with a generic name.
-    pub generic_hello_per_minute: u32,
-    /// Failed logins of one client within the next one (D6).
-    pub login_failures: u32,
-    /// How long a failed login counts.
-    pub login_failure_window: Duration,
-}
-
-impl Default for ConnectionLimits {
-    fn default() -> Self {
-        Self {
-            total: 10_000,
-            per_client: 100,
-            per_network: 1000,
-            per_client_per_minute: 600,
-            generic_hello_per_minute: 10,
-            login_failures: 20,
-            login_failure_window: Duration::from_secs(15 * 60),
-        }
-    }
-}
-
-/// Why a connection is not served; the client can come back later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConnectionRefusal {
-    /// All places are taken.
-    #[error("the server has {limit} connections open, its limit; try again later (D15)")]
-    Total {
-        /// The limit.
-        limit: usize,
-    },
-    /// The client has too many connections open.
-    #[error(
-        "your address has {limit} connections open, the limit; close some or use them again (D15)"
-    )]
-    PerClient {
-        /// The limit.
-        limit: u32,
-    },
-    /// The client's network has too many connections open.
-    #[error(
-        "your network has {limit} connections open, the limit; close some or use them again (D15)"
-    )]
-    PerNetwork {
-        /// The limit.
-        limit: u32,
-    },
-    /// The client connects too often.
-    #[error(
-        "your address made {limit} connections within a minute, the limit; send more messages \
-         over one connection (D15)"
-    )]
-    TooOften {
-        /// The limit.
-        limit: u32,
-    },
-    /// The client connects too often under a name that anyone could use.
-    #[error(
-        "your address made {limit} connections within a minute under the name localhost, ours, one \
-         without a dot or in localdomain, the limit; give your own full name in EHLO (D15)"
-    )]
-    GenericHello {
-        /// The limit.
-        limit: u32,
-    },
-    /// More clients than can be told apart came within a minute.
-    #[error("too many different clients connect; try again in a minute (D15)")]
-    TooManyClients,
-}
-
-impl ConnectionRefusal {
-    /// The reply to the client: `421 4.7.0` and the reason.
-    #[must_use]
-    pub fn reply(self) -> Reply {
-        Reply::new(421, (4, 7, 0), &self.to_string())
-    }
-}
+use super::minute::Minute;
+use super::network::{around, network};
 
 /// Connections since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -141,38 +53,8 @@ struct Client {
     generic_hellos: Minute,
 }
 
-/// Counts within the last minute, in slots of ten seconds: for up to ten seconds too long, never too
-/// short.
-#[derive(Debug, Default)]
-struct Minute {
-    slots: [u32; SLOTS],
-    /// The number of the newest slot since 1970.
-    newest: u64,
-}
-
-const SLOTS: usize = 7;
-const SLOT_MILLIS: u64 = 10_000;
 const MOST_CLIENTS: usize = 1 << 20;
 const SWEEP: Duration = Duration::from_secs(60);
-
-impl Minute {
-    fn count(&mut self, now: Timestamp) -> u32 {
-        let slot = now.as_millis() / SLOT_MILLIS;
-        let passed = usize::try_from(slot.saturating_sub(self.newest)).unwrap_or(SLOTS).min(SLOTS);
-        self.slots.rotate_right(passed);
-        self.slots.iter_mut().take(passed).for_each(|count| *count = 0);
-        self.newest = self.newest.max(slot);
-        self.slots.iter().fold(0, |sum, count| sum.saturating_add(*count))
-    }
-
-    /// Adds one, unless that would be beyond the limit.
-    fn add(&mut self, now: Timestamp, limit: u32) -> bool {
-        let room = self.count(now) < limit;
-        let [newest, ..] = &mut self.slots;
-        *newest = newest.saturating_add(u32::from(room));
-        room
-    }
-}
 
 impl ClientLimits {
     /// No connection yet.
@@ -275,7 +157,7 @@ impl ClientLimits {
         if now.since(self.swept) >= SWEEP {
             self.sweep(now);
         }
-        let around = surroundings(client);
+        let surroundings = around(client);
         let client = network(client);
         if self.clients.len() >= MOST_CLIENTS && !self.clients.contains_key(&client) {
             return Err(ConnectionRefusal::TooManyClients);
@@ -284,14 +166,14 @@ impl ClientLimits {
         if client.open >= per_client {
             return Err(ConnectionRefusal::PerClient { limit: per_client });
         }
-        if self.networks.get(&around).is_some_and(|open| *open >= per_network) {
+        if self.networks.get(&surroundings).is_some_and(|open| *open >= per_network) {
             return Err(ConnectionRefusal::PerNetwork { limit: per_network });
         }
         if !client.connections.add(now, per_client_per_minute) {
             return Err(ConnectionRefusal::TooOften { limit: per_client_per_minute });
         }
         client.open += 1;
-        *self.networks.entry(around).or_default() += 1;
+        *self.networks.entry(surroundings).or_default() += 1;
         Ok(())
     }
 
@@ -306,15 +188,16 @@ impl ClientLimits {
         self.open = self.open.saturating_sub(1);
     }
 
-    fn remove(&mut self, client: IpAddr) {
+    /// One connection less of a client, which stays one of all.
+    pub(super) fn remove(&mut self, client: IpAddr) {
         if let Some(client) = self.clients.get_mut(&network(client)) {
             client.open = client.open.saturating_sub(1);
         }
-        let around = surroundings(client);
-        if let Some(open) = self.networks.get_mut(&around) {
+        let surroundings = around(client);
+        if let Some(open) = self.networks.get_mut(&surroundings) {
             *open = open.saturating_sub(1);
             if *open == 0 {
-                self.networks.remove(&around);
+                self.networks.remove(&surroundings);
             }
         }
     }
@@ -351,6 +234,11 @@ impl ClientLimits {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn open_by_clients(&self) -> u32 {
+        self.clients.values().map(|client| client.open).sum()
+    }
+
     /// Forgets clients that have nothing open and did nothing within a minute.
     fn sweep(&mut self, now: Timestamp) {
         self.swept = now;
@@ -359,118 +247,6 @@ impl ClientLimits {
                 || client.connections.count(now) > 0
                 || client.generic_hellos.count(now) > 0
         });
-    }
-}
-
-/// Whether a HELO name says nothing about its user (D15): a name without a dot, such as `localhost`, one
-/// in `localhost` or `localdomain`, which a system has that nobody named, or the server's own. An
-/// address literal does say something.
-#[must_use]
-pub fn is_generic_hello(name: &str, own: &Domain) -> bool {
-    name.parse::<Domain>().is_ok_and(|name| {
-        let last = name.as_str().rsplit('.').next();
-        name.is_unqualified()
-            || name == *own
-            || last.is_some_and(|last| ["localhost", "localdomain"].contains(&last))
-    })
-}
-
-/// What counts as one client.
-pub(super) fn network(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-    }
-}
-
-/// What counts as one network.
-fn surroundings(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V4(v4) => {
-            let [a, b, c, _] = v4.octets();
-            IpAddr::from([a, b, c, 0])
-        }
-        IpAddr::V6(v6) => {
-            let [a, b, c, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0))
-        }
-    }
-}
-
-/// [`ClientLimits`] that all listeners of a server share.
-#[derive(Clone, Debug)]
-pub struct SharedLimits(Arc<Mutex<ClientLimits>>);
-
-/// A place that an admitted connection holds; dropped, it is free again.
-#[derive(Debug)]
-pub struct Slot {
-    limits: SharedLimits,
-    /// For whom it counts; `None`: a proxy that has not said.
-    client: Option<IpAddr>,
-}
-
-impl SharedLimits {
-    /// Limits to share.
-    #[must_use]
-    pub fn new(limits: ClientLimits) -> Self {
-        Self(Arc::new(Mutex::new(limits)))
-    }
-
-    /// The counts, locked for as long as the guard lives: do not hold it over an await.
-    pub fn lock(&self) -> MutexGuard<'_, ClientLimits> {
-        // A panic elsewhere leaves counts that are at worst one off: better than no server.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Admits a connection for as long as the slot lives.
-    ///
-    /// # Errors
-    /// As [`ClientLimits::connect`].
-    pub fn admit(&self, now: Timestamp, client: IpAddr) -> Result<Slot, ConnectionRefusal> {
-        self.lock().connect(now, client)?;
-        Ok(Slot { limits: self.clone(), client: Some(client) })
-    }
-
-    /// Admits the connection of a proxy for as long as the slot lives.
-    ///
-    /// # Errors
-    /// As [`ClientLimits::connect_proxy`].
-    pub fn admit_proxy(&self) -> Result<Slot, ConnectionRefusal> {
-        self.lock().connect_proxy()?;
-        Ok(Slot { limits: self.clone(), client: None })
-    }
-}
-
-impl Slot {
-    /// The connection is that of this client from now on.
-    ///
-    /// # Errors
-    /// As [`ClientLimits::announce`].
-    pub fn announce(&mut self, now: Timestamp, client: IpAddr) -> Result<(), ConnectionRefusal> {
-        let before = self.client.take();
-        self.limits.lock().announce(now, before, client)?;
-        self.client = Some(client);
-        Ok(())
-    }
-
-    /// The connection counts for no client from now on, but still among all.
-    pub fn withdraw(&mut self) {
-        if let Some(client) = self.client.take() {
-            self.limits.lock().remove(client);
-        }
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut limits = self.limits.lock();
-        match self.client {
-            Some(client) => limits.disconnect(client),
-            None => limits.disconnect_proxy(),
-        }
     }
 }
 
@@ -568,58 +344,6 @@ mod tests {
         let reply = refusal.reply().to_string();
         assert!(reply.starts_with("421 4.7.0 your address made 1"), "{reply}");
         assert!(reply.contains("localhost") && reply.ends_with("in EHLO (D15)"), "{reply}");
-    }
-
-    #[test]
-    fn a_proxy_counts_for_the_clients_it_names_d15() {
-        let limits = ConnectionLimits { total: 4, per_client: 1, ..ConnectionLimits::default() };
-        let shared = SharedLimits::new(ClientLimits::new(limits));
-        let refused = Err(ConnectionRefusal::PerClient { limit: 1 });
-        let (one, two) = (ip("192.0.2.1"), ip("192.0.2.2"));
-        let mut first = shared.admit_proxy().unwrap();
-        let mut second = shared.admit_proxy().unwrap();
-        let silent = shared.admit_proxy().unwrap();
-        assert_eq!(first.announce(at(0), one), Ok(()));
-        assert_eq!(first.announce(at(0), one), Ok(()), "itself is no other");
-        assert_eq!(second.announce(at(0), one), refused);
-        assert_eq!(shared.admit(at(0), one).err(), refused.err(), "with or without a proxy");
-        assert_eq!(first.announce(at(0), two), Ok(()));
-        assert_eq!(second.announce(at(0), one), Ok(()), "the place was given back");
-        let fourth = shared.admit_proxy().unwrap();
-        let full = ConnectionRefusal::Total { limit: 4 };
-        assert_eq!(shared.admit_proxy().err(), Some(full));
-        drop((first, second, silent, fourth));
-        assert_eq!(shared.lock().open(), 0);
-        assert!(shared.lock().clients.values().all(|client| client.open == 0));
-        let want = ConnectionTotals {
-            accepted: 4,
-            refused_per_client: 2,
-            refused_total: 1,
-            ..ConnectionTotals::default()
-        };
-        assert_eq!(shared.lock().totals(), want);
-    }
-
-    #[test]
-    fn generic_names_d15() {
-        let own = "mx.solarmora.com".parse().unwrap();
-        for (name, want) in [
-            ("localhost", true),
-            ("LOCALHOST.", true),
-            ("localhost.localdomain", true),
-            ("printer.localdomain", true),
-            ("a.b.LocalDomain.", true),
-            ("app.localhost", true),
-            ("localdomain.solarmora.com", false),
-            ("xlocaldomain.example", false),
-            ("ylmf-pc", true),
-            ("MX.Solarmora.com", true),
-            ("mail.solarmora.com", false),
-            ("[192.0.2.1]", false),
-            ("192.0.2.1", false),
-        ] {
-            assert_eq!(is_generic_hello(name, &own), want, "{name}");
-        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use waypost_types::{Reply, Timestamp};
 
-use super::client_limits::network;
+use super::network::network;
 
 /// Why a client is not authenticated. The same words for every user, and for names that nobody has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

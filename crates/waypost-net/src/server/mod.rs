@@ -58,20 +58,25 @@
 mod client_limits;
 mod clock;
 mod connection;
+mod connection_limits;
+mod generic_hello;
 mod handler;
 mod listener;
 mod login_limits;
+mod minute;
+mod network;
 mod proxied;
+mod slot;
 mod stop;
 mod trusted;
 
-pub use client_limits::{
-    ClientLimits, ConnectionLimits, ConnectionRefusal, ConnectionTotals, SharedLimits, Slot,
-    is_generic_hello,
-};
+pub use client_limits::{ClientLimits, ConnectionTotals};
 pub use clock::Clock;
+pub use connection_limits::{ConnectionLimits, ConnectionRefusal};
+pub use generic_hello::is_generic_hello;
 pub use handler::{Handler, Mail, Peer, TlsFacts};
 pub use listener::{Configuration, Listener, Tls};
 pub use login_limits::LoginRefusal;
+pub use slot::{SharedLimits, Slot};
 pub use stop::{StopSignal, Stopper, stop_signal};
 pub use trusted::TrustedProxies;
