@@ -11,9 +11,10 @@ mod support;
 
 use support::serving::{Folder, Serve, marie_by};
 use support::sink::Sink;
+use waypost_types::misleads;
 
-/// What would be a line of its own, or steer a terminal.
-const FORGED: &str = "\u{1b}[2J\u{7}\u{9b}31m";
+/// What would be a line of its own, steer a terminal, turn the direction of the text or be unseen.
+const FORGED: &str = "\u{1b}[2J\u{7}\u{9b}31m\u{202e}\u{2066}\u{2028}\u{200b}\u{feff}\u{e0041}";
 
 fn configuration(sink: &Sink) -> String {
     marie_by(sink.address)
@@ -76,7 +77,9 @@ fn nothing_that_strangers_write_makes_or_hides_a_line_of_the_log() {
             let whole = line == "ready" || line.starts_with("20") || line.starts_with('{');
             assert!(whole, "a line of somebody else's: {line:?}");
             assert!(!line.starts_with("2026 INFO forged"), "{line:?}");
-            assert!(!line.chars().any(char::is_control), "it steers the terminal: {line:?}");
+            assert!(!line.contains(misleads), "it misleads who reads it: {line:?}");
         }
+        let turned = if json { "\\u202e" } else { "\\u{202e}" };
+        assert!(log.contains(turned), "the letters are told: {log}");
     }
 }

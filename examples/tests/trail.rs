@@ -15,6 +15,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use support::waypost;
+use waypost_types::misleads;
 
 const GATEWAYS: [&str; 4] = ["--gateway", "192.0.2.2", "--gateway", "192.0.2.55"];
 
@@ -276,12 +277,18 @@ fn a_header_of_many_lines_has_a_short_table_e12() {
 
 #[test]
 fn nothing_that_a_sender_wrote_steers_the_terminal() {
-    let letter = "Received: from \x1b[31mred\x07 (\u{9b}2J [192.0.2.2]) by \x1b]0;title\x07; d\n\n";
-    for arguments in [&["source-ip", "-"][..], &["received", "-"]] {
+    let letter = "Received: from \x1b[31mred\x07 (\u{9b}2J\u{202e}\u{2066} [192.0.2.2]) by \
+                  \x1b]0;title\x07\u{feff}\u{200f}\u{e0041}; d\n\n";
+    for arguments in [
+        &["source-ip", "-"][..],
+        &["received", "-"],
+        &["source-ip", "--json", "-"],
+        &["received", "--json", "-"],
+    ] {
         let ran = waypost(arguments, letter);
         assert_eq!(ran.status, 0, "{}", ran.stderr);
-        let steering = |c: char| c.is_control() && c != '\n';
-        assert!(!ran.stdout.contains(steering), "{:?}", ran.stdout);
+        let misleading = |c: char| misleads(c) && c != '\n';
+        assert!(!ran.stdout.contains(misleading), "{:?}", ran.stdout);
     }
 }
 

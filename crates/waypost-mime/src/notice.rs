@@ -62,14 +62,9 @@ impl Notice {
     }
 }
 
-/// Text of strangers in one line: control characters, line separators and marks that turn the direction
-/// of writing become `?`, and what is longer than 120 characters is cut.
+/// Text of strangers in one line: what misleads whoever reads it becomes `?`, and what is longer than 120 characters is cut.
 pub(crate) fn harmless(text: &str) -> String {
-    let turns = |c: char| {
-        matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-            || matches!(c, '\u{61c}' | '\u{feff}' | '\u{fff9}'..='\u{fffd}')
-    };
-    let clean = |c: char| if c.is_control() || turns(c) { '?' } else { c };
+    let clean = |c: char| if waypost_types::misleads(c) { '?' } else { c };
     let mut out: String = text.trim().chars().map(clean).take(LONGEST).collect();
     if text.trim().chars().nth(LONGEST).is_some() {
         out.push('\u{2026}');

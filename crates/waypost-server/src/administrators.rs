@@ -313,14 +313,9 @@ fn lines(text: &str) -> String {
     text
 }
 
-/// Text of strangers in one line: control characters, line separators and marks that turn the direction
-/// of writing become `?`, and what is too long is cut.
+/// Text of strangers in one line: what misleads whoever reads it becomes `?`, and what is too long is cut.
 fn harmless(text: &str, longest: usize) -> String {
-    let turns = |c: char| {
-        matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-            || matches!(c, '\u{61c}' | '\u{feff}' | '\u{fff9}'..='\u{fffd}')
-    };
-    let clean = |c: char| if c.is_control() || turns(c) { '?' } else { c };
+    let clean = |c: char| if waypost_types::misleads(c) { '?' } else { c };
     text.chars().map(clean).take(longest).collect()
 }
 

@@ -48,6 +48,7 @@ mod reply;
 mod reverse_path;
 mod route_name;
 mod session;
+mod shown;
 mod timestamp;
 
 pub use delivery::{Changes, Delivery, TlsDemand};
@@ -66,4 +67,5 @@ pub use reply::{EnhancedCode, Reply, ReplyClass};
 pub use reverse_path::ReversePath;
 pub use route_name::{RouteName, RouteNameError};
 pub use session::{ListenerRole, Session, TlsState};
+pub use shown::{misleads, shown, shown_json};
 pub use timestamp::Timestamp;

@@ -92,7 +92,8 @@ fn offset(short: u32) -> usize {
     usize::try_from(short).unwrap_or(usize::MAX)
 }
 
-/// Text without control characters but the tab, so that a file cannot steer a terminal.
+/// Text without letters that mislead but the tab, so that a file cannot steer a terminal; each keeps its
+/// place, which marks are put under.
 fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' { '?' } else { c }).collect()
+    text.chars().map(|c| if waypost_types::misleads(c) && c != '\t' { '?' } else { c }).collect()
 }

@@ -52,7 +52,7 @@ fn shown(line: &str) -> String {
             out.push('…');
             break;
         }
-        match c.is_control() {
+        match waypost_types::misleads(c) {
             true => out.extend(c.escape_default()),
             false => out.push(c),
         }

@@ -6,6 +6,7 @@ use std::io::{self, BufRead, Write};
 use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserializer, Serialize};
 use serde_json::Value;
+use waypost_types::shown_json;
 
 use crate::answer::{Answer, Failure};
 
@@ -69,9 +70,10 @@ fn question<Question: DeserializeOwned>(line: &[u8]) -> Result<Question, String>
         .map_err(|error| format!("the line is not the JSON object that is needed: {error}"))
 }
 
-/// Writes a value as one line of JSON.
+/// Writes a value as one line of JSON, in which no letter misleads: such ones stand as `\u` escapes.
 pub(crate) fn write_line(output: &mut impl Write, value: &impl Serialize) -> Result<(), Failure> {
-    serde_json::to_writer(&mut *output, value).map_err(io::Error::from)?;
+    let line = serde_json::to_string(value).map_err(io::Error::from)?;
+    output.write_all(shown_json(&line).as_bytes())?;
     output.write_all(b"\n").map_err(Failure::from)
 }
 

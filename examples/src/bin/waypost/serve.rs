@@ -1,5 +1,7 @@
 //! `waypost serve`: runs the server until it is told to stop.
 
+use std::borrow::Cow;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -209,8 +211,34 @@ pub(crate) fn start_log(json: bool, level: Option<&str>) -> Result<(), Failure> 
         let cure = "give a level such as info, or info,waypost_net=debug";
         Failure::Input(format!("{from}: \"{text}\" says not what to log: {error}; {cure}"))
     })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter);
     // A log that was set already is kept.
-    let _ = if json { log.json().try_init() } else { log.with_ansi(false).try_init() };
+    let _ = match json {
+        true => log.json().with_writer(|| LogLine(waypost_types::shown_json)).try_init(),
+        false => log.with_ansi(false).with_writer(|| LogLine(waypost_types::shown)).try_init(),
+    };
     Ok(())
+}
+
+/// The log on stderr: each event is one line, in which nothing misleads whoever reads it.
+struct LogLine(fn(&str) -> Cow<'_, str>);
+
+impl io::Write for LogLine {
+    /// Takes an event, which comes whole.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let mut stderr = io::stderr().lock();
+        match text.strip_suffix('\n') {
+            None => stderr.write_all(self.0(&text).as_bytes())?,
+            Some(line) => match self.0(line) {
+                Cow::Borrowed(_) => stderr.write_all(text.as_bytes())?,
+                Cow::Owned(line) => stderr.write_all((line + "\n").as_bytes())?,
+            },
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }

@@ -72,7 +72,7 @@ fn width<const N: usize>(row: &[String; N], column: usize) -> usize {
 pub(crate) fn shown(bytes: &[u8], most: usize) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut shown: String =
-        text.chars().take(most).map(|c| if c.is_control() { '?' } else { c }).collect();
+        text.chars().take(most).map(|c| if waypost_types::misleads(c) { '?' } else { c }).collect();
     if text.chars().nth(most).is_some() {
         shown.push('…');
     }

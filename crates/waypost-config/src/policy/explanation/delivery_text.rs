@@ -1,6 +1,6 @@
 //! One delivery for people.
 
-use super::page::{Page, Tone, printable};
+use super::page::{Page, Tone};
 use super::text::NARROW;
 use super::{ExplainedAttachment, ExplainedDelivery, ExplainedHost, ExplainedHosts};
 
@@ -99,7 +99,7 @@ impl ExplainedDelivery {
         for removed in self.removed_attachments.iter().flatten() {
             let ExplainedAttachment { name, r#type, size, because } = removed;
             let name = name.as_deref().unwrap_or("an attachment without a name");
-            field("removes", &format!("{}, {}, {size} octets: {because}", printable(name), r#type));
+            field("removes", &format!("{}, {}, {size} octets: {because}", name, r#type));
         }
         if self.suppress_bounces {
             field("bounces", "suppressed");

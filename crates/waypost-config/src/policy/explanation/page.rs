@@ -1,6 +1,7 @@
 //! Aligned, wrapped and coloured lines for people.
 
 use anstyle::{AnsiColor, Style};
+use waypost_types::shown;
 
 /// How an explanation is laid out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,7 +85,7 @@ impl Page {
         tone: Tone,
         value: &str,
     ) {
-        let label = printable(label);
+        let label = shown(label);
         let padded = format!("{label:wide$}");
         self.out.extend(std::iter::repeat_n(' ', indent));
         self.styled(Tone::Label, &padded);
@@ -110,7 +111,7 @@ impl Page {
             self.layout.width.map(|width| width.max(hanging + NARROWEST / 2).max(NARROWEST));
         let mut begins = true;
         for (tone, text) in pieces {
-            let text = printable(text);
+            let text = shown(text);
             let mut run = String::new();
             // Blanks inside a value are its own, but for those where a line is broken.
             for (place, word) in text.split(' ').enumerate() {
@@ -147,11 +148,6 @@ impl Page {
     }
 }
 
-/// Text that cannot steer a terminal.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,7 +174,10 @@ mod tests {
     fn nothing_of_a_message_steers_a_terminal_c9() {
         let mut plain = page(None, false);
         plain.sentence(0, &[(Tone::Bad, "a\u{1b}[2Jb\r\nc"), (Tone::Plain, " d")]);
-        assert_eq!(plain.into_text(), "a?[2Jb??c d\n");
+        assert_eq!(plain.into_text(), "a\\u{1b}[2Jb\\u{d}\\u{a}c d\n");
+        let mut turned = page(None, false);
+        turned.field(0, 4, "a\u{2066}", Tone::Plain, "gpj.\u{202e}exe\u{feff}\u{2028}");
+        assert_eq!(turned.into_text(), "a\\u{2066}gpj.\\u{202e}exe\\u{feff}\\u{2028}\n");
         let mut colored = page(None, true);
         colored.sentence(0, &[(Tone::Bad, "no"), (Tone::Plain, " yes")]);
         assert_eq!(colored.into_text(), "\u{1b}[31mno\u{1b}[0m yes\n");

@@ -1,7 +1,7 @@
 //! The explanation for people.
 
 use super::super::observed::{Observation, ObservedKind};
-use super::page::{Layout, Page, Tone, printable};
+use super::page::{Layout, Page, Tone};
 use super::{
     ExplainedAuthentication, ExplainedDelivery, ExplainedFilter, ExplainedGateway, ExplainedRule,
     ExplainedSide, Explanation,
@@ -199,9 +199,9 @@ impl Explanation {
         for spam in self.spam_because.iter().filter(|spam| spam.by != "tag") {
             let by = match &*spam.by {
                 "malware" => {
-                    format!("the filter, which found malware: {}", printable(&spam.because))
+                    format!("the filter, which found malware: {}", spam.because)
                 }
-                "filter" => format!("the filter: {}", printable(&spam.because)),
+                "filter" => format!("the filter: {}", spam.because),
                 _ => "DMARC".to_owned(),
             };
             field("  by", &by);
@@ -470,10 +470,9 @@ impl ExplainedGateway {
         }
         if let Some(line) = &self.tag_line {
             let score = self.tag_score.map(|score| format!(", number {score}")).unwrap_or_default();
-            field("  tag", &format!("{}{score}", printable(line)));
+            field("  tag", &format!("{}{score}", line));
         }
         if let Some(text) = &self.tag_not_a_number {
-            let text = printable(text);
             field("  tag", &format!("`{text}` is no number, so its line is no match"));
         }
     }
@@ -481,7 +480,7 @@ impl ExplainedGateway {
 
 impl ExplainedFilter {
     fn write(&self, field: &mut impl FnMut(&str, &str)) {
-        field("filter", &format!("{}: {}", self.finding, printable(&self.because)));
+        field("filter", &format!("{}: {}", self.finding, self.because));
         if let Some(score) = self.score {
             field("  score", &score.to_string());
         }
@@ -492,10 +491,10 @@ impl ExplainedFilter {
             field("  adds", &self.adds.join(", "));
         }
         for change in &self.changes {
-            field("  changes", &printable(change));
+            field("  changes", change);
         }
         for ignored in &self.ignored {
-            field("  ignored", &printable(ignored));
+            field("  ignored", ignored);
         }
     }
 }
