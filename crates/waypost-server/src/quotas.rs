@@ -2,30 +2,28 @@
 
 mod findings;
 mod news;
+mod no_place;
+mod reserved;
 mod sharing;
 
-use std::collections::VecDeque;
-use std::fmt;
 use std::num::NonZeroU32;
 use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use waypost_config::policy::{Observation, Policy};
-use waypost_queue::QuotaCommit;
-use waypost_redis::SharedTransaction;
-use waypost_relay::{
-    Ledger, Limits, OverLimit, QuotaRefusal, QuotaSubject, QuotaUse, Reservation, Transaction,
-};
-use waypost_types::{Mailbox, Reply, Timestamp};
+use waypost_relay::{Ledger, Limits, QuotaSubject, QuotaUse, Reservation};
+use waypost_types::{Mailbox, Timestamp};
 
 pub(crate) use findings::Findings;
 pub(crate) use news::News;
+pub(crate) use no_place::NoPlace;
+pub(crate) use reserved::Reserved;
 pub(crate) use sharing::{Sharing, SharingCounters};
 
 use crate::control::Counted;
 use crate::held::Held;
-use crate::metrics::Reason;
+use reserved::Way;
 use sharing::share;
 
 /// Who has relayed how much.
@@ -43,53 +41,6 @@ pub(crate) struct Quotas {
 const UNSEEN_ROOM: Duration = Duration::from_secs(60);
 const UNSEEN_ROOM_SHARED: Duration = Duration::from_secs(10);
 
-/// The reservations of one message, and what the limits said of it; dropped, they are given back.
-pub(crate) struct Reserved {
-    way: Way,
-    findings: Findings,
-    /// Told last, when the places are free.
-    given_back: GivenBack,
-}
-
-/// Tells those who wait for room of an organization, when it is dropped, that some was given back.
-struct GivenBack {
-    held: Arc<Held>,
-    /// `None`: nothing is held that could be given back.
-    organization: Option<Arc<str>>,
-}
-
-impl Drop for GivenBack {
-    fn drop(&mut self) {
-        if let Some(organization) = &self.organization {
-            self.held.may_have_room(organization);
-        }
-    }
-}
-
-/// Where places are reserved.
-enum Way {
-    Local(Transaction),
-    Shared {
-        shared: SharedTransaction,
-        /// The recipients that were taken while Redis did not answer.
-        local: Option<Box<Transaction>>,
-        /// Places that were reserved before the RCPT came, in the order of the RCPTs.
-        ahead: VecDeque<(Mailbox, Reservation)>,
-    },
-}
-
-/// Why a recipient has no place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum NoPlace {
-    /// It is beyond a limit.
-    Beyond(QuotaRefusal),
-    /// Nobody can say, since Redis does not answer (O5).
-    Unknown {
-        /// What is wrong with it.
-        because: Box<str>,
-    },
-}
-
 impl Quotas {
     pub(crate) fn new(ledger: Ledger, held: Arc<Held>) -> Self {
         Self { local: Mutex::new(ledger), sharing: None, held }
@@ -104,13 +55,9 @@ impl Quotas {
     pub(crate) fn begin(&self, subject: QuotaSubject) -> Reserved {
         let way = match &self.sharing {
             None => Way::Local(self.local().begin(subject)),
-            Some(sharing) => {
-                let shared = sharing.ledger().begin(subject);
-                Way::Shared { shared, local: None, ahead: VecDeque::new() }
-            }
+            Some(sharing) => Way::shared(sharing.ledger().begin(subject)),
         };
-        let given_back = GivenBack { held: Arc::clone(&self.held), organization: None };
-        Reserved { way, findings: Findings::default(), given_back }
+        Reserved::new(way, Arc::clone(&self.held))
     }
 
     /// Reserves a place for a recipient; the limits that are nearly used up are kept for the end of the
@@ -125,7 +72,7 @@ impl Quotas {
         recipient: &Mailbox,
     ) -> Result<Reservation, NoPlace> {
         let reservation = self.place(now, reserved, recipient).await?;
-        reserved.findings.near(&reservation.near);
+        reserved.near(&reservation.near);
         reserved.holds_places();
         Ok(reservation)
     }
@@ -234,7 +181,7 @@ impl Quotas {
 
     /// Counts a message that is safe on disk. Redis is told without being waited for.
     pub(crate) async fn commit(&self, at: Timestamp, mut reserved: Reserved) {
-        reserved.given_back.organization = None;
+        reserved.keeps_places();
         match reserved.way {
             Way::Local(local) => {
                 let _ = self.local().commit(at, local);
@@ -312,134 +259,5 @@ impl Quotas {
 
     fn local(&self) -> MutexGuard<'_, Ledger> {
         self.local.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Reserved {
-    fn holds_places(&mut self) {
-        if self.given_back.organization.is_none() {
-            self.given_back.organization = Some(Arc::clone(&self.subject().organization));
-        }
-    }
-
-    /// What happens over a limit, as the organization says.
-    pub(crate) fn over_limit(&self, policy: &Policy) -> OverLimit {
-        let owner = policy.organization(&self.subject().organization);
-        owner.map(|owner| owner.over_limit).unwrap_or_default()
-    }
-
-    /// Has a recipient over a limit wait for room, beside `waiting` ones of the organization; false where
-    /// as many wait as the organization may send in a day. Its message is to stay in this queue.
-    pub(crate) fn hold(
-        &mut self,
-        recipient: &Mailbox,
-        refusal: &QuotaRefusal,
-        waiting: u64,
-    ) -> bool {
-        let subject = match &self.way {
-            Way::Local(local) => local.subject(),
-            Way::Shared { shared, .. } => shared.subject(),
-        };
-        self.findings.hold(subject, recipient, refusal, waiting)
-    }
-
-    /// What the limits said.
-    pub(crate) fn findings(&self) -> &Findings {
-        &self.findings
-    }
-
-    /// What is to be told once the message is accepted, for administrators.
-    pub(crate) fn take_news(&mut self) -> News {
-        let findings = std::mem::take(&mut self.findings);
-        News { subject: self.subject().clone(), findings }
-    }
-
-    /// Counts a recipient whom an administrator lets go while nobody can say whether there is room: with
-    /// the commit, which Redis hears of when it is back.
-    pub(crate) fn count_unasked(&mut self, recipient: &Mailbox) {
-        if let Way::Shared { shared, .. } = &mut self.way {
-            shared.take_unreserved(recipient.clone());
-        }
-    }
-
-    /// Who the recipients count for.
-    pub(crate) fn subject(&self) -> &QuotaSubject {
-        match &self.way {
-            Way::Local(local) => local.subject(),
-            Way::Shared { shared, .. } => shared.subject(),
-        }
-    }
-
-    /// The recipients reserved so far, each as often as it was given.
-    pub(crate) fn recipients(&self) -> Vec<Mailbox> {
-        match &self.way {
-            Way::Local(local) => local.recipients().to_vec(),
-            Way::Shared { shared, ahead, .. } => {
-                let mut recipients = shared.recipients().to_vec();
-                for (never, _) in ahead {
-                    if let Some(place) = recipients.iter().rposition(|held| held == never) {
-                        recipients.remove(place);
-                    }
-                }
-                recipients
-            }
-        }
-    }
-
-    /// What the journal keeps of a message that is accepted at `at`; `None` when nothing was reserved.
-    pub(crate) fn counted(&self, at: Timestamp) -> Option<QuotaCommit> {
-        let recipients = self.recipients();
-        let subject = self.subject();
-        (!recipients.is_empty()).then(|| QuotaCommit {
-            at,
-            organization: (*subject.organization).into(),
-            user: subject.user.clone(),
-            recipients,
-            login: subject.login.clone(),
-            client: subject.client,
-        })
-    }
-
-    /// Whether to be told of the recipients to come spares round trips.
-    pub(crate) fn looks_ahead(&self) -> bool {
-        matches!(&self.way, Way::Shared { ahead, .. } if ahead.is_empty())
-    }
-}
-
-impl NoPlace {
-    pub(crate) fn reply(&self) -> Reply {
-        match self {
-            Self::Beyond(refusal) => refusal.reply(),
-            // Not why: that is nothing for strangers.
-            Self::Unknown { .. } => Reply::new(
-                451,
-                (4, 3, 0),
-                "Relay quotas cannot be counted now; try again in some minutes (O5)",
-            ),
-        }
-    }
-
-    pub(crate) fn reason(&self) -> Reason {
-        match self {
-            Self::Beyond(refusal) => refusal.limit.into(),
-            Self::Unknown { .. } => Reason::QuotaUnknown,
-        }
-    }
-}
-
-impl From<QuotaRefusal> for NoPlace {
-    fn from(refusal: QuotaRefusal) -> Self {
-        Self::Beyond(refusal)
-    }
-}
-
-impl fmt::Display for NoPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Beyond(refusal) => refusal.fmt(f),
-            Self::Unknown { because } => {
-                write!(f, "relay quotas are shared over Redis, which cannot be asked: {because}")
-            }
-        }
     }
 }

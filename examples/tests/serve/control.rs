@@ -264,6 +264,42 @@ fn audit_names_who_changed_the_queue() {
 }
 
 #[test]
+fn nothing_of_mail_misleads_who_reads_queue_and_audit() {
+    // The next hop's words turn the direction of text too.
+    let second = Sink::answering(|command| {
+        command.starts_with("RCPT TO:").then(|| "451 4.2.0 \u{2067}Not\u{200f} now".to_owned())
+    });
+    let folder = Folder::new(&organization(second.address));
+    let serve = folder.serve();
+    let mut client = serve.session("mx");
+    client.ask("MAIL FROM:<gpj.\u{202e}exe\u{61c}@elsewhere.example> SMTPUTF8", "250");
+    client.ask("RCPT TO:<x\u{2066}y\u{200b}@solarmora.com>", "250");
+    let id = queue_id(&client.data(MESSAGE)).to_owned();
+    wait_for(&folder, "waiting", 1);
+    let mut said = String::new();
+    for command in [&["queue", "list"][..], &["queue", "show", &id], &["queue", "remove", &id]] {
+        if command[1] != "remove" {
+            said += &done(&folder, &[command, &["--json"]].concat());
+        }
+        said += &done(&folder, command);
+    }
+    for command in [&["audit"][..], &["audit", "--json"], &["quota"]] {
+        said += &done(&folder, command);
+    }
+    let misleading = |c: char| waypost_types::misleads(c) && c != '\n';
+    assert!(!said.contains(misleading), "{said:?}");
+    for told in [
+        r"gpj.\u{202e}exe\u{61c}@elsewhere.example",
+        r"x\u{2066}y\u{200b}@solarmora.com",
+        r"\u{2067}Not\u{200f} now",
+        r"gpj.\u202eexe\u061c@",
+    ] {
+        assert!(said.contains(told), "{told}: {said}");
+    }
+    serve.terminate();
+}
+
+#[test]
 fn d13_quota_shows_use_reservation_and_when_there_is_room() {
     let second = Sink::start();
     let limits = "[organization.limits]\nrecipients_per_day = 3\n";

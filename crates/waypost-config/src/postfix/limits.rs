@@ -1,7 +1,7 @@
 //! The settings that a Postfix with Waypost's tables and policy service cannot follow.
 
 use waypost_auth::Mode as AuthenticateMode;
-use waypost_relay::{AllowedSenders, RelayMode};
+use waypost_relay::{AllowedSenders, OverLimit, RelayMode};
 use waypost_route::{OnTlsFailure, Route};
 use waypost_rules::{Action, Direction, Mode, Modification, Rule};
 
@@ -77,6 +77,12 @@ fn of_organization(organization: &Organization) -> Vec<&'static str> {
         because.push(
             "inbound_gateway: who may connect and TLS (E7, E8) are checked; the source IP and spam tags \
              need the message's header (E3 to E5, E9)",
+        );
+    }
+    if organization.over_limit == OverLimit::Hold {
+        because.push(
+            "over_limit = \"hold\": a recipient over a limit is deferred, as with \"defer\"; Postfix holds whole \
+             messages only, and nobody would let them go when there is room",
         );
     }
     if organization.has_maildir() {

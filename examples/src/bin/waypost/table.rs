@@ -68,13 +68,12 @@ fn width<const N: usize>(row: &[String; N], column: usize) -> usize {
     row.get(column).map_or(0, |cell| cell.chars().count())
 }
 
-/// Bytes of a message as text that cannot steer a terminal, at most `most` characters of it.
+/// Bytes of a message as text that cannot steer a terminal, nor mislead its reader: letters that would are
+/// told by their number. At most `most` characters of it.
 pub(crate) fn shown(bytes: &[u8], most: usize) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let mut shown: String =
-        text.chars().take(most).map(|c| if waypost_types::misleads(c) { '?' } else { c }).collect();
-    if text.chars().nth(most).is_some() {
-        shown.push('…');
-    }
-    shown
+    let end = text.char_indices().nth(most).map(|(end, _)| end);
+    let kept = end.and_then(|end| text.get(..end)).unwrap_or(&text);
+    let cut = if end.is_some() { "…" } else { "" };
+    format!("{}{cut}", waypost_types::shown(kept))
 }
