@@ -3,7 +3,9 @@
 mod check_dns;
 mod clients;
 mod configuration;
+mod explain_dns;
 mod explain_look;
+mod milter_server;
 mod policy_server;
 mod programs;
 mod quota_replay;

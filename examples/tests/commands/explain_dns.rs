@@ -7,12 +7,10 @@
     reason = "tests may say what they mean"
 )]
 
-mod support;
-
+use crate::support::dns::Dns;
+use crate::support::serving::Folder;
+use crate::support::waypost;
 use serde_json::json;
-use support::dns::Dns;
-use support::serving::Folder;
-use support::waypost;
 
 const MARIE: &str = "marie@enforce.org";
 

@@ -7,16 +7,14 @@
     reason = "tests may say what they mean"
 )]
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use support::serving::{Folder, Serve};
-use support::sink::Sink;
-use support::waypost;
+use crate::support::serving::{Folder, Serve};
+use crate::support::sink::Sink;
+use crate::support::waypost;
 use waypost_milter::{
     Actions, Command, Frames, HeaderEdit, Macro, Modification, Options, Peer, Response, Step, Steps,
 };
