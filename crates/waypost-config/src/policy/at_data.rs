@@ -24,7 +24,7 @@ use super::organization::Organization;
 use super::relay_copy::{NotCopied, RelayCopy, without_mailbox};
 use super::{Policy, Transaction, authentication, signatures};
 
-/// Of so many rules that were looked at a live decision tells; of more where more match.
+/// How many of the rules looked at a live decision tells; more only where more match.
 pub const RULES_TOLD: usize = 256;
 
 /// What was found out about a message beside its header.
