@@ -1,4 +1,4 @@
-//! Socketmap: a request is a netstring `name key`, an answer one too (socketmap_table(5)).
+//! Socketmap: a request is a netstring `name key`, an answer one too (`socketmap_table(5)`).
 
 use std::fmt;
 

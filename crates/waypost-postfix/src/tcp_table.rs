@@ -1,4 +1,4 @@
-//! tcp tables: a request is a line `get key`, an answer a line of a code and a text (tcp_table(5)).
+//! tcp tables: a request is a line `get key`, an answer a line of a code and a text (`tcp_table(5)`).
 
 use memchr::memchr;
 
