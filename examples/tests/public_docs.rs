@@ -120,6 +120,27 @@ fn bounds_name_their_defaults() {
     assert!(seen > 50, "{seen} bounds were looked at");
 }
 
+/// The lint sees that the section is there; a type alone does not say when.
+#[test]
+fn errors_say_when() {
+    let mut seen = 0;
+    for (path, text) in sources() {
+        for section in text.split("/// # Errors\n").skip(1) {
+            let is_item = |line: &&str| !line.starts_with("///") && !line.starts_with('#');
+            let item = section.lines().map(str::trim_start).find(is_item);
+            if !item.is_some_and(|line| line.starts_with("pub ")) {
+                continue;
+            }
+            let lines = section.lines().map_while(|line| line.trim_start().strip_prefix("///"));
+            let words = lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
+            let told = words.split(' ').count() > 4 || words.starts_with("As [`");
+            assert!(told, "{}: # Errors says only: {words}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 100, "{seen} sections were looked at");
+}
+
 /// A comment that names a point of the requirements names one that can be read.
 #[test]
 fn ids_are_those_of_the_requirements() {

@@ -43,7 +43,7 @@ impl RuleSet {
     /// Costs by the rules that are told.
     ///
     /// # Errors
-    /// [`Unavailable`] as for [`RuleSet::walk`].
+    /// [`Unavailable`] when a group look-up cannot be answered.
     pub fn reports(
         &self,
         question: &Question<'_>,

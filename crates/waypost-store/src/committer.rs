@@ -250,7 +250,7 @@ impl Handle {
     /// A store that fails is no error: the record is kept for the one opened anew.
     ///
     /// # Errors
-    /// [`CommitError::Closed`].
+    /// [`CommitError::Closed`] when the committer was shut down.
     pub async fn commit_lazily(&self, record: Record) -> Result<(), CommitError> {
         self.send(record, None).await
     }

@@ -223,7 +223,7 @@ impl ClientLimits {
     /// [`ClientLimits::announce`] and then [`ClientLimits::disconnect`].
     ///
     /// # Errors
-    /// [`ConnectionRefusal::Total`].
+    /// [`ConnectionRefusal::Total`] when all places are taken.
     pub fn connect_proxy(&mut self) -> Result<(), ConnectionRefusal> {
         let admitted = self.room();
         self.count(&admitted);
