@@ -268,3 +268,43 @@ fn the_small_filter_refuses_a_subject_and_marks_the_rest() {
     filter.kill().unwrap();
     filter.wait().unwrap();
 }
+
+/// A message that the small relay takes is counted by the sink behind it.
+#[test]
+fn the_sink_counts_what_the_small_relay_hands_on() {
+    let listening = |program: &str, arguments: &[&str]| {
+        let mut child =
+            Command::new(program).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+        (child, stdout, address)
+    };
+    let (mut sink, mut counts, hop) =
+        listening(env!("CARGO_BIN_EXE_smtp_sink"), &["127.0.0.1:0", "600"]);
+    let (mut relay, _, address) =
+        listening(env!("CARGO_BIN_EXE_small_relay"), &["127.0.0.1:0", &hop, "1"]);
+    let mut client = BufReader::new(TcpStream::connect(address).unwrap());
+    let mut line = String::new();
+    client.read_line(&mut line).unwrap();
+    let talk = "HELO a.example\r\nMAIL FROM:<>\r\nRCPT TO:<a@s.example>\r\nDATA\r\n";
+    client.get_mut().write_all(talk.as_bytes()).unwrap();
+    while !line.starts_with("354") {
+        line.clear();
+        client.read_line(&mut line).unwrap();
+    }
+    client.get_mut().write_all(b"Subject: x\r\n\r\nx\r\n.\r\nQUIT\r\n").unwrap();
+    line.clear();
+    client.read_line(&mut line).unwrap();
+    assert_eq!(line, "250 2.0.0 Forgotten\r\n");
+    let mut messages = 0;
+    while messages == 0 {
+        line.clear();
+        counts.read_line(&mut line).unwrap();
+        messages = line.split(' ').next().unwrap().parse::<u64>().unwrap();
+    }
+    assert!(relay.wait().unwrap().success());
+    sink.kill().unwrap();
+    sink.wait().unwrap();
+}

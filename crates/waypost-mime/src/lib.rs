@@ -53,6 +53,8 @@
 //!
 //! **Not here:** decoding of content, viruses, archives: a part is judged by its header.
 //!
+//! # Example
+//!
 //! ```
 //! let message = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n\
 //!     --b\r\n\r\nSee the file.\r\n\
