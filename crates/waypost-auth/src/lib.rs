@@ -1,5 +1,8 @@
 //! What SPF, DKIM and DMARC found out about a message, and what follows from it.
 //!
+//! **For:** servers and filters that have results of SPF, DKIM and DMARC, must act on them, and
+//! tell them in the header. **Begin with:** [`Authentication::verdict`], then [`Stamp::lines`].
+//!
 //! **In:** the results, found out elsewhere, as an [`Authentication`]; who handed the message over, and
 //! what an organization wants done ([`Mode`]). **Out:** a [`Verdict`] with its because; the lines
 //! `Authentication-Results` and `Received-SPF` ([`Stamp`]); a message without lines that forge ours
@@ -11,6 +14,10 @@
 //! RFC 9989 (DMARC).
 //!
 //! **Not here:** finding the results out, which takes DNS and keys (`waypost-net`).
+//!
+//! # Features
+//!
+//! - `serde`: `Serialize` and `Deserialize` for results and verdicts.
 //!
 //! # Example
 //!

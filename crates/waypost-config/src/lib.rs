@@ -1,5 +1,9 @@
 //! Waypost's configuration: TOML text in, a compiled mail-routing policy and all diagnostics out.
 //!
+//! **For:** programs that take this configuration as `waypost` does, and tools that write, check or
+//! explain it. **Begin with:** [`raw::read`], [`compile`], then [`Compiled::into_policy`] and
+//! [`Policy::explain`](policy::Policy::explain).
+//!
 //! **In:** the text of the main file and of those that it includes ([`raw::read`]), and the files
 //! that it names ([`Files`]). **Out:** [`Compiled`], the parts of a policy, and a
 //! [`Report`](diagnostics::Report): every mistake and doubt at once, each with file, line, the text

@@ -56,11 +56,11 @@ pub struct ServerSettings {
 pub struct FilterSettings {
     /// Where it listens, as written: `milter:HOST:PORT` or `milter:unix:PATH`.
     pub address: Box<str>,
-    /// How long it may take for one message as a whole; more than nothing.
+    /// How long it may take for one message as a whole; more than nothing, one minute by default.
     pub timeout: Duration,
     /// What happens to a message about which it says nothing.
     pub on_failure: OnFilterFailure,
-    /// Connections to it at a time; at least 1.
+    /// Connections to it at a time; at least 1, 64 by default.
     pub connections: usize,
     /// What of its answer says spam.
     pub spam_tag: SpamTag,
@@ -110,9 +110,9 @@ pub struct SharingSettings {
     pub prefix: Box<str>,
     /// What holds while it does not answer.
     pub fallback: SharingFallback,
-    /// How long an answer may take.
+    /// How long an answer may take; 500 ms by default.
     pub timeout: Duration,
-    /// How long what a node reserved stands after it has gone.
+    /// How long what a node reserved stands after it has gone; one minute by default.
     pub lease: Duration,
 }
 
@@ -212,31 +212,31 @@ pub enum TlsStart {
 /// `[server.limits]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The largest message, in bytes.
+    /// The largest message, in octets; 50 MiB by default.
     pub message_size: u64,
-    /// Recipients in a transaction (D14).
+    /// Recipients in a transaction (D14); 1,000 by default.
     pub recipients: usize,
-    /// `Received` lines (O3).
+    /// `Received` lines (O3); 50 by default.
     pub hops: usize,
-    /// Connections at once.
+    /// Connections at once; 10,000 by default.
     pub connections: usize,
-    /// Connections at once of one client.
+    /// Connections at once of one client; 100 by default (D15).
     pub connections_per_client: usize,
-    /// Connections at once of one network.
+    /// Connections at once of one network, an IPv4 /24 or an IPv6 /48; 1,000 by default (D15).
     pub connections_per_network: usize,
-    /// New connections of one client in a minute.
+    /// New connections of one client in a minute; 600 by default (D15).
     pub connections_per_client_per_minute: usize,
-    /// New connections a minute of one client with a generic HELO name (D15).
+    /// New connections a minute of one client with a generic HELO name (D15); 10 by default.
     pub generic_helo_connections_per_minute: usize,
-    /// Failed AUTH of one client within the window (D6).
+    /// Failed AUTH of one client within the window (D6); 20 by default.
     pub auth_failures: usize,
-    /// How long a failed AUTH counts.
+    /// How long a failed AUTH counts; 15 minutes by default.
     pub auth_failure_window: Duration,
-    /// The largest header, in bytes.
+    /// The largest header, in octets; 1 MiB by default.
     pub header_size: u64,
-    /// Connections to one host of the next hops at a time; at least 1.
+    /// Connections to one host of the next hops at a time; at least 1, 20 by default.
     pub connections_per_host: usize,
-    /// Messages over one connection to a next hop; at least 1.
+    /// Messages over one connection to a next hop; at least 1, 100 by default.
     pub messages_per_connection: u32,
 }
 
@@ -263,27 +263,27 @@ impl Default for Limits {
 /// `[server.timeouts]` (RFC 5321 section 4.5.3.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// A client's next command, whole.
+    /// A client's next command, whole; 5 minutes by default.
     pub command: Duration,
-    /// A client's next block of message data.
+    /// A client's next 16 KiB of message data; 3 minutes by default.
     pub data: Duration,
-    /// Connecting to a next hop.
+    /// Connecting to a next hop; 30 seconds by default.
     pub next_hop_connect: Duration,
-    /// A next hop's greeting.
+    /// A next hop's greeting; 5 minutes by default.
     pub next_hop_greeting: Duration,
-    /// A next hop's reply to a command.
+    /// A next hop's reply to a command; 5 minutes by default.
     pub next_hop_command: Duration,
-    /// A next hop's reply to MAIL.
+    /// A next hop's reply to MAIL; 5 minutes by default.
     pub next_hop_mail: Duration,
-    /// A next hop's reply to RCPT.
+    /// A next hop's reply to RCPT; 5 minutes by default.
     pub next_hop_rcpt: Duration,
-    /// A next hop's reply to DATA.
+    /// A next hop's reply to DATA; 2 minutes by default.
     pub next_hop_data: Duration,
-    /// Until a next hop has taken 16 KiB of a message.
+    /// Until a next hop has taken 16 KiB of a message; 3 minutes by default.
     pub next_hop_data_block: Duration,
-    /// A next hop's reply to the final dot.
+    /// A next hop's reply to the final dot; 10 minutes by default.
     pub next_hop_data_end: Duration,
-    /// How long a connection to a next hop waits for another message.
+    /// How long a connection to a next hop waits for another message; 30 seconds by default.
     pub next_hop_idle: Duration,
 }
 
@@ -309,9 +309,9 @@ impl Default for Timeouts {
 /// `[server.retry]`, or a route's `retry` (O2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// When it is tried again.
+    /// When it is tried again; 5 minutes doubling to 4 hours by default.
     pub delays: Delays,
-    /// How long it is tried before it bounces.
+    /// How long it is tried before it bounces; 5 days by default.
     pub lifetime: Duration,
 }
 

@@ -13,9 +13,9 @@ impl Class {
     pub(crate) const BLANK: Self = Self(1);
     /// `(` and `)`.
     pub(crate) const PARENTHESIS: Self = Self(1 << 1);
-    /// `[`
+    /// `[`.
     pub(crate) const OPEN: Self = Self(1 << 2);
-    /// `]`
+    /// `]`.
     pub(crate) const CLOSE: Self = Self(1 << 3);
     pub(crate) const BACKSLASH: Self = Self(1 << 4);
     pub(crate) const SEMICOLON: Self = Self(1 << 5);
@@ -24,7 +24,7 @@ impl Class {
     pub(crate) const AT: Self = Self(1 << 8);
     pub(crate) const COLON: Self = Self(1 << 9);
     pub(crate) const EQUALS: Self = Self(1 << 10);
-    /// `<`
+    /// `<`.
     pub(crate) const LESS: Self = Self(1 << 11);
     pub(crate) const SLASH: Self = Self(1 << 12);
     pub(crate) const DOT: Self = Self(1 << 13);

@@ -1,5 +1,9 @@
 //! Where mail behind an inbound gateway really came from.
 //!
+//! **For:** servers, spam filters and log tools that get mail through a gateway, and must know who
+//! sent it to that. **Begin with:** [`InboundGateway::new`] once, then [`InboundGateway::source`]
+//! for each message.
+//!
 //! **In:** an organization's gateway settings; a client's address; the header of its message.
 //! **Out:** [`Source`]: the source IP that SPF and the spam filter use, and why it is that one;
 //! [`TagVerdict`]: what a gateway's spam tag says; [`Admission`]: whether the client may hand mail over
@@ -15,8 +19,7 @@
 //! **Units:** addresses are [`std::net::IpAddr`], an IPv4-mapped one is IPv4 throughout.
 //! **Bounds:** reading a line takes time linear in its bytes and allocates nothing, whatever they are;
 //! a header is read once from the top, no further than needed; a hop table lists 1,001 lines at most; a
-//! compiled expression takes at most
-//! 1 MiB. Nothing panics. **Errors:** [`GatewayErrors`] for settings, all of them at once, and
+//! compiled expression takes at most 1 MiB. Nothing panics. **Errors:** [`GatewayErrors`] for settings, all of them at once, and
 //! [`TagError`]; a line that cannot be read is a value. **Source:** E1 to E12; RFC 5321 section 4.4
 //! for trace lines.
 //!

@@ -18,25 +18,25 @@ use crate::tag::TagError;
 pub struct GatewaySettings {
     /// The gateways: addresses or CIDR ranges, public ones (E1). None: no gateway is configured.
     pub addresses: Vec<String>,
-    /// Look for the first external address (E4) instead of one hop back (E5).
+    /// Look for the first external address (E4) instead of one hop back (E5); off by default.
     pub detect_external_ip: bool,
-    /// Stop at a line that is not understood (E4).
+    /// Stop at a line that is not understood (E4); off by default.
     pub strict: bool,
-    /// Accept gateway addresses that are not public (E1).
+    /// Accept gateway addresses that are not public (E1); off by default.
     pub allow_private: bool,
-    /// Count the documentation ranges as public (E6).
+    /// Count the documentation ranges as public (E6); on by default.
     pub documentation_ranges_public: bool,
-    /// Refuse gateways in clear text (E8).
+    /// Refuse gateways in clear text (E8); off by default.
     pub require_tls: Switch,
-    /// Refuse clients that are no gateway (E7).
+    /// Refuse clients that are no gateway (E7); off by default.
     pub reject_other_clients: Switch,
-    /// With which code.
+    /// With which code (E7); `550 5.7.1` by default.
     pub reject_code: RejectCode,
     /// Addresses or CIDR ranges whose mail passes the spam filter, by source IP (E11).
     pub allow_list: Vec<String>,
     /// How a gateway marks spam (E9).
     pub spam_tag: Option<SpamTagSettings>,
-    /// Let the tag alone decide about mail from the gateways (E10).
+    /// Let the tag alone decide about mail from the gateways (E10); off by default.
     pub only_spam_tag: bool,
 }
 

@@ -64,7 +64,8 @@ impl FieldName {
     /// Reads a name.
     ///
     /// # Errors
-    /// [`FieldError::Name`].
+    /// [`FieldError::Name`] when it is empty, too long, or holds anything but printable ASCII
+    /// without a colon.
     pub fn new(name: &str) -> Result<Self, FieldError> {
         let printable = |b: u8| (33..=126).contains(&b) && b != b':';
         if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(printable) {

@@ -1,5 +1,8 @@
 //! The milter protocol of mail filters, both sides, as state machines without I/O.
 //!
+//! **For:** servers that ask filters such as rspamd, and filters. **Begin with:**
+//! [`client::Client::ask`] on the server's side, [`server::Server`] on the filter's.
+//!
 //! **In:** a [`FilterQuestion`] about one message, and what a filter sends, in chunks of any size; for
 //! the filter's side, what a server sends. **Out:** octets for the peer, and a [`FilterVerdict`] with its
 //! because ([`client`]); for the filter's side, [`Command`]s ([`server`]).

@@ -10,7 +10,7 @@ use crate::definition::{Fate, Kind, Unreadable, Why, fate};
 use crate::edit::{Edit, Edits};
 use crate::notice::{Notice, harmless};
 
-/// Multiparts inside of each other.
+/// The most multiparts inside of each other that are opened; a deeper one goes as a whole.
 pub const MOST_DEEP: usize = 32;
 /// Parts of a message, multiparts and what stands behind their ends included.
 pub const MOST_PARTS: usize = 1_000;

@@ -1,6 +1,9 @@
 //! Edits a message's octets for one delivery: attachments go, the subject gets a prefix, and every
 //! octet that need not change stays as it was.
 //!
+//! **For:** servers and filters that take attachments out or mark subjects, and must not touch the
+//! rest. **Begin with:** [`remove_attachments`] or [`prefix_subject`], then [`Edits::into_pieces`].
+//!
 //! **In:** the octets of a message, dot-stuffed as it is stored or not, and what a rule asks for (C6).
 //! **Out:** [`Edits`]: ranges of the original and the lines that stand there instead; what was removed, and
 //! why. **Units:** octets; characters for the length of names. **Bounds:** time linear in the message;
@@ -49,6 +52,8 @@
 //! all content goes, the message's own `Content-` fields go with it.
 //!
 //! **Not here:** decoding of content, viruses, archives: a part is judged by its header.
+//!
+//! # Example
 //!
 //! ```
 //! let message = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n\

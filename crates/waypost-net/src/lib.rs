@@ -1,5 +1,8 @@
 //! The network side of Waypost: SMTP over tokio, TLS, DNS, connection pools, client limits.
 //!
+//! **For:** servers and clients of SMTP on tokio that do not want all of `waypost-server`. **Begin
+//! with:** [`server::Listener::serve`] with a [`server::Handler`]; [`client::Pool::deliver`].
+//!
 //! **In:** sockets, certificates, a [handler](server::Handler)'s answers, transactions to deliver.
 //! **Out:** a [`server`] that calls the handler, a [`client`] pool that gives each recipient an
 //! outcome, [`dns`] that turns names into next hops, [`tls`] with a route's three switches,
@@ -17,21 +20,40 @@
 //!
 //! # Features
 //!
+//! - `authenticate`: `MailAuthenticator`, which evaluates SPF, DKIM and DMARC by the crate `mail-auth`.
 //! - `test-kit`: a scripted peer and a scripted filter that fail as they are told, and certificates good
 //!   and bad, for tests.
 //!
 //! # Example
 //!
-//! ```
-//! use waypost_net::server::{ClientLimits, ConnectionLimits};
-//! use waypost_types::Timestamp;
+//! A server that takes every message and forgets it.
 //!
-//! let limits = ConnectionLimits { per_client: 1, ..ConnectionLimits::default() };
-//! let mut clients = ClientLimits::new(limits);
-//! let now = Timestamp::from_millis(0);
-//! assert!(clients.connect(now, "192.0.2.1".parse()?).is_ok());
-//! assert!(clients.connect(now, "192.0.2.1".parse()?).is_err());
-//! # Ok::<(), std::net::AddrParseError>(())
+//! ```no_run
+//! use std::{sync::Arc, time::Duration};
+//! use waypost_net::server::*;
+//! use waypost_smtp::{end_of_data::Data, server::Settings};
+//! use waypost_types::{ListenerRole, Reply, Session};
+//!
+//! struct Sink;
+//! impl Handler for Sink {
+//!     async fn message(&mut self, session: &Session, data: Data) -> Reply {
+//!         println!("{} octets from {}", data.size, session.client_ip);
+//!         Reply::new(250, (2, 0, 0), "Forgotten")
+//!     }
+//! }
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let settings = Configuration::new(Settings::new("sink.example".parse()?), Tls::Off, ListenerRole::Mx);
+//! let (_configure, configuration) = tokio::sync::watch::channel(Arc::new(settings));
+//! let limits = SharedLimits::new(ClientLimits::new(ConnectionLimits::default()));
+//! let (stopper, stop) = stop_signal();
+//! let listener = Listener::bind("127.0.0.1:2525".parse()?)?;
+//! let server = tokio::spawn(listener.serve(configuration, limits, || Sink, stop));
+//! // …until it is enough:
+//! stopper.stop(Duration::from_secs(30));
+//! server.await?;
+//! # Ok(())
+//! # }
 //! ```
 
 pub mod authentication;

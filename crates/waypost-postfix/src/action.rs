@@ -61,7 +61,7 @@ impl Action {
     /// `None` until its empty line is there. For clients of policy servers, and for tests.
     ///
     /// # Errors
-    /// [`RequestError::NotAnAnswer`].
+    /// [`RequestError::NotAnAnswer`] when what ends in the empty line is no answer.
     pub fn decode(octets: &[u8]) -> Result<Option<(Self, usize)>, RequestError> {
         let not = || RequestError::NotAnAnswer(shown(octets));
         let Some(end) = octets.windows(2).position(|two| two == b"\n\n") else {

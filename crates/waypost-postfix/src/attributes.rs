@@ -31,7 +31,8 @@ impl PolicyReader {
     /// The next request; `None` until more octets come.
     ///
     /// # Errors
-    /// [`RequestError`].
+    /// [`RequestError`] when what came is no request, or more than one may be ([`MAX_REQUEST`],
+    /// [`MAX_ATTRIBUTES`]); close the connection.
     pub fn next_request(&mut self) -> Result<Option<PolicyRequest>, RequestError> {
         let Some(end) = self.end()? else { return Ok(None) };
         let text = self.buffer.get(..end).unwrap_or_default();

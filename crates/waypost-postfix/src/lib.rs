@@ -1,5 +1,8 @@
 //! What Postfix asks its helpers, and what they answer: policy delegation, socketmap and tcp tables.
 //!
+//! **For:** policy services and tables behind a Postfix, and tests of them. **Begin with:**
+//! [`PolicyReader`]; [`NetstringReader`] and [`SocketmapRequest::decode`]; [`TableReader`].
+//!
 //! **In:** octets as they come from a connection, in any pieces. **Out:** requests as typed values
 //! ([`PolicyRequest`], [`SocketmapRequest`], [`TableRequest`]); answers ([`Action`], [`SocketmapReply`],
 //! [`TableReply`]) as octets to send; and values that Postfix understands in its tables ([`NextHop`],
@@ -10,7 +13,8 @@
 //! reader holds no more than that and what it was last fed; each octet is looked at a bounded number of
 //! times. **Errors:** [`RequestError`], which names what is wrong; after one the connection cannot be
 //! read on and is to be closed, and Postfix then answers its client with a 4yz and asks again.
-//! **Source:** Postfix's SMTPD_POLICY_README, socketmap_table(5), tcp_table(5), access(5), transport(5);
+//! **Source:** Postfix's `SMTPD_POLICY_README`, `socketmap_table(5)`, `tcp_table(5)`, `access(5)`,
+//! `transport(5)`;
 //! requirements D2 to D13 for what is asked.
 //!
 //! **Not here:** sockets, time-outs, and what is answered: that is the caller's policy.

@@ -96,7 +96,7 @@ pub enum TlsNames {
     HostOrNextHop,
 }
 
-/// What a delivery asks of TLS, as smtp_tls_policy_maps has it. Shown as the value of a table.
+/// What a delivery asks of TLS, as `smtp_tls_policy_maps` has it. Shown as the value of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TlsLevel {

@@ -1,4 +1,4 @@
-//! Socketmap: a request is a netstring `name key`, an answer one too (socketmap_table(5)).
+//! Socketmap: a request is a netstring `name key`, an answer one too (`socketmap_table(5)`).
 
 use std::fmt;
 
@@ -75,7 +75,7 @@ impl SocketmapReply {
     /// Reads what is inside a netstring, for clients.
     ///
     /// # Errors
-    /// [`RequestError::NotAnAnswer`].
+    /// [`RequestError::NotAnAnswer`] when it begins with none of the words of an answer.
     pub fn decode(inside: &[u8]) -> Result<Self, RequestError> {
         let not = || RequestError::NotAnAnswer(shown(inside));
         let text = std::str::from_utf8(inside).map_err(|_| not())?;

@@ -1,4 +1,4 @@
-//! tcp tables: a request is a line `get key`, an answer a line of a code and a text (tcp_table(5)).
+//! tcp tables: a request is a line `get key`, an answer a line of a code and a text (`tcp_table(5)`).
 
 use memchr::memchr;
 
@@ -41,7 +41,8 @@ impl TableReader {
     /// The next request; `None` until its line is complete.
     ///
     /// # Errors
-    /// [`RequestError`].
+    /// [`RequestError`] when a line is no request, or longer than [`MAX_LINE`]; close the
+    /// connection.
     pub fn next_request(&mut self) -> Result<Option<TableRequest>, RequestError> {
         let window = self.buffer.get(..MAX_LINE).unwrap_or(&self.buffer);
         let Some(end) = memchr(b'\n', window) else {
@@ -86,7 +87,8 @@ impl TableReply {
     /// Reads a line without its end, for clients.
     ///
     /// # Errors
-    /// [`RequestError::NotAnAnswer`].
+    /// [`RequestError::NotAnAnswer`] when it does not begin with `200 `, `400 ` or `500 `, or what
+    /// follows is not encoded as it must be.
     pub fn decode(line: &[u8]) -> Result<Self, RequestError> {
         let not = || RequestError::NotAnAnswer(shown(line));
         let (code, text) = line.split_at_checked(4).ok_or_else(not)?;

@@ -1,5 +1,8 @@
 //! A mail queue as a value: what is owed to each recipient, when, and what its sender is told.
 //!
+//! **For:** servers that take responsibility for mail, and owe it to others until it is delivered.
+//! **Begin with:** [`Queue::accept`], then [`Queue::take`] and [`Queue::finished`] by turns.
+//!
 //! **In:** accepted messages ([`Entry`]), the outcome of each attempt, commands of administrators, and
 //! the time. **Out:** [`Work`] to be done now, whether intake is to slow down, [`Event`]s to be
 //! written down, [`Notice`]s that become bounces. The trait [`Store`] says what must outlive the

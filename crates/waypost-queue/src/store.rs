@@ -143,7 +143,7 @@ pub trait Store: Send + Sync {
     /// moment, lazily.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`] when the store cannot be written; nothing is lost then but room.
     fn forget_quota(&self, before: Timestamp) -> Result<(), StoreError>;
 
     /// Shows the quota commits made since a moment, in their order, until `visit` returns false. Those

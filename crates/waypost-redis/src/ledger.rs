@@ -179,7 +179,8 @@ impl SharedLedger {
     /// address, over all nodes.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] when Redis does not answer within [`Settings::timeout`], or is known to be
+    /// gone.
     pub async fn usage(
         &self,
         organization: &str,
@@ -199,7 +200,8 @@ impl SharedLedger {
     /// limits.
     ///
     /// # Errors
-    /// [`Unavailable`].
+    /// [`Unavailable`] when Redis does not answer within [`Settings::timeout`], or is known to be
+    /// gone.
     pub async fn usage_of_caller(
         &self,
         subject: &QuotaSubject,

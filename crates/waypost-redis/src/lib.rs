@@ -1,5 +1,9 @@
 //! Relay quotas shared by several nodes over Redis or Valkey (D10 to D13, O5).
 //!
+//! **For:** nodes that relay for the same organizations under one quota. **Begin with:**
+//! [`SharedLedger::start`], then [`SharedLedger::reserve`] at RCPT and [`SharedLedger::commit`]
+//! with the 250.
+//!
 //! **In:** who relays to whom ([`waypost_relay::QuotaSubject`], mailboxes), and a [`Settings`].
 //! **Out:** reservations or refusals, the same that [`waypost_relay::Ledger`] gives for one node, but
 //! over all nodes that share a Redis and a prefix.

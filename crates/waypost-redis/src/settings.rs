@@ -42,7 +42,8 @@ impl Settings {
     /// restart, and another one for each node. Nothing is sent yet.
     ///
     /// # Errors
-    /// [`SettingsError`].
+    /// [`SettingsError`] when the address is none of Redis, or the prefix is not 1 to 64 plain
+    /// characters.
     pub fn new(address: &str, prefix: &str, node: [u8; 16]) -> Result<Self, SettingsError> {
         let wrong = |error: redis::RedisError| {
             // Without details, which might quote the address.

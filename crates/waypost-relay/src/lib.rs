@@ -1,5 +1,8 @@
 //! Who may relay mail through this server and as whom, and how much of it.
 //!
+//! **For:** relays, submission servers and policy services. **Begin with:** [`RelayService::admit`]
+//! at MAIL, [`Ledger::reserve`] at RCPT, [`Ledger::commit`] with the 250.
+//!
 //! **In:** the relay entries and limits of each organization ([`RelaySettings`], [`LimitOverrides`]),
 //! an SMTP client's facts ([`Session`](waypost_types::Session)), envelope senders and recipients, a
 //! [`Directory`](waypost_types::Directory), the time, passwords.
@@ -21,6 +24,10 @@
 //! **Not here:** no clock, network, disk or randomness; the SMTP dialogue of AUTH; the delay after a
 //! failed AUTH; rates of connections (D15); copies of relayed mail (D16: an admission only says that
 //! one is wanted); holding what is over a limit; quotas shared by several nodes.
+//!
+//! # Features
+//!
+//! - `serde`: `Serialize` and `Deserialize` for quota commits, limits and what is printed.
 //!
 //! # Example
 //!

@@ -100,7 +100,7 @@ impl From<Draw> for String {
     }
 }
 
-/// A stream of numbers (SplitMix64). Not secret: secrecy lies in the key of the draw.
+/// A stream of numbers (`SplitMix64`). Not secret: secrecy lies in the key of the draw.
 pub(crate) struct Numbers {
     next: u64,
     state: u64,

@@ -1,5 +1,9 @@
 //! Mail routes: which hosts, how much to each, in which order, and what TLS must show.
 //!
+//! **For:** whoever hands mail, or any other work, on to several hosts by shares, with failover.
+//! **Begin with:** [`Route::new`] once, [`Route::attempts`] for each message, [`Health`] for what
+//! came of it.
+//!
 //! **In:** [`RouteSettings`] as an administrator writes them; a [`Draw`] for a message; MX records
 //! that a resolver found; the outcome of connections. **Out:** a [`Route`] or all its
 //! [`RouteError`]s at once, with [`RouteWarning`]s; [`Attempts`], the hosts to try in order and the

@@ -1,6 +1,10 @@
 //! Mail routing rules: one recipient and what is known of the message in, a [`Plan`] with its reasons
 //! out.
 //!
+//! **For:** servers that treat mail by who sends it to whom: split and dual delivery, rejection,
+//! quarantine. **Begin with:** [`RuleSet::compile`] once, then [`RuleSet::walk`] and [`combine`]
+//! for each recipient.
+//!
 //! **In:** an organization's [`Rule`]s, compiled once into a [`RuleSet`]; for each recipient a
 //! [`Question`] (direction, unit, account, envelope) and a [`Directory`](waypost_types::Directory).
 //! **Out:** the rules that match ([`RuleSet::walk`]), and what they ask for together: a [`Verdict`] with

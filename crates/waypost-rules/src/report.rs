@@ -124,7 +124,7 @@ impl RuleSet {
     /// those looked at first. Costs by the rules that are told, not by those there are.
     ///
     /// # Errors
-    /// [`Unavailable`] as for [`RuleSet::walk`].
+    /// [`Unavailable`] when a group look-up cannot be answered.
     pub fn reports(
         &self,
         question: &Question<'_>,

@@ -66,7 +66,8 @@ pub enum LoadError {
     NotToml(#[from] NotToml),
 }
 
-/// Reads a configuration with all files that it includes and names. Blocking.
+/// Reads a configuration with all files that it includes and names. Blocking; time and memory are
+/// linear in the files.
 ///
 /// A pattern in `include` may have `*` and `?`, and begins at the folder of the main file, as all
 /// relative paths do; matches are taken in the order of their paths.

@@ -4,7 +4,7 @@
 //! speak of. **Out:** listening TCP sockets, each for one listener of a policy: the one that bears its
 //! name, else the one whose address it has. **Errors:** [`InheritedError`]: anything else that was
 //! handed over, and a socket that no listener wants, since clients would wait there for ever.
-//! **Source:** the manual page sd_listen_fds(3).
+//! **Source:** the manual page `sd_listen_fds(3)`.
 
 use std::net::{SocketAddr, TcpListener};
 

@@ -1,37 +1,44 @@
 //! Waypost as a server: listeners, intake, spool, delivery and reload, joined from the other crates.
 //!
+//! **For:** daemons that carry a whole mail router inside. **Begin with:** [`load`], then
+//! [`Server::start`].
+//!
 //! **In:** a compiled [`Policy`](waypost_config::policy::Policy), the folder its paths begin in, and
 //! a resolver if the configuration's is not wanted. **Out:** mail, taken and delivered; health and
 //! metrics over HTTP; logs through `tracing`. **Commands** of administrators: [`control`].
 //!
-//! **Units:** those of the crates below. **Bounds:** connections, message size and queue as
+//! **Units:** octets and [`Duration`](std::time::Duration), as in the crates below. **Bounds:** connections, message size and queue as
 //! configured; 512 deliveries at a time. **Errors:** [`ServerError`] at start and reload; after that
 //! whatever goes wrong with one message is that message's outcome. **Source:** requirements A9, A10,
 //! A12, D6, D13, D15, O1 to O4.
-//!
-//! **Features:** `authenticate`: SPF, DKIM and DMARC from the DNS (E2); without it, and without an
-//! [`Options::authenticator`], a policy that asks for them is refused.
 //!
 //! **Privileges:** [`Prepared`] does all that may need them, before there is a runtime;
 //! [`Server::start_on`] goes on without. [`Inherited`] takes sockets from a service manager.
 //!
 //! **Not here:** what is decided (`waypost-config`), the command line, signals, the change of user.
 //!
+//! # Features
+//!
+//! - `authenticate`: SPF, DKIM and DMARC from the DNS (E2); without it, and without an
+//!   [`Options::authenticator`], a policy that asks for them is refused.
+//!
 //! # Example
 //!
 //! ```no_run
-//! # async fn run(policy: std::sync::Arc<waypost_config::policy::Policy>)
-//! # -> Result<(), waypost_server::ServerError> {
+//! use std::path::Path;
 //! use std::time::Duration;
 //!
-//! use waypost_server::{Options, Server};
+//! use waypost_server::{Options, Server, load};
 //!
-//! let base = "/etc/waypost".into();
-//! let options = Options { policy, base, resolver: None, authenticator: None };
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let loaded = load(Path::new("/etc/waypost/waypost.toml"))?;
+//! let policy = loaded.policy.ok_or_else(|| loaded.report.render(false))?;
+//! let options = Options { policy, base: loaded.base, resolver: None, authenticator: None };
 //! let server = Server::start(options).await?;
 //! for (name, address) in server.addresses() {
 //!     println!("{name} listens on {address}");
 //! }
+//! // …until it is enough:
 //! server.stop(Duration::from_secs(30)).await;
 //! # Ok(())
 //! # }

@@ -86,7 +86,7 @@ impl Server {
     /// Opens the spool, binds the listeners, and begins to accept and to deliver.
     ///
     /// # Errors
-    /// [`ServerError`]; nothing runs then.
+    /// [`ServerError`] names what could not be had; nothing runs then.
     pub async fn start(options: Options) -> Result<Self, ServerError> {
         let prepared = Prepared::bind(&options.policy, &options.base, Inherited::none())?;
         Self::start_on(prepared, options).await
@@ -96,7 +96,7 @@ impl Server {
     /// for the spool.
     ///
     /// # Errors
-    /// [`ServerError`]; nothing runs then.
+    /// [`ServerError`] names what could not be had; nothing runs then.
     pub async fn start_on(prepared: Prepared, options: Options) -> Result<Self, ServerError> {
         Self::start_as(prepared, None, options).await
     }
@@ -105,7 +105,7 @@ impl Server {
     /// (for quotas), reload, metrics and commands are as after [`Server::start`].
     ///
     /// # Errors
-    /// [`ServerError`]; nothing runs then.
+    /// [`ServerError`] names what could not be had; nothing runs then.
     pub async fn start_front(options: Options, front: Front) -> Result<Self, ServerError> {
         let prepared = Prepared::without_listeners(&options.policy)?;
         let failed = |(address, source)| ServerError::Front { address, source };

@@ -239,13 +239,14 @@ impl DataReader {
 const FINAL_DOT: usize = 3;
 
 /// Doubles each dot that begins a line (RFC 5321 section 4.5.2). A line begins at the start and
-/// behind each CR LF; borrows when there is nothing to do.
+/// behind each CR LF. One pass; borrows when there is nothing to do, else copies the message.
 #[must_use]
 pub fn stuff(message: &[u8]) -> Cow<'_, [u8]> {
     edit_dots(message, Edit::Double)
 }
 
-/// Removes the dot that begins a line, the inverse of [`stuff`]; borrows when there is nothing to do.
+/// Removes the dot that begins a line, the inverse of [`stuff`]. One pass; borrows when there is
+/// nothing to do, else copies the message.
 #[must_use]
 pub fn unstuff(stuffed: &[u8]) -> Cow<'_, [u8]> {
     edit_dots(stuffed, Edit::Remove)

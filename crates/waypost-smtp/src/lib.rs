@@ -1,9 +1,14 @@
 //! SMTP and LMTP as state machines without I/O: octets and time in, octets and events out.
 //!
+//! **For:** servers, clients, proxies and tests that speak SMTP or LMTP over sockets of their own.
+//! **Begin with:** [`blocking::Wire`] with a thread a connection; [`server::Server`] and
+//! [`client::Client`] in an event loop.
+//!
 //! **In:** a peer's octets in chunks of any size, moments, answers of the application. **Out:**
-//! octets for the peer, events, deadlines: a [`server`], a [`client`], and what both are made of, the
-//! scanner for the [`end_of_data`], the reader of [`chunked`] messages and the splitter of
-//! [lines](mod@line).
+//! octets for the peer, events, deadlines: a [`server`], a [`client`], a driver of both for streams that
+//! [block](mod@blocking), and what they are made of, the scanner for the [`end_of_data`], the reader of
+//! [`chunked`] messages and the splitter of [lines](mod@line); beside them the reader of a proxy's header
+//! ([`proxy_header`]).
 //!
 //! **Units:** octets, [`Timestamp`](waypost_types::Timestamp). **Bounds:** named at each module;
 //! memory is bounded for any octets, and the same octets in other chunks give the same events.
@@ -38,6 +43,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod blocking;
 pub mod chunked;
 pub mod client;
 pub mod end_of_data;

@@ -14,21 +14,25 @@ use waypost_types::QueueId;
 /// What bounds a committer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitterOptions {
-    /// Octets of records that may wait, at least 1 KiB; beyond that [`Handle::commit`] waits for room.
+    /// Octets of records that may wait, at least 1 KiB; beyond that [`Handle::commit`] waits for
+    /// room. 64 MiB by default.
     pub waiting: usize,
-    /// Records that may wait, at least 1.
+    /// Records that may wait, at least 1; 10,000 by default.
     pub records: usize,
-    /// The longest time that a lazy record waits for company before it is written: each write wakes the
-    /// thread, and a synced record that comes meanwhile takes it along for nothing.
+    /// The longest time that a lazy record waits for company before it is written; 5 ms by default.
+    /// Each write wakes the thread, and a synced record that comes meanwhile takes it along for
+    /// nothing.
     pub linger: Duration,
-    /// Lazy records that may wait, at least 1: what a kill may undo of them, and so what may be delivered
-    /// twice after it, is at most this many.
+    /// Lazy records that may wait, at least 1: what a kill may undo of them, and so what may be
+    /// delivered twice after it, is at most this many. 256 by default.
     pub lazy_records: usize,
-    /// The longest time that a lazy record, once written, stays without a sync.
+    /// The longest time that a lazy record, once written, stays without a sync; one second by
+    /// default.
     pub lazy: Duration,
-    /// The first pause before a failed store is opened anew; doubles up to `longest_pause`.
+    /// The first pause before a failed store is opened anew; doubles up to `longest_pause`. 100 ms
+    /// by default.
     pub first_pause: Duration,
-    /// The longest pause.
+    /// The longest pause; 2 seconds by default.
     pub longest_pause: Duration,
 }
 
@@ -246,7 +250,7 @@ impl Handle {
     /// A store that fails is no error: the record is kept for the one opened anew.
     ///
     /// # Errors
-    /// [`CommitError::Closed`].
+    /// [`CommitError::Closed`] when the committer was shut down.
     pub async fn commit_lazily(&self, record: Record) -> Result<(), CommitError> {
         self.send(record, None).await
     }

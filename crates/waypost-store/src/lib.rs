@@ -1,5 +1,8 @@
 //! The store on disk of the mail queue, and the one thread that writes it.
 //!
+//! **For:** users of `waypost-queue` who want it on a disk. **Begin with:** [`FjallStore::open`],
+//! [`Store::recover`](waypost_queue::Store::recover), [`Committer::start`].
+//!
 //! **In:** records of events and bodies ([`waypost_queue::Record`]). **Out:** an answer for each one,
 //! once it is on disk; after a restart, the events to fold ([`waypost_queue::Recovery`]).
 //!

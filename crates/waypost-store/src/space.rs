@@ -3,7 +3,8 @@
 use std::io;
 use std::path::Path;
 
-/// Octets that may still be written to the file system of `path` by who is not root. One system call.
+/// Octets that may still be written to the file system of `path` by who is not root. One system
+/// call, which blocks.
 ///
 /// # Errors
 /// Those of the system: `path` is missing, or its file system does not answer.

@@ -96,3 +96,11 @@ pub struct Envelope {
     /// The recipients that were accepted, in the order of RCPT; the server bounds their number.
     pub recipients: Vec<Recipient>,
 }
+
+impl Envelope {
+    /// What MAIL said, without recipients: each RCPT that is accepted adds one.
+    #[must_use]
+    pub fn new(sender: ReversePath, parameters: MailParameters) -> Self {
+        Self { sender, parameters, recipients: Vec::new() }
+    }
+}

@@ -18,7 +18,8 @@ pub struct HeaderBlock<'a> {
 }
 
 impl<'a> HeaderBlock<'a> {
-    /// Finds the end of the header in a message. A message without an empty line is all header.
+    /// Finds the end of the header in a message: one pass over the header, which copies nothing. A
+    /// message without an empty line is all header.
     ///
     /// ```
     /// use waypost_types::HeaderBlock;

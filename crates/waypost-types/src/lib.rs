@@ -1,5 +1,9 @@
 //! The words that all Waypost crates share, as types whose values are right by construction.
 //!
+//! **For:** programs that speak of mail in Rust and want addresses, replies and headers that are
+//! right once they are parsed; all other Waypost crates. **Begin with:** `text.parse::<Mailbox>()`,
+//! [`HeaderBlock::of`], [`Reply::new`].
+//!
 //! **In:** text and bytes from SMTP commands, configuration files and message headers.
 //! **Out:** [`Domain`], [`Mailbox`], [`ReversePath`], [`Envelope`], [`Reply`], [`Outcome`],
 //! [`Timestamp`], [`RouteName`], [`Destination`], [`Delivery`], [`HeaderBlock`], and the trait

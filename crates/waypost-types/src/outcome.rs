@@ -68,6 +68,25 @@ impl Outcome {
         }
     }
 
+    /// The reply for one's own client, where it waits for the next hop and nothing is queued.
+    ///
+    /// A delivery and a failure are told as the next hop told them. A deferral is told so that the
+    /// client keeps the message: a 4yz as it came, anything else (a 5yz that is but the host's, a 421,
+    /// which would end the client's connection) as `451 4.4.0` with the same text.
+    #[must_use]
+    pub fn to_reply(&self) -> Reply {
+        match self {
+            Outcome::Delivered { reply, .. } => reply.clone(),
+            Outcome::Failed(failure) => failure.reply.clone(),
+            Outcome::Deferred(Failure { reply, .. })
+                if reply.class() == ReplyClass::Transient && reply.code() != 421 =>
+            {
+                reply.clone()
+            }
+            Outcome::Deferred(failure) => Reply::new(451, (4, 4, 0), failure.reply.text()),
+        }
+    }
+
     /// Whether nothing more is owed to the recipient.
     #[must_use]
     pub fn is_final(&self) -> bool {
@@ -78,6 +97,25 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_that_waits_hears_the_next_hop_and_keeps_what_is_deferred() {
+        let deferred = |code| {
+            let (scope, reply) = (FailureScope::Host, Reply::plain(code, "busy"));
+            Outcome::Deferred(Failure { scope, host: None, reply })
+        };
+        let refused = Reply::new(550, (5, 1, 1), "No such user");
+        let taken = Reply::new(250, (2, 0, 0), "queued as 7");
+        for (outcome, want) in [
+            (Outcome::Delivered { host: None, reply: taken }, "250 2.0.0 queued as 7"),
+            (Outcome::from_refusal(FailureScope::Message, None, refused), "550 5.1.1 No such user"),
+            (deferred(452), "452 busy"),
+            (deferred(421), "451 4.4.0 busy"),
+            (deferred(554), "451 4.4.0 busy"),
+        ] {
+            assert_eq!(outcome.to_reply().to_string(), want);
+        }
+    }
 
     #[test]
     fn a_5yz_of_the_host_defers_and_of_the_message_fails_a9_a10() {

@@ -52,7 +52,8 @@ impl Reply {
         Self { enhanced: Some(enhanced), ..Self::plain(code, text) }
     }
 
-    /// A reply without an enhanced code, as the greeting and EHLO's have.
+    /// A reply without an enhanced code, as the greeting and EHLO's have. The code as in
+    /// [`Reply::new`].
     #[must_use]
     pub fn plain(code: u16, text: &str) -> Self {
         let code = if (200..600).contains(&code) { code } else { 451 };

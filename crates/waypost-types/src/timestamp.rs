@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Add;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Milliseconds since 1970-01-01T00:00:00Z, without leap seconds.
 ///
@@ -62,6 +62,14 @@ impl Timestamp {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What a clock said, which the caller has asked: `Timestamp::from(SystemTime::now())`. To the whole
+/// millisecond; a time before 1970 is 1970.
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        Self(millis(time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()))
+    }
 }
 
 impl Add<Duration> for Timestamp {

@@ -1,5 +1,8 @@
 //! Mail routing one can embed: this facade re-exports the Waypost crates and adds nothing.
 //!
+//! **For:** programs that use several of them under one version. **Begin with:** the module of the task,
+//! such as [`inbound`](https://docs.rs/waypost-inbound) or [`server`](https://docs.rs/waypost-server).
+//!
 //! **In**, **out**, **units**, **bounds**, **errors** and **source** are said at the head of each
 //! module, in this order. **Not here:** any code; a crate can as well be added alone under its own
 //! name, as the examples of the README do.
@@ -8,7 +11,7 @@
 //!
 //! One for each crate. `auth`, `config`, `inbound`, `milter`, `mime`, `postfix`, `queue`, `relay`,
 //! `route`, `rules` and `smtp` are on by default and do no I/O; `store`, `net`, `redis` and `server`
-//! do. [`types`] is always there.
+//! do. [`types`] is always there. `test-kit` adds the scripted peer and filter of `waypost-net`.
 //!
 //! # Example
 //!
@@ -57,3 +60,6 @@ pub use waypost_types as types;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+mod pages;

@@ -56,6 +56,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // A load test comes from one address: no limits a client.
     let open = ConnectionLimits {
         per_client: u32::MAX,
+        per_network: u32::MAX,
         per_client_per_minute: u32::MAX,
         generic_hello_per_minute: u32::MAX,
         ..ConnectionLimits::default()

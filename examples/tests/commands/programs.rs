@@ -112,7 +112,20 @@ fn each_program_says_what_it_should() {
             ],
         ),
     ];
-    for (program, arguments, input, want) in table.iter().chain(more) {
+    let request = |to: &str| {
+        format!(
+            "request=smtpd_access_policy\nprotocol_state=RCPT\ninstance=1.{to}\n\
+             client_address=192.0.2.7\nsender=a@b.example\nrecipient={to}\n\n"
+        )
+    };
+    let requests = request("marie@solarmora.com") + &request("nobody@solarmora.com");
+    let policy: &[(&str, &[&str], &str, &[&str])] = &[(
+        env!("CARGO_BIN_EXE_small_policy"),
+        &["marie@solarmora.com"],
+        &requests,
+        &["action=DUNNO\n\naction=550 5.1.1 nobody@solarmora.com is not here\n\n"],
+    )];
+    for (program, arguments, input, want) in table.iter().chain(more).chain(policy) {
         let (printed, content) = run(program, arguments, input);
         assert!(content, "{program} {arguments:?}: {printed}");
         for text in *want {
@@ -168,6 +181,8 @@ fn a_wrong_call_is_refused_with_the_usage() {
             &["-", "--milter", "nowhere", "--client-ip", "192.0.2.1"],
         ),
         (env!("CARGO_BIN_EXE_small_relay"), &["nowhere"]),
+        (env!("CARGO_BIN_EXE_small_filter"), &["nowhere"]),
+        (env!("CARGO_BIN_EXE_small_policy"), &["nowhere"]),
         (env!("CARGO_BIN_EXE_own_daemon"), &[]),
         (env!("CARGO_BIN_EXE_policy_test"), &["nowhere.toml"]),
         (env!("CARGO_BIN_EXE_what_follows"), &["mx.s.example", "203.0.113.7", "maybe"]),
@@ -220,4 +235,76 @@ fn the_small_relay_passes_messages_and_answers_on() {
     say("\r\nx\r\n.\r\n", "451 4.4.0");
     say("QUIT\r\n", "221");
     assert!(relay.wait().unwrap().success());
+}
+
+/// As its head says; comments and empty lines do not count.
+#[test]
+fn the_small_relay_has_60_lines() {
+    let text = include_str!("../src/bin/small_relay.rs");
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    assert!(lines.filter(|line| !line.starts_with("//")).count() <= 60);
+}
+
+/// A real client of filters asks it.
+#[test]
+fn the_small_filter_refuses_a_subject_and_marks_the_rest() {
+    let mut filter = Command::new(env!("CARGO_BIN_EXE_small_filter"))
+        .args(["127.0.0.1:0", "Cheap Pills"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(filter.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = format!("milter:{}", line.trim().strip_prefix("listening on ").unwrap());
+    let arguments = ["-", "--milter", &address, "--client-ip", "192.0.2.1"];
+    for (subject, want) in [
+        ("CHEAP pills", "reject: 554 5.7.1 A subject with `cheap pills` is not taken here"),
+        ("hello", "add `X-Small-Filter: passed`"),
+    ] {
+        let message = format!("Subject: {subject}\n\nx\n");
+        let (printed, content) = run(env!("CARGO_BIN_EXE_filter_ask"), &arguments, &message);
+        assert!(content && printed.contains(want), "{printed}");
+    }
+    filter.kill().unwrap();
+    filter.wait().unwrap();
+}
+
+/// A message that the small relay takes is counted by the sink behind it.
+#[test]
+fn the_sink_counts_what_the_small_relay_hands_on() {
+    let listening = |program: &str, arguments: &[&str]| {
+        let mut child =
+            Command::new(program).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+        (child, stdout, address)
+    };
+    let (mut sink, mut counts, hop) =
+        listening(env!("CARGO_BIN_EXE_smtp_sink"), &["127.0.0.1:0", "600"]);
+    let (mut relay, _, address) =
+        listening(env!("CARGO_BIN_EXE_small_relay"), &["127.0.0.1:0", &hop, "1"]);
+    let mut client = BufReader::new(TcpStream::connect(address).unwrap());
+    let mut line = String::new();
+    client.read_line(&mut line).unwrap();
+    let talk = "HELO a.example\r\nMAIL FROM:<>\r\nRCPT TO:<a@s.example>\r\nDATA\r\n";
+    client.get_mut().write_all(talk.as_bytes()).unwrap();
+    while !line.starts_with("354") {
+        line.clear();
+        client.read_line(&mut line).unwrap();
+    }
+    client.get_mut().write_all(b"Subject: x\r\n\r\nx\r\n.\r\nQUIT\r\n").unwrap();
+    line.clear();
+    client.read_line(&mut line).unwrap();
+    assert_eq!(line, "250 2.0.0 Forgotten\r\n");
+    let mut messages = 0;
+    while messages == 0 {
+        line.clear();
+        counts.read_line(&mut line).unwrap();
+        messages = line.split(' ').next().unwrap().parse::<u64>().unwrap();
+    }
+    assert!(relay.wait().unwrap().success());
+    sink.kill().unwrap();
+    sink.wait().unwrap();
 }

@@ -5,4 +5,5 @@ mod dependencies;
 mod document_diff;
 mod documents;
 mod guide;
+mod public_docs;
 mod threats;

@@ -16,6 +16,7 @@
 //! ```
 
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "all is a test")]
+#![allow(clippy::missing_panics_doc, reason = "the head says it of all of them")]
 
 mod config;
 mod dsn;

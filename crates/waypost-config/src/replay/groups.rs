@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::change::{MessageChange, RecipientChange};
 
-/// Kinds of changes that are told apart; messages with further ones are only counted.
+/// The most kinds of changes that are told apart; messages with further ones are only counted.
 pub const MAX_GROUPS: usize = 1000;
 /// Examples of each.
 const EXAMPLES: usize = 3;

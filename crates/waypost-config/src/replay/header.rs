@@ -10,7 +10,7 @@ use waypost_types::{Domain, Field, HeaderBlock, Mailbox};
 use super::local_parts::{LocalPartKey, domain_of};
 use crate::policy::Policy;
 
-/// The octets of a recorded header.
+/// The most octets of a header that are recorded; what is beyond is [cut](Kept::cut).
 pub const MAX_HEADER: usize = 64 << 10;
 /// From so many octets on, `Received` lines are written in their shortest form.
 const LONG: usize = MAX_HEADER / 2;

@@ -90,7 +90,8 @@ impl From<Closed> for ConnectError {
 /// EHLO, TLS and AUTH as the hop asks for.
 ///
 /// With all three switches off a failed handshake leads to clear text over a second connection
-/// (A5).
+/// (A5). Each connection takes no longer than [`ConnectSettings::connect`] for TCP, the same again for TLS, and
+/// [`ConnectSettings::timeouts`] for each reply.
 ///
 /// # Errors
 /// [`ConnectError`] says how far it came.

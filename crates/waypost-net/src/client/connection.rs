@@ -55,7 +55,8 @@ impl Connection {
         }
     }
 
-    /// Sends a transaction: one outcome for each recipient, in their order.
+    /// Sends a transaction: one outcome for each recipient, in their order. It ends within the
+    /// time-outs of [`ConnectSettings`](super::ConnectSettings), whatever the peer does.
     pub async fn send(&mut self, transaction: Transaction) -> Vec<Outcome> {
         self.send_and_report(transaction).await.outcomes
     }
@@ -77,7 +78,7 @@ impl Connection {
         }
     }
 
-    /// Says QUIT and waits a few seconds for the answer.
+    /// Says QUIT and waits for the answer, five seconds at most.
     pub async fn quit(mut self) {
         self.client.quit(self.now());
         if !self.client.is_closed() {

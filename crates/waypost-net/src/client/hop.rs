@@ -35,9 +35,10 @@ impl Hop {
 pub struct ConnectSettings {
     /// Our own name, for EHLO.
     pub ehlo: Host,
-    /// For the TCP connection, and again for the TLS handshake.
+    /// For the TCP connection, and again for the TLS handshake; 30 seconds by
+    /// [`ConnectSettings::new`].
     pub connect: Duration,
-    /// For the phases of SMTP.
+    /// For the phases of SMTP; the RFC's by [`ConnectSettings::new`].
     pub timeouts: Timeouts,
     /// What to do with 8-bit messages that a peer does not take.
     pub eight_bit: EightBitPolicy,

@@ -18,11 +18,11 @@ use crate::tls::{TlsClients, TlsVersion};
 /// What a pool allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolLimits {
-    /// Connections to one hop at a time, busy and idle; at least 1.
+    /// Connections to one hop at a time, busy and idle; at least 1, 20 by default.
     pub connections_per_hop: usize,
-    /// Messages over one connection, then QUIT.
+    /// Messages over one connection, then QUIT; 100 by default.
     pub messages_per_connection: u32,
-    /// How long a connection may wait for its next message.
+    /// How long a connection may wait for its next message; 30 seconds by default.
     pub idle: Duration,
 }
 
@@ -127,7 +127,7 @@ impl Pool {
     /// Delivers to a hop at the first of its addresses that takes connections: one outcome for each
     /// recipient, in their order.
     ///
-    /// Waits while the hop has as many connections as it may. A kept connection that turns out to
+    /// Waits while the hop has as many connections as it may, for as long as that lasts. A kept connection that turns out to
     /// be closed before MAIL is answered is replaced by a fresh one, once; nothing is ever sent
     /// twice after the peer may have taken it (A9).
     pub async fn deliver(

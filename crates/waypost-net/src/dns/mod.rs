@@ -49,7 +49,8 @@ pub enum DnsError {
 }
 
 /// Answers questions to the DNS. CNAMEs are followed. An answer is never empty: nothing found is
-/// [`DnsError::NoRecords`] or [`DnsError::NoDomain`].
+/// [`DnsError::NoRecords`] or [`DnsError::NoDomain`]; no answer is [`DnsError::Temporary`]. It
+/// comes in bounded time, which the implementation sets ([`DnsLimits::answer`]).
 pub trait Resolver: Send + Sync {
     /// The MX records of a domain, in no order.
     fn mx<'a>(&'a self, domain: &'a Domain) -> DnsFuture<'a, Vec<MxRecord>>;

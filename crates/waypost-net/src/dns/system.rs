@@ -89,7 +89,7 @@ impl SystemResolver {
     /// addresses. A change of either takes a new resolver.
     ///
     /// # Errors
-    /// [`ResolverError::System`].
+    /// [`ResolverError::System`] when the system's configuration cannot be read.
     pub fn from_system(limits: DnsLimits) -> Result<Self, ResolverError> {
         let wrong = |error: NetError| ResolverError::System(error.to_string().into());
         let mut builder = TokioResolver::builder_tokio().map_err(wrong)?;

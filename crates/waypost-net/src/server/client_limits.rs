@@ -77,7 +77,7 @@ impl ClientLimits {
         self.limits = limits;
     }
 
-    /// Open connections of all clients.
+    /// Open connections of all clients; 10,000 by default.
     #[must_use]
     pub fn open(&self) -> usize {
         self.open
@@ -105,7 +105,7 @@ impl ClientLimits {
     /// [`ClientLimits::announce`] and then [`ClientLimits::disconnect`].
     ///
     /// # Errors
-    /// [`ConnectionRefusal::Total`].
+    /// [`ConnectionRefusal::Total`] when all places are taken.
     pub fn connect_proxy(&mut self) -> Result<(), ConnectionRefusal> {
         let admitted = self.room();
         self.count(&admitted);

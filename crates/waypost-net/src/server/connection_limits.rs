@@ -9,17 +9,17 @@ use waypost_types::Reply;
 pub struct ConnectionLimits {
     /// Open connections of all clients.
     pub total: usize,
-    /// Open connections of one client.
+    /// Open connections of one client; 100 by default.
     pub per_client: u32,
-    /// Open connections of one network: an IPv4 /24, an IPv6 /48.
+    /// Open connections of one network: an IPv4 /24, an IPv6 /48; 1,000 by default.
     pub per_network: u32,
-    /// Connections that a client makes within a minute; messages do not count.
+    /// Connections that a client makes within a minute; messages do not count. 600 by default.
     pub per_client_per_minute: u32,
-    /// As above, for connections that say HELO with a generic name.
+    /// As above, for connections that say HELO with a generic name (D15); 10 by default.
     pub generic_hello_per_minute: u32,
-    /// Failed logins of one client within the next one (D6).
+    /// Failed logins of one client within the next one (D6); 20 by default.
     pub login_failures: u32,
-    /// How long a failed login counts.
+    /// How long a failed login counts; 15 minutes by default.
     pub login_failure_window: Duration,
 }
 

@@ -2,9 +2,10 @@
 
 use waypost_types::Domain;
 
-/// Whether a HELO name says nothing about its user (D15): a name without a dot, such as `localhost`, one
-/// in `localhost` or `localdomain`, which a system has that nobody named, or the server's own. An
-/// address literal does say something.
+/// Whether a HELO name says nothing about its user (D15).
+///
+/// So does a name without a dot, such as `localhost`, one in `localhost` or `localdomain`, which a system
+/// has that nobody named, and the server's own. An address literal does say something.
 #[must_use]
 pub fn is_generic_hello(name: &str, own: &Domain) -> bool {
     name.parse::<Domain>().is_ok_and(|name| {

@@ -45,7 +45,7 @@ pub struct TlsFacts {
 ///
 /// Calls come one after the other. `Session` says what is known of the client when the call is made:
 /// HELO and user are those accepted since TLS began. Refusals are sent as given; 421 ends the
-/// connection. Every method but [`Handler::message`] has a default that says yes, but
+/// connection. While one runs, nothing is read from the client, and no time-out of its runs. Every method but [`Handler::message`] has a default that says yes, but
 /// [`Handler::auth`] refuses.
 pub trait Handler: Send {
     /// A client connected, its TLS handshake done if TLS is implicit. Refused: the connection ends.

@@ -137,7 +137,7 @@ impl Listener {
     /// binds before it has any thread.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Those of the system: the address is taken, not ours, or needs a privilege.
     pub fn bound(address: SocketAddr) -> io::Result<std::net::TcpListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         #[cfg(unix)]
@@ -160,7 +160,7 @@ impl Listener {
     /// The address in use.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Those of the system, if it does not know the socket.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }

@@ -8,7 +8,7 @@
 //! a TLS session if it has one, and no buffer while it is idle. A client that does not read its
 //! replies is dropped after the command time-out. **Errors:** an error of `accept()` is logged and
 //! never ends the listener; an error of one connection ends that one and is told to its handler.
-//! **Source:** RFC 5321, RFC 3207, RFC 8314, the PROXY protocol of HAProxy, Postfix's XCLIENT; D6, D15.
+//! **Source:** RFC 5321, RFC 3207, RFC 8314, the PROXY protocol of `HAProxy`, Postfix's XCLIENT; D6, D15.
 //!
 //! **Proxies:** who is listed in [`TrustedProxies`] says for whom it speaks, by PROXY header or XCLIENT;
 //! then that client's address is the one in the session, and its limits hold. The proxy itself is

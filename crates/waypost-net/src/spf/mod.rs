@@ -122,7 +122,7 @@ pub enum SpfRecordError {
 /// The text of a domain's SPF record.
 ///
 /// # Errors
-/// [`SpfRecordError`].
+/// [`SpfRecordError`] when there is none or more than one, or when the DNS does not answer now.
 pub async fn spf_record(
     resolver: &dyn Resolver,
     domain: &Domain,

@@ -14,7 +14,7 @@ impl Queue {
     /// deferred. Commit the event.
     ///
     /// # Errors
-    /// [`QueueError::Unknown`].
+    /// [`QueueError::Unknown`] when there is no such message.
     pub fn hold(&mut self, id: QueueId, by: &str, now: Timestamp) -> Result<Event, QueueError> {
         let message = self.messages.get_mut(&id).ok_or(QueueError::Unknown(id))?;
         message.held_by = Some(by.into());
@@ -45,7 +45,8 @@ impl Queue {
     /// event.
     ///
     /// # Errors
-    /// [`QueueError::Unknown`], [`QueueError::NotHeld`].
+    /// [`QueueError::Unknown`] when there is no such message, [`QueueError::NotHeld`] when nothing
+    /// of it is held.
     pub fn release(&mut self, id: QueueId, by: &str, now: Timestamp) -> Result<Event, QueueError> {
         let message = self.messages.get_mut(&id).ok_or(QueueError::Unknown(id))?;
         let was_held = message.held_by.take().is_some();
@@ -104,7 +105,7 @@ impl Queue {
     /// groups are ready now. Nothing to commit.
     ///
     /// # Errors
-    /// [`QueueError::Unknown`].
+    /// [`QueueError::Unknown`] when there is no such message.
     pub fn retry(&mut self, id: QueueId) -> Result<usize, QueueError> {
         self.retry_if(id, |_| true)
     }
@@ -135,7 +136,7 @@ impl Queue {
     /// Throws a message away; nobody is told. What runs may still be delivered. Commit the event.
     ///
     /// # Errors
-    /// [`QueueError::Unknown`].
+    /// [`QueueError::Unknown`] when there is no such message.
     pub fn remove(&mut self, id: QueueId, by: &str, now: Timestamp) -> Result<Event, QueueError> {
         if !self.forget(id) {
             return Err(QueueError::Unknown(id));

@@ -19,7 +19,7 @@ impl Queue {
     /// As [`Queue::retry`], for the deliveries to certain sites alone.
     ///
     /// # Errors
-    /// [`QueueError::Unknown`].
+    /// [`QueueError::Unknown`] when there is no such message.
     pub fn retry_if(
         &mut self,
         id: QueueId,

@@ -70,7 +70,8 @@ impl Offline {
     /// Opens the spool of a policy; relative paths begin at `base`. Reads all that is owed.
     ///
     /// # Errors
-    /// [`OfflineError`].
+    /// [`OfflineError`] when there is no spool, it is not ours or cannot be opened, or the system
+    /// gives no threads.
     pub fn open(policy: Arc<Policy>, base: &Path) -> Result<Self, OfflineError> {
         let path = base.join(&*policy.server.spool);
         let found = std::fs::metadata(&path)

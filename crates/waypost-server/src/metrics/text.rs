@@ -7,7 +7,7 @@ use prometheus_client::registry::Registry;
 pub(crate) enum Format {
     /// The text format of Prometheus, version 0.0.4.
     Prometheus,
-    /// OpenMetrics 1.0.
+    /// `OpenMetrics` 1.0.
     OpenMetrics,
 }
 

@@ -49,19 +49,19 @@ pub enum EightBitPolicy {
 /// reply until its last line, for the message for each 16 KiB of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timeouts {
-    /// For the greeting.
+    /// For the greeting; 5 minutes by default.
     pub greeting: Duration,
-    /// For the reply to EHLO, STARTTLS, AUTH, RSET and QUIT.
+    /// For the reply to EHLO, STARTTLS, AUTH, RSET and QUIT; 5 minutes by default.
     pub command: Duration,
-    /// For the reply to MAIL.
+    /// For the reply to MAIL; 5 minutes by default.
     pub mail: Duration,
-    /// For the reply to each RCPT.
+    /// For the reply to each RCPT; 5 minutes by default.
     pub rcpt: Duration,
-    /// For the reply to DATA.
+    /// For the reply to DATA; 2 minutes by default.
     pub data_start: Duration,
-    /// For 16 KiB of the message to be taken.
+    /// For 16 KiB of the message to be taken; 3 minutes by default.
     pub data_block: Duration,
-    /// For the reply to the message.
+    /// For the reply to the message; 10 minutes by default.
     pub data_end: Duration,
 }
 

@@ -1,7 +1,7 @@
 //! One message to some recipients of one host, and the commands for it.
 
 use waypost_types::{
-    Body, EnhancedCode, Failure, FailureScope, HostPort, MailParameters, Notify, Outcome,
+    Body, EnhancedCode, Envelope, Failure, FailureScope, HostPort, MailParameters, Notify, Outcome,
     Recipient, Reply, Ret, ReversePath,
 };
 
@@ -38,6 +38,13 @@ pub struct Report {
 }
 
 impl Transaction {
+    /// A message to all recipients of an envelope, as a server's side took it.
+    #[must_use]
+    pub fn new(envelope: Envelope, message: Message) -> Self {
+        let Envelope { sender, parameters, recipients } = envelope;
+        Self { sender, parameters, recipients, message }
+    }
+
     /// Why nothing of this may go to such a peer, if so.
     pub(super) fn refusal(&self, offered: &Extensions, policy: EightBitPolicy) -> Option<Reply> {
         if !offered.smtputf8 && self.content_needs_smtputf8() {

@@ -4,7 +4,7 @@
 //! many octets the header has: not one behind it is looked at. **Units:** octets. **Bounds:** a line of
 //! at most [`LONGEST_LINE`] octets, a binary header of at most [`LONGEST`]; linear time, no memory.
 //! **Errors:** [`ProxyHeaderError`], as soon as the octets can no longer become a header. **Source:** the
-//! PROXY protocol specification of HAProxy (version 2 of 2020, sections 2.1 and 2.2); D15, E3.
+//! PROXY protocol specification of `HAProxy` (version 2 of 2020, sections 2.1 and 2.2); D15, E3.
 //!
 //! The reader is strict: one space between words, decimal numbers without leading zeros, a length that
 //! holds what it must, TLVs that end where the header ends, a CRC32C that is right where there is one. Other TLVs are passed over;
@@ -32,9 +32,9 @@ mod line;
 
 use std::net::SocketAddr;
 
-/// The longest header of version 1, CR LF included.
+/// The longest header of version 1 in octets, CR LF included.
 pub const LONGEST_LINE: usize = 107;
-/// The longest header of version 2: its 16 fixed octets and 4 KiB of addresses and TLVs.
+/// The longest header of version 2 in octets: its 16 fixed ones and 4 KiB of addresses and TLVs.
 pub const LONGEST: usize = 16 + MOST_BEHIND_FIXED;
 
 const MOST_BEHIND_FIXED: usize = 4096;
@@ -63,7 +63,7 @@ pub enum Progress {
     Whole {
         /// What it says.
         announced: Announced,
-        /// Its length.
+        /// Its length, in octets.
         octets: usize,
     },
 }
@@ -97,7 +97,7 @@ pub enum ProxyHeaderError {
         "the PROXY header has family and transport {0:#04x}, which are not assigned (section 2.2)"
     )]
     Family(u8),
-    /// Longer than is read.
+    /// Longer than is read; its length in octets.
     #[error("the PROXY header announces {0} octets; more than {MOST_BEHIND_FIXED} are not read")]
     TooLong(usize),
     /// Too short for the addresses of its family.
@@ -105,9 +105,9 @@ pub enum ProxyHeaderError {
         "the PROXY header announces {octets} octets, but its addresses take {needed} (section 2.2)"
     )]
     TooShort {
-        /// What it announces.
+        /// The length that it announces, in octets.
         octets: usize,
-        /// What the addresses take.
+        /// What the addresses of its family take, in octets.
         needed: usize,
     },
     /// A TLV that does not end where the header ends, or a checksum that is no checksum.

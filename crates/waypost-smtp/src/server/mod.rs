@@ -14,14 +14,15 @@
 //!
 //! **Source:** RFC 5321, with PIPELINING (2920), SIZE (1870), 8BITMIME (6152),
 //! ENHANCEDSTATUSCODES (2034), SMTPUTF8 (6531), DSN (3461), CHUNKING (3030), STARTTLS (3207), AUTH
-//! (4954), XCLIENT (Postfix's XCLIENT_README); D6, D14, D15.
+//! (4954), XCLIENT (Postfix's `XCLIENT_README`); D6, D14, D15.
 //!
 //! The order of calls, for one connection:
 //!
 //! 1. [`Server::poll_event`] until `None`, answering each question;
 //! 2. [`Server::take_output`], and send it (if it was empty and the server
 //!    [is closed](Server::is_closed), the connection is done);
-//! 3. wait for octets (if [`Server::wants_read`]), for [`Server::poll_timeout`], or for a stop; tell
+//! 3. where something was sent, begin again: it may have been in the way of what is already here; else
+//!    wait for octets (if [`Server::wants_read`]), for [`Server::poll_timeout`], or for a stop; tell
 //!    the server; again.
 //!
 //! What can never happen here: AUTH outside TLS, even with an initial response; anything heard before

@@ -29,18 +29,19 @@ pub enum AuthOffer {
 /// Limits of one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The largest message, in octets, without stuffed dots: announced as SIZE, else `552 5.3.4`.
+    /// The largest message, in octets, without stuffed dots: announced as SIZE, else `552 5.3.4`;
+    /// 50 MiB by default.
     pub message_size: u64,
-    /// Recipients of one transaction (D14); beyond: `452 4.5.3`.
+    /// Recipients of one transaction (D14); beyond: `452 4.5.3`. 1,000 by default.
     pub recipients: usize,
     /// Commands refused for their form or order, and failed AUTHs, since the last accepted message;
-    /// beyond: 421.
+    /// beyond: 421. 20 by default.
     pub errors: u32,
     /// Commands since the last accepted MAIL that carry nothing forward (HELO, RSET, NOOP, VRFY,
-    /// HELP, AUTH, BDAT 0); beyond: 421.
+    /// HELP, AUTH, BDAT 0); beyond: 421. 100 by default.
     pub idle_commands: u32,
     /// MAIL, RCPT and messages refused, chunks refused for their order, and transactions given up,
-    /// since the last accepted message; beyond: 421.
+    /// since the last accepted message; beyond: 421. 5,000 by default.
     pub fruitless: u32,
 }
 
@@ -59,15 +60,17 @@ impl Default for Limits {
 /// How long the server waits. A deadline holds for a whole command, not for one read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For the next complete command or AUTH response (RFC 5321 section 4.5.3.2.7).
+    /// For the next complete command or AUTH response (RFC 5321 section 4.5.3.2.7); 5 minutes by
+    /// default.
     pub command: Duration,
-    /// For each next 16 KiB of a message, or its end (section 4.5.3.2.5).
+    /// For each next 16 KiB of a message, or its end (section 4.5.3.2.5); 3 minutes by default.
     pub data: Duration,
-    /// For a TLS handshake.
+    /// For a TLS handshake; one minute by default.
     pub handshake: Duration,
-    /// How long the greeting is held back; a client that talks before it is turned away.
+    /// How long the greeting is held back; a client that talks before it is turned away. Not at all
+    /// by default.
     pub greeting_pause: Duration,
-    /// How long the reply to a failed AUTH is held back (D6).
+    /// How long the reply to a failed AUTH is held back (D6); 2 seconds by default.
     pub auth_failure_pause: Duration,
 }
 
@@ -99,7 +102,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// No TLS, no AUTH, default limits and time-outs.
+    /// No TLS, no AUTH, default limits and time-outs, under this name.
     #[must_use]
     pub fn new(hostname: Domain) -> Self {
         Self {

@@ -1,7 +1,7 @@
 //! The attributes of XCLIENT.
 //!
 //! **In:** what stands behind the verb. **Out:** an [`Xclient`]. **Bounds:** linear in the line.
-//! **Errors:** a `501` that names the attribute and the cure. **Source:** Postfix's XCLIENT_README;
+//! **Errors:** a `501` that names the attribute and the cure. **Source:** Postfix's `XCLIENT_README`;
 //! xtext is that of RFC 3461 section 4.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -54,7 +54,7 @@ impl MilterAnswer {
     /// And a field added.
     ///
     /// # Errors
-    /// [`FieldError`]: it is none.
+    /// [`FieldError`] when they are no name or no value of a field.
     pub fn field(self, name: &str, value: &str) -> Result<Self, FieldError> {
         let (name, value) = (FieldName::new(name)?, FieldValue::new(value)?);
         Ok(self.change(Modification::Header(HeaderEdit::Add { name, value })))

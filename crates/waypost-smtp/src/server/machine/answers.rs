@@ -9,8 +9,9 @@ use crate::end_of_data::DataReader;
 use crate::server::Event;
 
 impl Server {
-    /// Answers the waiting event with yes, in the usual words. Without one it does nothing; for
-    /// [`Event::Auth`], which needs a user, it is a temporary failure.
+    /// Answers the event handed out last with yes, in the usual words; for [`Event::Auth`], which needs
+    /// a user, it is a temporary failure. Where no answer is asked for, or one was given, it does
+    /// nothing, so it can be called behind every event.
     pub fn accept(&mut self, now: Timestamp) {
         let reply = match &self.question {
             Some(Question::Mail(_)) => Reply::new(250, (2, 1, 0), "Sender ok"),
@@ -22,7 +23,7 @@ impl Server {
 
     /// Answers [`Event::Auth`] with yes: the client is this user.
     pub fn accept_auth(&mut self, now: Timestamp, user: Mailbox) {
-        if matches!(self.question, Some(Question::Auth)) {
+        if self.is_asking() && matches!(self.question, Some(Question::Auth)) {
             self.question = None;
             self.client.user = Some(user);
             self.say(now, &Reply::new(235, (2, 7, 0), "Authenticated"));
@@ -30,11 +31,15 @@ impl Server {
         }
     }
 
-    /// Answers the waiting event; without one it does nothing.
+    /// Answers the event handed out last; where no answer is asked for, it does nothing.
     ///
     /// 2yz accepts (also 3yz, for DATA), anything else refuses. To MAIL, RCPT and the message the
     /// reply is sent as it is; to the others a refusal is. 421 ends the connection.
     pub fn answer(&mut self, now: Timestamp, reply: Reply) {
+        // An event that nobody has seen yet is not answered by chance.
+        if !self.is_asking() {
+            return;
+        }
         let Some(question) = self.question.take() else { return };
         if self.is_closed() {
             return;

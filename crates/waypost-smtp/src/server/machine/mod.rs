@@ -234,12 +234,18 @@ impl Server {
         matches!(self.phase, Phase::Closed)
     }
 
-    /// Whether octets may be given to [`Server::handle_bytes`]; no, while much waits already.
+    /// Whether octets may be given to [`Server::handle_bytes`]; no, while 64 KiB of them or 16 KiB
+    /// of replies wait already, in a TLS handshake, and after the end.
     #[must_use]
     pub fn wants_read(&self) -> bool {
         !matches!(self.phase, Phase::Handshake | Phase::Closed)
             && self.pending.len() < MOST_PENDING
             && self.output.len() < MOST_OUTPUT
+    }
+
+    /// Whether the event handed out last waits for its answer.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.question.is_some() && self.events.is_empty()
     }
 
     // ---- out -----------------------------------------------------------------------------------
@@ -272,7 +278,8 @@ impl Server {
 
     // ---- in ------------------------------------------------------------------------------------
 
-    /// Octets of the client, in chunks of any size.
+    /// Octets of the client, in chunks of any size. Ask [`Server::wants_read`] first: what is given
+    /// while a question waits for its answer is kept.
     pub fn handle_bytes(&mut self, now: Timestamp, bytes: &[u8]) {
         match self.phase {
             _ if bytes.is_empty() => return,
@@ -304,9 +311,6 @@ impl Server {
     /// answered with `452 4.3.1`. Without one it does nothing.
     pub fn discard_message(&mut self) {
         if let Phase::Data { reader } = &mut self.phase {
-            reader.discard();
-        } else if let Some(reader) = self.transaction.as_mut().and_then(|open| open.chunks.as_mut())
-        {
             reader.discard();
         } else if let Some(reader) = self.transaction.as_mut().and_then(|open| open.chunks.as_mut())
         {
