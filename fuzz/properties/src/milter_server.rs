@@ -75,8 +75,13 @@ fn play(pieces: &[&[u8]], has_body: bool) -> Played {
             let quarantine = Response::Modify(Modification::Quarantine("held".into()));
             let is_end = matches!(event, Event::Message(_));
             assert_eq!(intake.waiting() == Some(Step::EndOfMessage), is_end);
-            let Some(_) = intake.waiting() else { panic!("nothing waits for an answer: {event:?}") };
-            assert!(intake.next(&mut out).unwrap().is_none(), "an event before the last one's answer");
+            let Some(_) = intake.waiting() else {
+                panic!("nothing waits for an answer: {event:?}")
+            };
+            assert!(
+                intake.next(&mut out).unwrap().is_none(),
+                "an event before the last one's answer"
+            );
             let may = intake.agreed().is_some_and(|one| one.actions.has(Actions::QUARANTINE));
             let told = intake.answer(&quarantine, &mut out);
             assert_eq!(told.is_ok(), is_end && may, "{told:?}");
@@ -99,9 +104,8 @@ fn play(pieces: &[&[u8]], has_body: bool) -> Played {
         answers.push(Response::decode(frame).unwrap());
     }
     assert!(frames.is_empty(), "half a frame was written");
-    let finals = answers.iter().filter(|one| {
-        !matches!(one, Response::Options(_) | Response::Modify(_))
-    });
+    let finals =
+        answers.iter().filter(|one| !matches!(one, Response::Options(_) | Response::Modify(_)));
     // Steps that want no judgment may be answered too.
     assert!(finals.count() >= wanted);
     Played { events, answers, fault }

@@ -132,7 +132,9 @@ pub(crate) fn run_front(asked: &Asked<'_>, front: Front) -> Result<Answer, Failu
     let mut known = policy.server.listeners.iter().map(|one| &*one.name);
     if let Some(name) = listener.filter(|name| !known.any(|known| known == *name)) {
         let cure = "name one of the configuration, or leave the option out";
-        return Err(Failure::Input(format!("--listener {name}: there is no such [[listener]]; {cure}")));
+        return Err(Failure::Input(format!(
+            "--listener {name}: there is no such [[listener]]; {cure}"
+        )));
     }
     for Limit { organization, kind, name, because } in limits {
         tracing::warn!(%organization, kind, %name, because, "not followed as serve does");
