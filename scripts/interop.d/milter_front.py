@@ -1,10 +1,12 @@
-"""A real Postfix with `waypost milter` as its milter, set up as docs/MILTER.md says; then `waypost serve` stands in its place with the
+"""A real Postfix or sendmail with `waypost milter` as its milter, set up as docs/MILTER.md says; then `waypost serve` stands in its place with the
 same configuration. Both get the same messages, and must give the same replies, and hand on the same header, body and envelope. A
 table at the end. Started by scripts/interop, in namespaces of its own."""
 
+import contextlib
 import json
 import os
 import re
+import socket
 import socketserver
 import sys
 import threading
@@ -12,6 +14,7 @@ import time
 
 import lab
 import policy
+import software
 from lab import Wrong, wait_until
 from pages import Page
 from policy import short
@@ -50,7 +53,7 @@ MESSAGES = [
     ("held", OTHER, "suspect@elsewhere.example", [MARIE], FROM + "Subject: Hi\r\n\r\ntext\r\n"),
 ]
 
-# Postfix refuses these by itself, before it asks.
+# Both mail servers refuse these by themselves, before they ask.
 OWN_WORDS = ("no open relay", "a loop")
 
 
@@ -143,7 +146,59 @@ def play(name, hop):
     return found
 
 
-def main(waypost, archives, folder):
+class Sendmail(software.Sendmail):
+    """sendmail with the lines of the page."""
+
+    def start(self):
+        self.root.write("/etc/mail/sendmail.mc", SENDMAIL.format(filter="".join(
+            line + "\n" for line in self.lines if line.startswith("INPUT_MAIL_FILTER"))))
+        self.root.must("sh", "-ec", "m4 /etc/mail/sendmail.mc > /etc/mail/sendmail.cf")
+        self.root.daemon("/usr/sbin/sendmail-mta", "-L", "sm-mta", "-bD", "-q1m")
+
+        def accepts():
+            with contextlib.suppress(OSError):
+                socket.create_connection((lab.RELAY, 25), 1).close()
+                return True
+
+        wait_until("sendmail", accepts)
+
+
+SENDMAIL = f"""define(`_USE_ETC_MAIL_')dnl
+include(`/usr/share/sendmail/cf/m4/cf.m4')dnl
+OSTYPE(`debian')dnl
+DOMAIN(`debian-mta')dnl
+define(`confDOMAIN_NAME', `mx.solarmora.example')dnl
+define(`SMART_HOST', `relay:[{HOP[0]}]')dnl
+define(`RELAY_MAILER_ARGS', `TCP $h {HOP[1]}')dnl
+FEATURE(`nocanonify')dnl
+FEATURE(`no_default_msa')dnl
+FEATURE(`accept_unresolvable_domains')dnl
+RELAY_DOMAIN(`solarmora.example')dnl
+{{filter}}DAEMON_OPTIONS(`Name=mx, Addr={lab.RELAY}')dnl
+MAILER(`smtp')dnl
+"""
+
+
+def held_by(server):
+    if isinstance(server, Sendmail):
+        # A file of the queue whose name begins with these letters.
+        listed = server.root.must("sh", "-c", "cat /var/spool/mqueue/hf* 2>/dev/null || true").stdout
+        return [one for line in listed.splitlines() if line.startswith("S") for one in re.findall("<(.+)>", line)]
+    queue = server.root.run("postqueue", "-j").stdout
+    found = [json.loads(line) for line in queue.splitlines()]
+    return [one["sender"] for one in found if one["queue_name"] == "hold"]
+
+
+def set_up(server, page):
+    if isinstance(server, Sendmail):
+        server.lines = page.sections["sendmail with the milter"].splitlines()
+    else:
+        for path, text in page.files("Postfix with the milter").items():
+            server.root.write(path, text + LAB)
+    server.start()
+
+
+def main(waypost, archives, folder, name):
     lab.run("mount", "-t", "tmpfs", "tmpfs", folder)
     lab.network()
     lab.run("ip", "address", "add", lab.RELAY + "/32", "dev", "net1")
@@ -153,25 +208,21 @@ def main(waypost, archives, folder):
             "-keyout", folder + "/ca.key", "-out", folder + "/ca.pem", **lab.QUIET)
     page = Page("../MILTER.md")
     configuration = page.files("The configuration of this page")["waypost.toml"]
-    for name in ("milter", "serve"):
-        os.mkdir(f"{folder}/{name}")
-        with open(f"{folder}/{name}/waypost.toml", "w") as file:
+    for one in ("milter", "serve"):
+        os.mkdir(f"{folder}/{one}")
+        with open(f"{folder}/{one}/waypost.toml", "w") as file:
             file.write(configuration)
     hop = Hop()
-    postfix = policy.Postfix(folder, archives)
-    print(f"postfix {postfix.version()} with waypost milter")
+    postfix = (Sendmail if name == "sendmail" else policy.Postfix)(folder, archives)
+    print(f"{name} {postfix.version()} with waypost milter")
     failures = []
 
     server = policy.program(waypost, "milter", folder + "/milter", "--listen", "inet:127.0.0.1:10033")
-    for path, text in page.files("Postfix with the milter").items():
-        postfix.root.write(path, text + LAB)
-    postfix.start()
+    set_up(postfix, page)
     by_postfix = play("postfix", hop)
-    queue = postfix.root.run("postqueue", "-j").stdout
-    held = [json.loads(line) for line in queue.splitlines()]
-    held = [one["sender"] for one in held if one["queue_name"] == "hold"]
+    held = held_by(postfix)
     if held != ["suspect@elsewhere.example"]:
-        failures.append(f"held by Postfix: {held}")
+        failures.append(f"held by {name}: {held}")
     sources = [line for line in server.lines if "judged" in line and "source=203.0.113.9" in line]
     if len(sources) != 2:
         failures.append(f"two messages came from behind the gateway: {sources}")
@@ -194,7 +245,7 @@ def main(waypost, archives, folder):
     if b"gone" in hop.came["postfix-9"][0][2]:
         failures.append("the attachment is still there")
 
-    table(by_postfix, by_serve, hop, failures)
+    table(name, by_postfix, by_serve, hop, failures)
     for failure in failures:
         print("FAILED: " + failure)
     if failures:
@@ -209,10 +260,13 @@ transport_maps = inline:{{ solarmora.example=smtp:[{HOP[0]}]:{HOP[1]}, archive.e
 """
 
 
-def table(by_postfix, by_serve, hop, failures):
-    print(f"\n{'message':36} {'replies of Postfix':28} {'same':5} {'recipients':>10} {'header, body, envelope':22}")
+def table(name, by_postfix, by_serve, hop, failures):
+    heading = f"replies of {name}"
+    print(f"\n{'message':36} {heading:28} {'same':5} {'recipients':>10} {'header, body, envelope':22}")
     for (case, mark, told, end), (_, other_mark, other_told, other_end) in zip(by_postfix, by_serve):
-        ours, theirs = ([short(reply) for reply in all] for all in (told + [end], other_told + [other_end]))
+        # sendmail puts the recipient before the text.
+        ours, theirs = ([re.sub(r" <\S+>\.\.\. ", " ", short(reply)) for reply in all]
+                        for all in (told + [end], other_told + [other_end]))
         came, other = sorted(hop.came.get(mark, [])), sorted(hop.came.get(other_mark, []))
         replies = ours == theirs
         if case[0] in OWN_WORDS:
@@ -220,10 +274,10 @@ def table(by_postfix, by_serve, hop, failures):
         shown = ", ".join(" ".join(reply.split(" ")[:2]) for reply in ours)
         print(f"{case[0]:36} {shown:28} {'yes' if replies else 'NO':5} {len(came):>10} {'same' if came == other else 'DIFFERENT'}")
         if not replies:
-            failures.append(f"{case[0]}: Postfix says {ours}, serve {theirs}")
+            failures.append(f"{case[0]}: {name} says {ours}, serve {theirs}")
         if came != other:
-            failures.append(f"{case[0]}: by Postfix\n{came}\nby serve\n{other}")
+            failures.append(f"{case[0]}: by {name}\n{came}\nby serve\n{other}")
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:4]))
+    sys.exit(main(*sys.argv[1:5]))

@@ -1,5 +1,7 @@
 //! What makes one header of another, in the words of the protocol.
 
+use std::collections::HashMap;
+
 use waypost_types::HeaderBlock;
 
 use crate::field::{FieldName, FieldValue, HeaderEdit};
@@ -51,6 +53,7 @@ impl Rewrite {
             _ => None,
         });
         let deleted: Vec<usize> = deleted.collect();
+        let nths = numbered(&before);
         let mut rewrite = Self::default();
         for step in steps.iter().rev() {
             let (at, text) = match step {
@@ -58,10 +61,8 @@ impl Rewrite {
                 Step::Delete(at) => (*at, None),
                 Step::Insert(..) => continue,
             };
-            let Some((name, _)) = before.get(at) else { continue };
-            let above = before.get(..at).unwrap_or_default();
-            let same = above.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name)).count();
-            let nth = u32::try_from(same + 1).unwrap_or(u32::MAX);
+            let (Some((name, _)), Some(nth)) = (before.get(at), nths.get(at)) else { continue };
+            let nth = *nth;
             rewrite.tell(name, text, |name, value| match value {
                 Some(value) if !value.as_str().is_empty() => {
                     HeaderEdit::Change { name, nth, value }
@@ -105,6 +106,17 @@ impl Rewrite {
 /// Names, and what stands behind the colon.
 fn fields(message: &[u8]) -> Vec<(&[u8], &[u8])> {
     HeaderBlock::of(message).fields().map(|field| (field.name, field.raw)).collect()
+}
+
+/// For each field, the how manieth of its name it is.
+fn numbered(fields: &[(&[u8], &[u8])]) -> Vec<u32> {
+    let mut counts: HashMap<Vec<u8>, u32> = HashMap::new();
+    let count = |(name, _): &(&[u8], &[u8])| {
+        let count = counts.entry(name.to_ascii_lowercase()).or_default();
+        *count = count.saturating_add(1);
+        *count
+    };
+    fields.iter().map(count).collect()
 }
 
 fn steps<'a>(before: &[(&'a [u8], &'a [u8])], after: &[(&'a [u8], &'a [u8])]) -> Vec<Step<'a>> {
