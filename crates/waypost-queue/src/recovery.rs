@@ -106,6 +106,9 @@ impl Recovery {
     /// is taken as written now: no message, no window of a quota waits for that clock's time to come.
     #[must_use]
     pub fn finish(mut self, limits: Limits, now: Timestamp) -> Recovered {
+        self.quota.iter_mut().for_each(|commit| commit.at = commit.at.min(now));
+        self.told.iter_mut().for_each(|told| told.at = told.at.min(now));
+        self.spam.iter_mut().for_each(|spam| spam.at = spam.at.min(now));
         let mut queue = Queue::new(limits);
         let (mut events, mut over_limit) = (Vec::new(), Vec::new());
         for (mut entry, mut progress) in std::mem::take(&mut self.messages).into_values() {
@@ -119,10 +122,7 @@ impl Recovery {
             // Ids are the map's keys, so none is known twice.
             events.extend(queue.insert(entry, None, progress, now, false).ok().flatten());
         }
-        let Self { mut quota, mut told, mut spam, in_force, .. } = self;
-        quota.iter_mut().for_each(|commit| commit.at = commit.at.min(now));
-        told.iter_mut().for_each(|told| told.at = told.at.min(now));
-        spam.iter_mut().for_each(|spam| spam.at = spam.at.min(now));
+        let Self { quota, told, spam, in_force, .. } = self;
         Recovered { queue, quota, told, spam, over_limit, in_force, events }
     }
 
