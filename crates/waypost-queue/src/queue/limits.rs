@@ -9,7 +9,7 @@ use crate::message::{Group, Message};
 /// What bounds a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Messages; intake stops there ([`Queue::room`]). A message takes about 1 KiB of memory and 0.3 KiB
+    /// Messages; intake stops there ([`Queue::room`](crate::Queue::room)). A message takes about 1 KiB of memory and 0.3 KiB
     /// for each delivery.
     pub messages: usize,
     /// Octets of all bodies, which is what the spool holds; intake stops there.
@@ -23,7 +23,7 @@ pub struct Limits {
     /// free of [`Limits::works`], so that many slow sites leave room for the others.
     pub per_site: usize,
     /// What may wait for its first attempt, at all sites that get their mail away, before intake is to
-    /// slow down ([`Queue::is_full_for`]).
+    /// slow down ([`Queue::is_full_for`](crate::Queue::is_full_for)).
     pub backlog: Backlog,
     /// The same for one site: mail for it slows down, and no other.
     pub backlog_per_site: Backlog,
