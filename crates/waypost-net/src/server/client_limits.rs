@@ -216,7 +216,7 @@ impl ClientLimits {
         self.logins.forgive(now, client);
     }
 
-    /// A connected client said HELO with a generic name ([`is_generic_hello`]).
+    /// A connected client said HELO with a generic name ([`is_generic_hello`](super::is_generic_hello)).
     ///
     /// # Errors
     /// [`ConnectionRefusal::GenericHello`] when it does so too often.

@@ -9,7 +9,7 @@ use crate::message::{Group, Message};
 /// What bounds a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Messages; intake stops there ([`Queue::room`]). A message takes about 1 KiB of memory and
+    /// Messages; intake stops there ([`Queue::room`](crate::Queue::room)). A message takes about 1 KiB of memory and
     /// 0.3 KiB for each delivery. A million by default.
     pub messages: usize,
     /// Octets of all bodies, which is what the spool holds; intake stops there. 64 GiB by default.
@@ -24,7 +24,7 @@ pub struct Limits {
     /// others.
     pub per_site: usize,
     /// What may wait for its first attempt, at all sites that get their mail away, before intake is
-    /// to slow down ([`Queue::is_full_for`]); 4,000 works and 32 MiB by default.
+    /// to slow down ([`Queue::is_full_for`](crate::Queue::is_full_for)); 4,000 works and 32 MiB by default.
     pub backlog: Backlog,
     /// The same for one site: mail for it slows down, and no other. 2,000 works and 16 MiB by
     /// default.
