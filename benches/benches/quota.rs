@@ -7,10 +7,14 @@
 //! `serve` does by its own clock. Addresses are parsed before and what comes out is dropped after the clock
 //! runs, in batches that stay in the processor's cache, as what a session has just read does; so for the
 //! limiter.
+//!
+//! The messages of one recipient come in two ways: one after another, each from `begin` to `commit` before the
+//! next begins; and as a server has them, 64 under way at once, of which all begin, then all reserve, then all
+//! are committed. The time is that of one message in both.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use governor::{Quota, RateLimiter};
@@ -30,6 +34,8 @@ const LIMITS: Limits = Limits {
 /// Each user's messages of a day.
 const MESSAGES: u32 = 5;
 const BATCH: BatchSize = BatchSize::NumIterations(100);
+/// Messages under way at once.
+const UNDER_WAY: u32 = 64;
 
 /// Users in organizations, with a day's mail behind them.
 struct World {
@@ -105,6 +111,23 @@ impl World {
         }
         self.ledger.commit(self.now, transaction)
     }
+
+    /// Messages of one recipient that are under way at once.
+    fn send_all(
+        &mut self,
+        envelopes: Vec<(QuotaSubject, Vec<Mailbox>)>,
+    ) -> Vec<(Option<QuotaCommit>, Vec<Mailbox>)> {
+        let begun = envelopes.into_iter().map(|(subject, to)| (self.ledger.begin(subject), to));
+        let mut open: Vec<_> = begun.collect();
+        for (transaction, to) in &mut open {
+            for recipient in to {
+                let reserved = self.ledger.reserve(self.now, transaction, recipient);
+                assert!(reserved.is_ok(), "no limit is hit");
+            }
+        }
+        let commit = |(transaction, to)| (self.ledger.commit(self.now, transaction), to);
+        open.into_iter().map(commit).collect()
+    }
 }
 
 fn reserve_and_commit(criterion: &mut Criterion) {
@@ -135,6 +158,35 @@ fn reserve_and_commit(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn many_under_way(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("reserve and commit a message, 64 under way");
+    for (users, organizations) in [(1_000, 10), (1_000_000, 10_000)] {
+        let mut world = World::new(users, organizations);
+        group.bench_function(BenchmarkId::from_parameter(format!("{users} users")), |b| {
+            // The time of one message, so that the rows can be compared.
+            b.iter_custom(|messages| {
+                let mut spent = Duration::ZERO;
+                let rounds = messages.div_ceil(UNDER_WAY.into());
+                for _ in 0..rounds {
+                    world.prune();
+                    let envelopes = (0..UNDER_WAY).map(|_| {
+                        world.pass();
+                        let (user, to) = (world.random() % world.users, world.random());
+                        world.envelope(user, to % 100_000, 1)
+                    });
+                    let envelopes = envelopes.collect();
+                    let begun = Instant::now();
+                    let sent = world.send_all(envelopes);
+                    spent += begun.elapsed();
+                    drop(sent);
+                }
+                spent.mul_f64(messages as f64 / (rounds * u64::from(UNDER_WAY)) as f64)
+            });
+        });
+    }
+    group.finish();
+}
+
 /// One count a user, neither recipients nor a day nor organizations: what the least would cost.
 fn only_count(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("count a message of a user: governor");
@@ -160,5 +212,5 @@ fn only_count(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, reserve_and_commit, only_count);
+criterion_group!(benches, reserve_and_commit, many_under_way, only_count);
 criterion_main!(benches);

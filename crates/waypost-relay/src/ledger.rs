@@ -23,8 +23,9 @@ use crate::window::{Count, DAY, END, Scale, TEN_MINUTES, Window};
 ///
 /// Time is the caller's and is expected not to go back: a step back counts as no progress. Memory:
 /// see the crate's head; it grows with what was accepted in 24 hours, so the organizations' limits
-/// bound it while they are in force. One owner changes it (put it behind a lock); each call costs a
-/// few look-ups and looks at no more than 380 buckets.
+/// bound it while they are in force. One owner changes it (put it behind a lock); a call costs a few
+/// look-ups and looks at no more than 380 buckets, but the 32nd [`Ledger::commit`], and a call that must know
+/// exactly, does so for each of the 32 messages at most that were accepted and are not counted as sent yet.
 #[derive(Debug)]
 pub struct Ledger {
     key: [u8; 16],

@@ -12,7 +12,7 @@
 //!
 //! **Units:** time is [`Timestamp`](waypost_types::Timestamp); quotas count messages and recipients
 //! in sliding windows of 24 hours and 10 minutes. **Bounds:** admission looks at each relay entry at
-//! most once and at each of an entry's prefix lengths (at most 34) once; the ledger holds 74 to 84
+//! most once and at each of an entry's prefix lengths (at most 34) once; the ledger holds 75 to 86
 //! octets a user, 12 to 15 more for each five minutes where a user sent in more than eleven of them, 20 to
 //! 27 for each unique recipient of the last 24 hours, 8 to 10 for each five minutes of a day and two
 //! seconds of ten minutes in which an organization sent, and 48 KB for itself; a password has at most [`MAX_PASSWORD`] octets. **Errors:**
