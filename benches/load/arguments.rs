@@ -62,13 +62,13 @@ pub(crate) struct Arguments {
     /// Counts the calls that sync, with `strace`; rates mean nothing then.
     #[arg(long)]
     pub(crate) strace: bool,
-    /// Appends a JSON line for each measurement.
+    /// Appends a JSON line for each measurement; `against` reads them from there.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
     /// Writes the table into the block of this document that is marked for it, too.
     #[arg(long, value_name = "FILE")]
     pub(crate) into: Option<PathBuf>,
-    /// Where criterion left its results, for `benches`.
+    /// Where criterion left its results, for `benches` and `against`.
     #[arg(long, value_name = "FOLDER", default_value = "target/criterion")]
     pub(crate) results: PathBuf,
 }
@@ -90,6 +90,8 @@ pub(crate) enum What {
     Queued,
     /// Nothing: makes a table of what `cargo bench` found last.
     Benches,
+    /// Nothing: makes one table of what has a peer, of these and of the lines of --json.
+    Against,
 }
 
 impl What {
@@ -103,6 +105,7 @@ impl What {
             Self::Idle => "idle",
             Self::Queued => "queued",
             Self::Benches => "benches",
+            Self::Against => "against",
         }
     }
 

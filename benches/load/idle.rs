@@ -1,7 +1,10 @@
 //! The memory of sessions that do nothing.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::time::Duration;
+
+use serde_json::json;
 
 use crate::arguments::{Arguments, What};
 use crate::message::Message;
@@ -25,6 +28,7 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<(String, bool), Trouble> 
                     | --- | --- | --- | --- | --- | --- | --- |\n"
         .to_owned();
     let mut clean = true;
+    let mut json = crate::lines(arguments)?;
     for program in programs(arguments)? {
         let sessions = match &program {
             Program::Direct => continue,
@@ -67,6 +71,10 @@ pub(crate) fn measure(arguments: &Arguments) -> Result<(String, bool), Trouble> 
         }
         let mebi = |octets: u64| octets as f64 / f64::from(1 << 20);
         let each = after.0.saturating_sub(before.0) as f64 / 1024.0 / report.done.max(1) as f64;
+        if let Some(file) = &mut json {
+            let line = json!({ "what": "idle", "program": running.name, "kib_each": each });
+            writeln!(file, "{line}").doing(|| "writing JSON".to_owned())?;
+        }
         let _ = writeln!(
             text,
             "| {} | {} | {} | {:.1} | {:.1} | {each:.1} | {} |",

@@ -6,6 +6,7 @@
 //! each named beside its figure. Errors: [`trouble`], each with its cure. Not done here: anything over a
 //! real network, more than one recipient a message, failing next hops.
 
+mod against;
 mod arguments;
 mod idle;
 mod message;
@@ -22,6 +23,7 @@ mod trouble;
 mod usage;
 mod wire;
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -44,19 +46,22 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = program::end_with_signals().and_then(|()| match arguments.what {
         What::Benches => table::benches(&arguments.results).map(|text| (text, true)),
+        What::Against => {
+            against::table(&arguments.results, arguments.json.as_deref()).map(|text| (text, true))
+        }
         What::Idle => idle::measure(&arguments),
         What::Queued => queued::measure(&arguments),
         _ => measure(&arguments),
     });
     let told = outcome.and_then(|(text, clean)| {
         let text = match arguments.what {
-            What::Benches => text,
+            What::Benches | What::Against => text,
             _ => format!("{}\n\n{text}", table::conditions(&arguments)),
         };
         print!("{text}");
         if let Some(file) = &arguments.into {
             let name = match arguments.what {
-                What::Benches => "benches".to_owned(),
+                What::Benches | What::Against => arguments.what.name().to_owned(),
                 what => format!("load:{}", what.name()),
             };
             table::put_into(file, &name, &text)?;
@@ -160,6 +165,13 @@ struct Contender {
     running: Running,
 }
 
+/// The file that gets a JSON line for each measurement.
+fn lines(arguments: &Arguments) -> Result<Option<File>, Trouble> {
+    let Some(path) = &arguments.json else { return Ok(None) };
+    let opened = File::options().create(true).append(true).open(path);
+    Ok(Some(opened.doing(|| format!("opening {}", path.display()))?))
+}
+
 /// Runs all cases; the table, and whether all was as it should be.
 fn measure(arguments: &Arguments) -> Result<(String, bool), Trouble> {
     let cases = cases(arguments);
@@ -171,13 +183,7 @@ fn measure(arguments: &Arguments) -> Result<(String, bool), Trouble> {
         What::Starttls => Some(Tls::make(dir)?),
         _ => None,
     };
-    let mut json = match &arguments.json {
-        None => None,
-        Some(path) => {
-            let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
-            Some(opened.doing(|| format!("opening {}", path.display()))?)
-        }
-    };
+    let mut json = lines(arguments)?;
     let mut contenders = Vec::new();
     for program in programs(arguments)? {
         if program == Program::Direct && arguments.what != What::Relay {

@@ -14,7 +14,7 @@ use crate::trouble::{Doing, Trouble};
 pub(crate) type Cell = Vec<(usize, Run)>;
 
 /// Median, least and most.
-fn spread(mut values: Vec<f64>) -> [f64; 3] {
+pub(crate) fn spread(mut values: Vec<f64>) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
     let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
     let last = values.len().saturating_sub(1);
@@ -29,7 +29,7 @@ fn of(cell: &Cell, program: &str, value: impl Fn(&Run) -> f64) -> [f64; 3] {
 }
 
 /// Three digits that mean something, thousands set apart.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let digits = match value.abs() {
         value if value >= 100.0 || value == 0.0 => 0,
         value if value >= 10.0 => 1,
@@ -151,7 +151,7 @@ pub(crate) fn conditions(arguments: &Arguments) -> String {
     });
     let unknown = || "unknown".to_owned();
     let rounds = match (arguments.what, arguments.count) {
-        (What::Idle | What::Queued | What::Benches, _) => "once".to_owned(),
+        (What::Idle | What::Queued | What::Benches | What::Against, _) => "once".to_owned(),
         (_, Some(count)) => format!("rounds: {}, of {count} each", arguments.rounds),
         (_, None) => format!("rounds: {}, of about {} s each", arguments.rounds, arguments.seconds),
     };
@@ -184,12 +184,7 @@ fn replaced(old: &str, name: &str, text: &str) -> Option<String> {
 
 /// A table of what criterion found last, in a folder.
 pub(crate) fn benches(results: &Path) -> Result<String, Trouble> {
-    let mut found = Vec::new();
-    collect(results, &mut found);
-    if found.is_empty() {
-        return Err(Trouble::NoResults(results.to_owned()));
-    }
-    found.sort();
+    let found = criterion(results)?;
     let mut text =
         "| bench | median | 95 % confidence, from and to |\n| --- | --- | --- |\n".to_owned();
     for (name, [median, least, most]) in found {
@@ -198,7 +193,17 @@ pub(crate) fn benches(results: &Path) -> Result<String, Trouble> {
     Ok(text)
 }
 
-/// Nanoseconds, as a key that sorts.
+/// What criterion found last, by name: median, and its confidence interval, in picoseconds.
+pub(crate) fn criterion(results: &Path) -> Result<Vec<(String, [u64; 3])>, Trouble> {
+    let mut found = Vec::new();
+    collect(results, &mut found);
+    if found.is_empty() {
+        return Err(Trouble::NoResults(results.to_owned()));
+    }
+    found.sort();
+    Ok(found)
+}
+
 fn collect(folder: &Path, found: &mut Vec<(String, [u64; 3])>) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
@@ -228,7 +233,7 @@ fn result(folder: &Path) -> Option<(String, [u64; 3])> {
     ))
 }
 
-fn time(picoseconds: u64) -> String {
+pub(crate) fn time(picoseconds: u64) -> String {
     let value = picoseconds as f64;
     match value {
         value if value < 1e6 => format!("{} ns", number(value / 1e3)),

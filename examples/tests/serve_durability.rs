@@ -34,6 +34,7 @@ connections_per_client_per_minute = 100000
 
 #[test]
 fn o1_what_got_its_250_is_delivered_after_a_kill_and_nothing_else() {
+    let _alone = support::alone();
     let hop = reserved();
     let folder = Folder::new(&to_hop(hop));
     let serve = folder.serve();
@@ -124,6 +125,7 @@ fn load(serve: &Serve, kill_after: usize, next: &Arc<AtomicUsize>) -> HashSet<us
 
 #[test]
 fn o1_no_acknowledged_message_is_lost_when_killed_under_load() {
+    let _alone = support::alone();
     let rounds = std::env::var("WAYPOST_KILLS").map_or(10, |rounds| rounds.parse::<u64>().unwrap());
     let number = |one: &support::sink::Received| {
         let text = one.text();
@@ -179,6 +181,7 @@ fn o1_no_acknowledged_message_is_lost_when_killed_under_load() {
 
 #[test]
 fn mail_that_is_delivered_at_once_is_not_read_back_from_the_disk() {
+    let _alone = support::alone();
     let sink = Sink::start();
     let folder = Folder::new(&format!("admin = \"127.0.0.1:0\"\n{}", to_hop(sink.address)));
     let serve = folder.serve();
@@ -195,6 +198,7 @@ fn mail_that_is_delivered_at_once_is_not_read_back_from_the_disk() {
 
 #[test]
 fn o2_a_message_waits_for_its_next_hop_and_goes_when_it_is_back() {
+    let _alone = support::alone();
     let hop = reserved();
     let folder = Folder::new(&to_hop(hop));
     let serve = folder.serve();
@@ -220,6 +224,7 @@ fn o2_a_message_waits_for_its_next_hop_and_goes_when_it_is_back() {
 
 #[test]
 fn o1_a_spool_belongs_to_one_server_the_second_is_refused() {
+    let _alone = support::alone();
     let folder = Folder::new(&to_hop(reserved()));
     let first = folder.serve();
     let mut second = Serve::spawn(&folder.configuration());

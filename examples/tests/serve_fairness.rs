@@ -81,6 +81,7 @@ fn until(what: &str, holds: impl Fn() -> bool) {
 
 #[test]
 fn of_a_hundred_destinations_the_dead_and_the_slow_delay_no_other() {
+    let _alone = support::alone();
     const EACH: usize = 2;
     const FIRST: usize = 120;
     let healthy: Vec<Sink> = (0..97).map(|_| Sink::start()).collect();
@@ -141,6 +142,7 @@ fn owed(serve: &Serve, folder: &Folder) -> usize {
 
 #[test]
 fn o2_a_route_whose_host_rests_counts_no_attempt_and_its_mail_still_expires() {
+    let _alone = support::alone();
     let dead = reserved();
     let retry = "retry = { delays = [\"1s\"], lifetime = \"5s\" }";
     let folder = Folder::new(&organization(&[(dead, retry)]));
@@ -180,6 +182,7 @@ fn metric(address: SocketAddr, name: &str) -> usize {
 
 #[test]
 fn intake_goes_at_the_pace_of_a_sink_that_is_slower_than_the_source() {
+    let _alone = support::alone();
     const SESSIONS: usize = 8;
     const MESSAGES: usize = 20;
     // 16 MiB may wait for one destination: 64 of these.

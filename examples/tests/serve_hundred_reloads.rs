@@ -140,6 +140,7 @@ fn field(received: &Received, name: &str) -> String {
 
 #[test]
 fn a12_a_hundred_reloads_every_second_one_broken_lose_nothing() {
+    let _alone = support::alone();
     const RELOADS: usize = 100;
     let second = Sink::start();
     let folder = Folder::new(&generation(&second, 0));
@@ -251,6 +252,7 @@ fn wait_for_change(folder: &Folder, text: &str) -> Vec<String> {
 
 #[test]
 fn a12_the_audit_log_says_who_changed_what_from_what_to_what() {
+    let _alone = support::alone();
     let second = Sink::start();
     let organization = |name: &str, licences: u32| {
         format!(

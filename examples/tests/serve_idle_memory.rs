@@ -72,6 +72,7 @@ fn idle(address: SocketAddr) -> TcpStream {
 
 #[test]
 fn an_idle_session_holds_at_most_8_kib() {
+    let _alone = support::alone();
     let count = sessions();
     let folder = folder(count);
     let serve = folder.serve();
@@ -88,6 +89,7 @@ fn an_idle_session_holds_at_most_8_kib() {
 
 #[test]
 fn the_cost_of_an_idle_session_inside_tls_is_known() {
+    let _alone = support::alone();
     let count = sessions() / 10;
     let folder = folder(count);
     let serve = folder.serve();

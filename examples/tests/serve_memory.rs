@@ -110,6 +110,7 @@ fn text(octets: usize) -> Arc<Vec<u8>> {
 
 #[test]
 fn a_long_queue_with_a_dead_next_hop_stays_small_and_is_read_back_without_its_bodies() {
+    let _alone = support::alone();
     let messages = number("WAYPOST_MEMORY_MESSAGES", 2000);
     let allowed = number("WAYPOST_MEMORY_QUEUE_MIB", 200);
     let folder = folder();
@@ -150,6 +151,7 @@ fn a_long_queue_with_a_dead_next_hop_stays_small_and_is_read_back_without_its_bo
 
 #[test]
 fn a_flood_of_large_messages_waits_its_turn_in_bounded_memory() {
+    let _alone = support::alone();
     let sessions = number("WAYPOST_MEMORY_FLOOD", 8);
     let mib = number("WAYPOST_MEMORY_LARGE_MIB", 20);
     let allowed = number("WAYPOST_MEMORY_FLOOD_MIB", 600);

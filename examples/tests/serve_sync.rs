@@ -166,6 +166,7 @@ fn may_trace(out: &Path) -> bool {
 
 #[test]
 fn o1_each_message_is_synced_before_its_250_and_sessions_share_syncs() {
+    let _alone = support::alone();
     let (sessions, each) = (number("WAYPOST_TRACE_SESSIONS", 20), number("WAYPOST_TRACE_EACH", 5));
     let sink = Sink::start();
     let folder = Folder::new(&configuration(&sink));
