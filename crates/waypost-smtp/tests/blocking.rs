@@ -1,5 +1,7 @@
 //! The driver for streams that block, over a stream in memory and a clock that the test turns.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test says what it means")]
+
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{Error, ErrorKind, Read, Result, Write};
