@@ -13,7 +13,7 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 
 use waypost_config::diagnostics::SourceFile;
-use waypost_config::policy::{Policy, RcptVerdict};
+use waypost_config::policy::{Decision, Explanation, Policy, RcptVerdict};
 use waypost_config::raw;
 use waypost_inbound::{GatewaySettings, InboundGateway, OwnLine};
 use waypost_relay::{Ledger, LimitOverrides, Limits, Payment, QuotaSubject};
@@ -21,7 +21,8 @@ use waypost_route::{Draw, Health, HostSettings, Route, RouteSettings};
 use waypost_rules::{Direction, Question, RuleSet, Subject};
 use waypost_smtp::end_of_data::DataReader;
 use waypost_types::{
-    Fields, HeaderBlock, ListenerRole, QueueId, Recipient, Session, Timestamp, TlsState,
+    Fields, HeaderBlock, ListenerRole, QueueId, Recipient, ReversePath, RouteName, Session,
+    Timestamp, TlsState,
 };
 
 use crate::mix::{People, mailbox, rules, user};
@@ -37,7 +38,10 @@ const PATHS: &[(&str, Path)] = &[
     ("attempts", attempts),
     ("rules", matching_rules),
     ("quota", quota),
-    ("decision", decision),
+    ("decision-1", |count| decision(1, count)),
+    ("decision", |count| decision(100, count)),
+    ("decision-10000", |count| decision(10_000, count)),
+    ("stored", stored),
 ];
 
 /// The end of a message of 10 KiB, which comes in pieces of a segment.
@@ -124,29 +128,56 @@ fn quota(count: u32) {
     }
 }
 
-/// MAIL, RCPT and DATA of a message from outside, with its decision, under a hundred rules.
-fn decision(count: u32) {
-    let policy = policy();
-    let session = Session {
+/// MAIL, RCPT and DATA of a message from outside, with its decision, under so many rules, of which one holds.
+fn decision(rules: u32, count: u32) {
+    let policy = policy(rules);
+    let session = session();
+    let sender = "x@b.example".parse().expect("a path");
+    let recipient = Recipient::from(mailbox("u0@s.example"));
+    for _ in 0..count {
+        black_box(decided(&policy, black_box(&session), &sender, &recipient));
+    }
+}
+
+/// What is stored of a decision under a hundred rules, as JSON.
+fn stored(count: u32) {
+    let policy = policy(100);
+    let sender = "x@b.example".parse().expect("a path");
+    let recipient = Recipient::from(mailbox("u0@s.example"));
+    let decision = decided(&policy, &session(), &sender, &recipient);
+    let draw = |route: &RouteName| Draw::new([7; 16], QueueId::new(1), route);
+    for _ in 0..count {
+        let taken = Explanation::of_taken(&policy, black_box(&decision), &draw);
+        black_box(serde_json::to_string(&taken).expect("texts and numbers"));
+    }
+}
+
+fn session() -> Session {
+    Session {
         client_ip: [192, 0, 2, 1].into(),
         role: ListenerRole::Mx,
         helo: Some("b.example".into()),
         auth: None,
         tls: TlsState::Clear,
-    };
-    let sender = "x@b.example".parse().expect("a path");
-    let recipient = Recipient::from(mailbox("u50@s.example"));
-    for _ in 0..count {
-        let transaction = policy.at_mail(black_box(&session), &sender).expect("an MX takes it");
-        let verdict = policy.at_rcpt(&transaction, &recipient, 0);
-        assert!(matches!(verdict, RcptVerdict::Accept { .. }), "a user");
-        let header = HeaderBlock::of(black_box(MESSAGE));
-        let decision = policy.at_data(&transaction, std::slice::from_ref(&recipient), &header);
-        assert_eq!(black_box(decision).deliveries.len(), 1);
     }
 }
 
-fn policy() -> Policy {
+fn decided(
+    policy: &Policy,
+    session: &Session,
+    sender: &ReversePath,
+    recipient: &Recipient,
+) -> Decision {
+    let transaction = policy.at_mail(session, sender).expect("an MX takes it");
+    let verdict = policy.at_rcpt(&transaction, recipient, 0);
+    assert!(matches!(verdict, RcptVerdict::Accept { .. }), "a user");
+    let header = HeaderBlock::of(black_box(MESSAGE));
+    let decision = policy.at_data(&transaction, std::slice::from_ref(recipient), &header);
+    assert_eq!(decision.deliveries.len(), 1);
+    decision
+}
+
+fn policy(rules: u32) -> Policy {
     let mut text = String::from(
         "[server]\nhostname = \"mx.s.example\"\n[[listener]]\nname = \"mx\"\nrole = \"mx\"\n\
          bind = \"127.0.0.1:25\"\n[[organization]]\nname = \"S\"\ndomains = [\"s.example\"]\n",
@@ -155,7 +186,7 @@ fn policy() -> Policy {
     for i in 0..100 {
         let _ = writeln!(text, "[[organization.user]]\naddress = \"u{i}@s.example\"");
     }
-    for i in 0..100 {
+    for i in 0..rules {
         let _ = writeln!(
             text,
             "[[organization.rule]]\ndescription = \"r{i}\"\naffects = [\"inbound\"]\n\

@@ -13,7 +13,7 @@ use waypost_types::{HeaderBlock, TlsState};
 
 use crate::diagnostics::{Place, Spanned};
 use crate::policy::{
-    DryRun, ExplainedDelivery, Explanation, FilterAnswer, FilterSaid, Policy, Supposed,
+    DryRun, ExplainedDelivery, Explanation, FilterAnswer, FilterSaid, Known, Policy,
 };
 use crate::raw::{FilterSays, RawConfig, RawExpect, Via};
 
@@ -88,10 +88,10 @@ fn explain(policy: &Policy, test: &Spanned<RawExpect>) -> Option<Result<Explanat
             FilterSays::Malware => FilterSaid::Malware(because),
         })
     });
-    let supposed = Supposed { filter: said.as_ref(), ..Supposed::default() };
+    let known = Known { filter: said.as_slice(), ..Known::default() };
     Some(
         policy
-            .explain_briefly(&run, supposed)
+            .explain_briefly(&run, known)
             .map_err(|error| format!("the test cannot be played: {error}")),
     )
 }

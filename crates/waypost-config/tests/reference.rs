@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use waypost_config::diagnostics::{Report, SourceFile};
 use waypost_config::raw::{self, FileKind, Kind};
-use waypost_config::reference::{self, Section};
+use waypost_config::reference::{self, Document, Section};
 use waypost_config::run_expectations;
 
 fn crate_folder() -> PathBuf {
@@ -27,10 +27,9 @@ fn docs() -> PathBuf {
 #[test]
 fn the_pages_in_docs_are_fresh() {
     let update = std::env::var_os("UPDATE_GOLDENS").is_some();
-    for (name, made) in [
-        ("CONFIG.md", reference::markdown(None).unwrap()),
-        ("config.schema.json", reference::schema()),
-    ] {
+    let schemas = Document::ALL.map(|one| (one.file(), reference::schema(one)));
+    let page = ("CONFIG.md", reference::markdown(None).unwrap());
+    for (name, made) in schemas.into_iter().chain([page]) {
         let path = docs().join(name);
         if update {
             std::fs::write(&path, &made).unwrap();
@@ -248,11 +247,15 @@ struct Validator {
 }
 
 fn validator() -> Validator {
-    let schema: Value = serde_json::from_str(&reference::schema()).unwrap();
+    validator_of(Document::Main)
+}
+
+fn validator_of(document: Document) -> Validator {
+    let schema: Value = serde_json::from_str(&reference::schema(document)).unwrap();
     let mut compiler = boon::Compiler::new();
-    compiler.add_resource("config.schema.json", schema).unwrap();
+    compiler.add_resource(document.file(), schema).unwrap();
     let mut schemas = boon::Schemas::new();
-    let index = compiler.compile("config.schema.json", &mut schemas).unwrap();
+    let index = compiler.compile(document.file(), &mut schemas).unwrap();
     Validator { schemas, index }
 }
 
@@ -297,6 +300,65 @@ fn configurations() -> Vec<(String, String)> {
         found.push((path.display().to_string(), given + &text("and")));
     }
     found
+}
+
+#[test]
+fn included_files_and_directories_have_schemas_of_their_own() {
+    let user = "address = \"marie@solarmora.com\"\n";
+    let organization = "[[organization]]\nname = \"S\"\ndomains = [\"s.example\"]\n";
+    for (document, text, right) in [
+        (Document::Included, organization.to_owned(), true),
+        (Document::Included, format!("{organization}[[organization.user]]\n{user}"), true),
+        (Document::Included, "[server]\nhostname = \"mx.s.example\"\n".to_owned(), false),
+        (Document::Included, format!("[[user]]\n{user}"), false),
+        (Document::Directory, String::new(), true),
+        (Document::Directory, format!("[[user]]\n{user}org_unit = \"/sales\"\n"), true),
+        (
+            Document::Directory,
+            format!("[[user]]\n{user}limits = {{ messages_per_user_per_day = 5 }}\n"),
+            true,
+        ),
+        (
+            Document::Directory,
+            "[[group]]\naddress = \"t@s.example\"\nmembers = [\"a@s.example\"]\n".to_owned(),
+            true,
+        ),
+        (Document::Directory, "[[user]]\n".to_owned(), false),
+        (Document::Directory, format!("[[user]]\n{user}colour = 1\n"), false),
+        (Document::Directory, organization.to_owned(), false),
+    ] {
+        let faults = validator_of(document).faults(&text);
+        assert_eq!(faults.is_none(), right, "{document:?}\n{text}\n{faults:?}");
+        // The schema is true of what reads such a file.
+        let mut report = Report::new(Vec::new());
+        let is_read = match document {
+            Document::Directory => {
+                let _ = raw::read_directory(SourceFile::new("d", &text), &mut report);
+                !report.has_errors()
+            }
+            _ => {
+                let main = SourceFile::new("m", "[server]\nhostname = \"mx.s.example\"\n");
+                let included = vec![SourceFile::new("i", &text)];
+                raw::read(main, included).is_ok_and(|(_, report)| !report.has_errors())
+            }
+        };
+        assert_eq!(is_read, right, "{document:?}\n{text}");
+    }
+}
+
+/// Every column of the reference is read, and no other.
+#[test]
+fn the_columns_of_a_directory_in_csv_are_those_of_the_page() {
+    let page = reference::markdown(None).unwrap();
+    let (_, table) = page.split_once("| column | holds |\n| --- | --- |\n").unwrap();
+    let names = table.lines().map_while(|line| line.strip_prefix("| `")?.split('`').next());
+    let head = names.collect::<Vec<_>>().join(",");
+    assert!(head.contains("address") && head.contains("members"), "{head}");
+    for (head, right) in [(head.clone(), true), (format!("{head},colour"), false)] {
+        let mut report = Report::new(Vec::new());
+        let _ = raw::read_directory_csv(SourceFile::new("d.csv", format!("{head}\n")), &mut report);
+        assert_eq!(!report.has_errors(), right, "{head}");
+    }
 }
 
 #[test]
@@ -384,7 +446,7 @@ fn the_schema_refuses_what_is_wrong() {
 
 #[test]
 fn the_schema_says_type_default_and_requirement_of_every_key() {
-    let schema: Value = serde_json::from_str(&reference::schema()).unwrap();
+    let schema: Value = serde_json::from_str(&reference::schema(Document::Main)).unwrap();
     let tables = schema["$defs"].as_object().unwrap();
     assert_eq!(tables.len(), reference::sections().len());
     for (path, table) in tables {

@@ -17,7 +17,7 @@ use serde_json::Value;
 use waypost_auth::{Authentication, Dkim, Dmarc, DmarcResult, Question, Spf};
 use waypost_config::diagnostics::{Report, SourceFile};
 use waypost_config::policy::{
-    DecidedDelivery, DryRun, FilterAnswer, FilterSaid, Mark, Policy, Supposed,
+    Answers, DecidedDelivery, DryRun, FilterAnswer, FilterSaid, Known, Mark, Policy,
 };
 use waypost_config::raw::{self, RawConfig};
 use waypost_config::run_expectations;
@@ -335,11 +335,11 @@ impl When {
         };
         let filter = self.filter.as_ref().map(|filter| filter.answer(&self.client_ip));
         let dns = |question: &Question| self.answer(question);
-        let supposed = Supposed {
-            dns: (self.spf.is_some() || self.dkim.is_some()).then_some(&dns),
-            filter: filter.as_ref(),
+        let known = Known {
+            dns: (self.spf.is_some() || self.dkim.is_some()).then_some(Answers::Asked(&dns)),
+            filter: filter.as_slice(),
         };
-        policy.explain_supposing(&run, supposed).unwrap()
+        policy.explain_knowing(&run, known).unwrap()
     }
 
     /// What a release of all that is quarantined would deliver, in order; the client is an MX one.

@@ -62,7 +62,8 @@ impl Notice {
     }
 }
 
-/// Text of strangers in one line: what misleads whoever reads it becomes `?`, and what is longer than 120 characters is cut.
+/// Text of strangers in one line: what misleads whoever reads it becomes `?`, and what is longer than 120
+/// characters is cut.
 pub(crate) fn harmless(text: &str) -> String {
     let clean = |c: char| if waypost_types::misleads(c) { '?' } else { c };
     let mut out: String = text.trim().chars().map(clean).take(LONGEST).collect();

@@ -80,6 +80,36 @@ async fn a_silent_server_is_a_temperror_in_time() {
     assert_eq!(answers[1].dmarc.result, DmarcResult::None, "no author");
 }
 
+/// The limits of RFC 7208 section 4.6.4, of records that each name here has; no name has an address.
+#[tokio::test]
+async fn ten_lookups_and_two_void_ones_are_allowed_e2_rfc_7208_4_6_4() {
+    use SpfResult::{Fail, None, Pass, PermError};
+    for (record, want) in [
+        ("v=spf1 ip4:192.0.2.1 -all", Pass),
+        ("v=spf1 ip4:192.0.2.2 -all", Fail),
+        ("no record", None),
+        ("v=spf1 a:g1.example a:g2.example +all", Pass),
+        ("v=spf1 a:g1.example mx:g2.example +all", Pass),
+        ("v=spf1 a:g1.example exists:%{l}.%{o} a:g3.example +all", PermError),
+        ("v=spf1 a:g1.example mx:g2.example ptr +all", PermError),
+        ("v=spf1 a:g1.example a:g2.example a:g3.example +all", PermError),
+        // Behind what matches nothing is looked up.
+        ("v=spf1 a:g1.example a:g2.example ip4:192.0.2.1 a:g3.example -all", Pass),
+        ("v=spf1 include:b.example -all", PermError),
+        ("v=spf1 redirect=c.example", PermError),
+        ("v=spf1 ipv4:192.0.2.1 -all", PermError),
+        ("v=spf1 ip4:192.0.2.1 oops", PermError),
+        ("v=spf1 -all redirect=c.example redirect=d.example", PermError),
+        ("v=spf1 exists:%{x}.example +all", PermError),
+    ] {
+        let server = server(Some(record.as_bytes().to_vec())).await;
+        let asking = authenticator(server, Duration::from_secs(30));
+        let message = SharedBytes::new("From: a@b.example\r\n\r\nx\r\n");
+        let answers = asking.authenticate(message, vec![question(&[])]).await;
+        assert_eq!(answers[0].spf.result, want, "{record}");
+    }
+}
+
 #[tokio::test]
 async fn signatures_that_are_not_worth_a_key_cost_no_question() {
     // Nobody listens: a question would be a temperror.

@@ -99,6 +99,8 @@ pub(crate) struct Held<'a> {
     pub(crate) address: Option<&'a Mailbox>,
     /// In ascending order, each once; without the late ones.
     pub(crate) conditions: SmallVec<[u32; 16]>,
+    /// Groups were asked for, or there are none.
+    pub(crate) with_groups: bool,
     folded: Option<Folded>,
 }
 
@@ -144,7 +146,8 @@ impl Conditions {
         }
         conditions.sort_unstable();
         conditions.dedup();
-        let mut held = Held { address, conditions, folded };
+        let with_groups = directory.is_some() || self.groups.is_empty();
+        let mut held = Held { address, conditions, with_groups, folded };
         self.ask_patterns(rules, &mut held);
         Ok(held)
     }

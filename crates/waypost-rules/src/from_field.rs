@@ -1,7 +1,7 @@
 //! The addresses in a message's `From:` field.
 
 use mail_parser::{Address, HeaderValue, MessageParser};
-use waypost_types::{Domain, HeaderBlock};
+use waypost_types::{Domain, Field, HeaderBlock};
 
 /// Who a message claims to be from (C3).
 ///
@@ -16,21 +16,34 @@ pub enum FromField {
 }
 
 impl FromField {
-    /// Reads the field from a header block. Time is linear in the size of the `From:` fields.
+    /// Reads the field from a header block. Time is linear in the size of the header.
     #[must_use]
     pub fn read(header: &HeaderBlock<'_>) -> Self {
-        let mut domains = Vec::new();
-        for field in header.fields().filter(|field| field.is("from")) {
-            let mut line = Vec::with_capacity(field.raw.len() + 10);
-            line.extend_from_slice(b"From:");
-            line.extend_from_slice(field.raw);
-            line.extend_from_slice(b"\r\n\r\n");
-            let parsed = MessageParser::new().with_address_headers().parse_headers(&line);
-            if let Some(value) = parsed.as_ref().and_then(|message| message.headers().first()) {
-                collect(&value.value, &mut domains);
-            }
+        let mut from = FromField::Missing;
+        header.fields().for_each(|field| from.add(&field));
+        from
+    }
+
+    /// Adds what a field of the header says, for whoever goes through them anyway; any other field than
+    /// `From:` says nothing.
+    pub fn add(&mut self, field: &Field<'_>) {
+        if !field.is("from") {
+            return;
         }
-        if domains.is_empty() { FromField::Missing } else { FromField::Domains(domains) }
+        let mut line = Vec::with_capacity(field.raw.len() + 10);
+        line.extend_from_slice(b"From:");
+        line.extend_from_slice(field.raw);
+        line.extend_from_slice(b"\r\n\r\n");
+        let parsed = MessageParser::new().with_address_headers().parse_headers(&line);
+        let mut found = Vec::new();
+        if let Some(value) = parsed.as_ref().and_then(|message| message.headers().first()) {
+            collect(&value.value, &mut found);
+        }
+        match self {
+            FromField::Domains(domains) => domains.append(&mut found),
+            FromField::Missing if found.is_empty() => {}
+            FromField::Missing => *self = FromField::Domains(found),
+        }
     }
 }
 

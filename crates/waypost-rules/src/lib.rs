@@ -80,6 +80,6 @@ pub use plan::{
     Changed, Overridden, Plan, PlannedCopy, RuleChanges, SideRoute, Spam, Verdict, combine,
     rule_changes,
 };
-pub use report::{Reports, RuleReport};
+pub use report::{Failed, Reports, RuleReport};
 pub use rule::{Action, Mode, Rule, SwitchedOff};
 pub use rule_set::{Question, RuleSet, Walk};

@@ -136,7 +136,7 @@ pub fn rule_changes(sides: &[&Walk<'_>], plan: Option<&Plan>) -> Vec<RuleChanges
         };
         changed.extend(rule.stop.then_some(Changed::Stop));
         out.push(RuleChanges {
-            rule: rule.description.clone(),
+            rule: (*rule.description).into(),
             org_unit: rule.org_unit.clone(),
             changed,
         });
@@ -239,7 +239,7 @@ pub fn combine(recipient: &Mailbox, sides: &[&Walk<'_>], spam: Spam) -> Verdict 
         _ => None,
     });
     if let Some((rule, text)) = reject {
-        return Verdict::Reject { rule: rule.description.clone(), text: text.clone() };
+        return Verdict::Reject { rule: (*rule.description).into(), text: text.clone() };
     }
     let modifying: Vec<Modifying<'_>> = matched()
         .filter_map(|(side, rule)| match &rule.action {
@@ -254,7 +254,7 @@ pub fn combine(recipient: &Mailbox, sides: &[&Walk<'_>], spam: Spam) -> Verdict 
     });
     match quarantine {
         Some((rule, name)) => {
-            Verdict::Quarantine { rule: rule.description.clone(), name: name.clone(), plan }
+            Verdict::Quarantine { rule: (*rule.description).into(), name: name.clone(), plan }
         }
         None => Verdict::Deliver(plan),
     }
@@ -279,15 +279,17 @@ fn plan(recipient: &Mailbox, rules: &[Modifying<'_>], spam: Spam) -> Plan {
     let kept = route.filter(|(rule, _)| is_spam && !rule.changes.also_reroute_spam);
     let mut plan = Plan {
         recipient: renamed.map_or_else(|| recipient.clone(), |(_, to)| to.apply(recipient)),
-        renamed_by: renamed.map(|(rule, _)| rule.rule.description.clone()),
+        renamed_by: renamed.map(|(rule, _)| (*rule.rule.description).into()),
         renamed_side: renamed.map(|(rule, _)| rule.side),
         route: route
             .filter(|_| kept.is_none())
             .map(|(rule, route)| SideRoute { route: route.clone(), side: rule.side }),
-        routed_by: route.filter(|_| kept.is_none()).map(|(rule, _)| rule.rule.description.clone()),
-        spam_kept_by: kept.map(|(rule, _)| rule.rule.description.clone()),
+        routed_by: route
+            .filter(|_| kept.is_none())
+            .map(|(rule, _)| (*rule.rule.description).into()),
+        spam_kept_by: kept.map(|(rule, _)| (*rule.rule.description).into()),
         tls: tls.map(|(_, tls)| *tls).unwrap_or_default(),
-        tls_by: tls.map(|(rule, _)| rule.rule.description.clone()),
+        tls_by: tls.map(|(rule, _)| (*rule.rule.description).into()),
         changes: Changes::default(),
         suppress_bounces: false,
         spam,
@@ -318,7 +320,7 @@ fn plan(recipient: &Mailbox, rules: &[Modifying<'_>], spam: Spam) -> Plan {
             || changes.suppress_bounces
             || changes.bypass_spam;
         if acts {
-            plan.because.push(rule.description.clone());
+            plan.because.push((*rule.description).into());
         }
         let mut changed = Vec::new();
         if let Some((_, name)) = route.filter(|(rule, _)| is_this(rule)) {
@@ -345,7 +347,7 @@ fn plan(recipient: &Mailbox, rules: &[Modifying<'_>], spam: Spam) -> Plan {
             }
         }));
         plan.acts.push(RuleChanges {
-            rule: rule.description.clone(),
+            rule: (*rule.description).into(),
             org_unit: rule.org_unit.clone(),
             changed,
         });
@@ -379,8 +381,8 @@ fn winner<'a, 'r, T>(
             continue;
         }
         overridden.push(Overridden {
-            rule: loser.rule.description.clone(),
-            by: winner.rule.description.clone(),
+            rule: (*loser.rule.description).into(),
+            by: (*winner.rule.description).into(),
             what,
         });
     }
@@ -412,7 +414,7 @@ fn add_copy(
             remove_attachments: copy.remove_attachments,
         },
         suppress_bounces: copy.suppress_bounces,
-        because: by.rule.description.clone(),
+        because: (*by.rule.description).into(),
     };
     let same = |other: &&mut PlannedCopy| {
         other.recipient == planned.recipient

@@ -1,5 +1,7 @@
 //! One rule as configured.
 
+use std::sync::Arc;
+
 use waypost_types::{OrgUnit, RouteName};
 
 use crate::{AccountKinds, Directions, EnvelopeFilter, Modification};
@@ -37,7 +39,7 @@ pub enum Action {
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// Its name in explanations; unique in its unit (C1).
-    pub description: Box<str>,
+    pub description: Arc<str>,
     /// The unit that it is attached to; it holds for the units below too (C8).
     pub org_unit: OrgUnit,
     /// The directions that it affects; not empty (C2).

@@ -198,37 +198,87 @@ impl RuleSet {
         question: &Question<'_>,
         directory: &dyn Directory,
     ) -> Result<Walk<'r>, Unavailable> {
+        let (_, matching) = self.matching_asked(question, directory)?;
+        Ok(self.walk_of(&matching))
+    }
+
+    pub(crate) fn walk_of(&self, matching: &[u32]) -> Walk<'_> {
         let mut walk = Walk::default();
-        for number in self.matching(question, directory)? {
-            match self.rule(number) {
+        for number in matching {
+            match self.rule(*number) {
                 Some(rule) if rule.mode == Mode::Observe => walk.observed.push(rule),
                 Some(rule) => walk.matched.push(rule),
                 None => {}
             }
         }
-        Ok(walk)
+        walk
     }
 
     pub(crate) fn rule(&self, number: u32) -> Option<&Rule> {
         self.rules.get(*self.order.get(number as usize)? as usize)
     }
 
-    /// The numbers of the rules that match, acting or observed, in order.
-    pub(crate) fn matching(
-        &self,
-        question: &Question<'_>,
-        directory: &dyn Directory,
-    ) -> Result<Found, Unavailable> {
+    /// What sender and recipient fulfil, and the numbers of the rules that match, acting or observed, in
+    /// order.
+    pub(crate) fn matching_asked<'a>(
+        &'a self,
+        question: &'a Question<'a>,
+        directory: &'a dyn Directory,
+    ) -> Result<(Asked<'a>, Found), Unavailable> {
         let units = self.units.holding_for(&question.subject.org_unit);
-        match self.asked(question, units, directory, Groups::Listed) {
-            Ok(asked) => Ok(self.found(&asked)),
-            // Whether a group is really asked for is known only by looking at rule after rule.
-            Err(_) => self.looked_at(&self.asked(question, units, directory, Groups::Late)?),
+        if let Ok(asked) = self.asked(question, units, directory, Groups::Listed) {
+            let found = self.found(&asked);
+            return Ok((asked, found));
+        }
+        // Whether a group is really asked for is known only by looking at rule after rule.
+        let asked = self.asked(question, units, directory, Groups::Late)?;
+        let found = self.looked_at(&asked)?;
+        Ok((asked, found))
+    }
+
+    /// Finds out also what no rule for this direction and account asks, for those that are told of.
+    pub(crate) fn hold_all<'a>(&'a self, asked: &mut Asked<'a>) {
+        let directory = (asked.groups == Groups::Listed).then_some(asked.directory);
+        let hold = |held: &mut Option<Held<'a>>, filtered: &Filtered, address| {
+            if held.as_ref().is_none_or(|held| !held.with_groups && directory.is_some()) {
+                let all = filtered.conditions.held(&self.rules, address, directory);
+                let all = all.or_else(|_| filtered.conditions.held(&self.rules, address, None));
+                *held = all.ok();
+            }
+        };
+        hold(&mut asked.sender, &self.senders, asked.question.sender.mailbox());
+        hold(&mut asked.recipient, &self.recipients, Some(asked.question.recipient));
+    }
+
+    /// Rules that sender or recipient fulfil an entry of, at most about so many that do not match.
+    pub(crate) fn near_misses(
+        &self,
+        asked: &Asked<'_>,
+        stopped: Option<u32>,
+        most: usize,
+        near: &mut Vec<u32>,
+    ) {
+        for (filtered, held) in
+            [(&self.senders, &asked.sender), (&self.recipients, &asked.recipient)]
+        {
+            for condition in held.iter().flat_map(|held| &held.conditions) {
+                let waiting = filtered.waiting.of(*condition);
+                for unit in asked.units {
+                    let rules = self.units.rules_of(*unit);
+                    let from = waiting.partition_point(|number| *number < rules.start);
+                    let of_unit = waiting.iter().copied().skip(from);
+                    let of_unit = of_unit.take_while(|number| {
+                        rules.contains(number) && stopped.is_none_or(|last| *number < last)
+                    });
+                    let misses = of_unit.filter(|number| !self.is_match(*number, asked));
+                    near.extend(misses.take(most.saturating_sub(near.len())));
+                }
+            }
         }
     }
 
     /// What sender and recipient fulfil, as far as the rules of these units ask.
-    pub(crate) fn asked<'a>(
+    fn asked<'a>(
         &'a self,
         question: &'a Question<'a>,
         units: &'a [u32],
@@ -327,13 +377,11 @@ impl RuleSet {
     pub(crate) fn is_listed(
         &self,
         number: u32,
+        rule: &Rule,
         list: List,
         asked: &Asked<'_>,
     ) -> Result<bool, Unavailable> {
-        let (Some(rule), Some(check)) = (self.rule(number), self.checks.get(number as usize))
-        else {
-            return Ok(false);
-        };
+        let Some(check) = self.checks.get(number as usize) else { return Ok(false) };
         let entries = list.of(rule);
         if entries.is_empty() {
             return Ok(true);

@@ -369,7 +369,10 @@ fn every_rule_looked_at_says_what_failed_c9() {
         .unwrap()
         .listed
         .into_iter()
-        .map(|report| format!("{}: {}", report.rule, report.failed.as_deref().unwrap_or("matched")))
+        .map(|report| {
+            let failed = report.failed.map_or("matched".to_owned(), |failed| failed.to_string());
+            format!("{}: {failed}", report.rule)
+        })
         .collect();
     assert_eq!(
         reports,
@@ -382,6 +385,46 @@ fn every_rule_looked_at_says_what_failed_c9() {
             "hit: matched",
         ]
     );
+}
+
+/// Of many rules those are told that came nearest to matching, found without looking at the others.
+#[test]
+fn of_many_rules_the_nearest_are_told_c9() {
+    let directory = directory();
+    let mut lines: Vec<String> =
+        (0..100).map(|n| format!("other{n} / inbound everyone from=z{n}@y.example")).collect();
+    // A rule is found by the list that fewer ask for, so that of the first ones is the senders'.
+    lines.extend((0..9).map(|n| format!("z{n} / inbound everyone to=z@s.example")));
+    for line in [
+        "to-only / inbound everyone from=z@y.example to=who@s.example",
+        "from-only / inbound everyone from=x@y.example to=z@s.example",
+        "outbound / outbound everyone from=x@y.example",
+        "hit / inbound everyone from=x@y.example",
+    ] {
+        lines.push(line.to_owned());
+    }
+    let rules = RuleSet::compile(lines.iter().map(|line| rule(line)).collect(), vec![]);
+    let (sender, recipient) = ("x@y.example".parse().unwrap(), mailbox("who@s.example"));
+    let question = Question {
+        direction: Direction::Inbound,
+        subject: Subject::unrecognized(),
+        sender: &sender,
+        recipient: &recipient,
+    };
+    let told = |most| {
+        let reports = rules.reports(&question, &directory, most).unwrap();
+        assert_eq!(reports.left_out, lines.len() - reports.listed.len());
+        let told = reports.listed.iter().map(|one| (one.rule.to_string(), one.also_failed));
+        told.collect::<Vec<_>>()
+    };
+    let told_of = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), 0)).collect();
+    let hit: Vec<_> = told_of(&["hit"]);
+    assert_eq!(told(0), hit);
+    let near: Vec<_> = told_of(&["from-only", "outbound", "hit"]);
+    assert_eq!(told(3), near);
+    let more: Vec<_> = told_of(&["other0", "other1", "from-only", "outbound", "hit"]);
+    assert_eq!(told(5), more);
+    assert_eq!(told(usize::MAX).len(), lines.len());
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         other => println!("{recipient}: {other:?}"),
     }
     for report in &rules.reports(&question, &directory, usize::MAX)?.listed {
-        let why = report.failed.as_deref().unwrap_or("it matches");
+        let why = report.failed.as_ref().map_or("it matches".to_owned(), ToString::to_string);
         println!("    {}: {why}", report.rule);
     }
     Ok(())

@@ -174,11 +174,21 @@ impl StaticDirectory {
 
 impl Directory for StaticDirectory {
     fn account(&self, address: &Mailbox) -> Result<Account, Unavailable> {
-        if let Some(group) = self.group(address) {
-            return Ok(Account::Group { address: group.address.clone() });
-        }
-        let active = self.user(address).filter(|entry| entry.active);
-        Ok(active.map_or(Account::Unrecognized, |entry| Account::User(entry.user.clone())))
+        let place = |index: &u32| usize::try_from(*index).ok();
+        Ok(match self.entries.get(address) {
+            Some(Entry::Group(index)) => {
+                let group = place(index).and_then(|place| self.groups.get(place));
+                group.map_or(Account::Unrecognized, |group| Account::Group {
+                    address: group.address.clone(),
+                })
+            }
+            Some(Entry::User(index)) => {
+                let user = place(index).and_then(|place| self.users.get(place));
+                let active = user.filter(|entry| entry.active);
+                active.map_or(Account::Unrecognized, |entry| Account::User(entry.user.clone()))
+            }
+            Some(Entry::Elsewhere(_)) | None => Account::Unrecognized,
+        })
     }
 
     fn is_member(&self, address: &Mailbox, group: &Mailbox) -> Result<bool, Unavailable> {

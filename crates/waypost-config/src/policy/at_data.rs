@@ -19,23 +19,15 @@ use super::evaluate::{Evaluation, Facts, Fate, FateOutcome, Harm, Told};
 use super::filter::{FilterAnswer, FilterFinding, FilterKind, FilterSaid};
 use super::filtered::{filter_edits, filter_fields, refused_by_filter, verdicts};
 use super::internal_sender::{Claim, undecided};
+use super::known::{Answers, Known};
 use super::mark::{Mark, TraceMarks, looped};
 use super::organization::Organization;
 use super::relay_copy::{NotCopied, RelayCopy, without_mailbox};
 use super::{Policy, Transaction, authentication, signatures};
 
-/// Of so many rules that were looked at a live decision tells; of more where more match.
-pub const RULES_TOLD: usize = 256;
-
-/// What was found out about a message beside its header.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Known<'k> {
-    /// What SPF, DKIM and DMARC say: the answers to the questions of [`Policy::authentication_due`];
-    /// `None`: nobody asked.
-    pub authentication: Option<&'k [Authentication]>,
-    /// What the filter says: an answer for each source of [`Policy::filter_due`]; empty: nobody asked.
-    pub filter: &'k [FilterAnswer],
-}
+/// Of so many rules that were looked at a live decision tells, of those nearest to matching first; of more
+/// where more match.
+pub const RULES_TOLD: usize = 32;
 
 impl Policy {
     /// DATA: decides for every recipient that RCPT accepted, from the message's header.
@@ -82,7 +74,7 @@ impl Policy {
         header: &HeaderBlock<'_>,
         answers: &[Authentication],
     ) -> Decision {
-        let known = Known { authentication: Some(answers), ..Known::default() };
+        let known = Known { dns: Some(Answers::Given(answers)), ..Known::default() };
         self.decide(transaction, recipients, header, known, Told::Most(RULES_TOLD))
     }
 
@@ -111,6 +103,8 @@ impl Policy {
         known: Known<'_>,
         told: Told,
     ) -> Decision {
+        let authentication = known.authentication(self, transaction, recipients, header);
+        let authentication = authentication.as_deref();
         let mut message = Message::read(header);
         let filter = self.server.filter.as_ref();
         let found: Vec<Option<Arc<FilterFinding>>> = known
@@ -143,7 +137,8 @@ impl Policy {
             transaction,
             message: &message,
             header,
-            known,
+            authentication,
+            answers: known.filter,
             found: &found,
             seen: vec![],
             harm: vec![],
@@ -153,7 +148,7 @@ impl Policy {
         let mut owed = Owed::default();
         let mut decided = HashSet::new();
         let mut first = None;
-        let marks = TraceMarks::read(header);
+        let marks = &message.marks;
         let copy = self.relay_copy(transaction);
         let loops = match marks.is_empty() {
             true => HashSet::new(),
@@ -174,6 +169,7 @@ impl Policy {
                 recipient: recipient.address.clone(),
                 rule: report.rule,
                 failed: report.failed,
+                also_failed: report.also_failed,
             }));
             for rule in fate.observed {
                 if !decision.observed.contains(&rule) {
@@ -261,7 +257,7 @@ impl Policy {
         }
         filter_edits(&mut decision);
         if message.signed {
-            signatures::warn_of_added_lines(&mut decision, header);
+            signatures::warn_of_added_lines(&mut decision, header, &message.signatures);
             signatures::warn_of_changed_fields(&mut decision, header);
         }
         stamp(&mut decision);
@@ -282,7 +278,7 @@ impl Policy {
         receiving.into_iter().chain(relaying).collect()
     }
 
-    fn reply(&self, decision: &Decision, message: &Message) -> DataReply {
+    fn reply(&self, decision: &Decision, message: &Message<'_>) -> DataReply {
         let limit = self.server.limits.hops;
         if message.hops > limit {
             return DataReply::Refuse(Reply::new(
@@ -447,21 +443,33 @@ pub(super) fn sameness(one: &DecidedDelivery) -> Sameness {
     (recipient.clone(), destination.clone(), changes.clone())
 }
 
-/// What the header says, read once.
-struct Message {
+/// What the header says, read in one pass.
+struct Message<'h> {
     from: FromField,
     hops: usize,
+    /// By whomever; the filter may do so too.
     signed: bool,
+    /// The DKIM signatures that it came with.
+    signatures: Vec<&'h [u8]>,
+    marks: TraceMarks,
 }
 
-impl Message {
-    fn read(header: &HeaderBlock<'_>) -> Self {
-        let (mut hops, mut signed) = (0, false);
+impl<'h> Message<'h> {
+    fn read(header: &HeaderBlock<'h>) -> Self {
+        let (from, marks) = (FromField::Missing, TraceMarks::default());
+        let mut read = Self { from, hops: 0, signed: false, signatures: Vec::new(), marks };
         for field in header.fields() {
-            hops += usize::from(field.is("received"));
-            signed |= field.is("dkim-signature");
+            if field.is("received") {
+                read.hops += 1;
+                read.marks.add(&field);
+            }
+            if field.is("dkim-signature") {
+                read.signed = true;
+                read.signatures.push(field.raw);
+            }
+            read.from.add(&field);
         }
-        Self { from: FromField::read(header), hops, signed }
+        read
     }
 }
 
@@ -469,9 +477,12 @@ impl Message {
 struct Views<'v> {
     policy: &'v Policy,
     transaction: &'v Transaction,
-    message: &'v Message,
+    message: &'v Message<'v>,
     header: &'v HeaderBlock<'v>,
-    known: Known<'v>,
+    /// What SPF, DKIM and DMARC say; `None`: nobody asked.
+    authentication: Option<&'v [Authentication]>,
+    /// The filter's answers.
+    answers: &'v [FilterAnswer],
     /// What the filter's answers amount to, one for each.
     found: &'v [Option<Arc<FilterFinding>>],
     seen: Vec<OrganizationView>,
@@ -509,7 +520,7 @@ impl Views<'_> {
             organization,
             self.transaction,
             &source,
-            self.known.authentication,
+            self.authentication,
         );
         let view = gateway.as_ref();
         let tagged = view.and_then(|view| view.tag.as_ref()).is_some_and(|verdict| verdict.spam);
@@ -537,7 +548,7 @@ impl Views<'_> {
             Arc::new(Harm { verdicts: verdicts.clone(), lines: lines.unwrap_or_default() })
         });
         self.harm.push(harm);
-        let found = authentication::answer(&source, self.known.authentication);
+        let found = authentication::answer(&source, self.authentication);
         let Message { from, signed, .. } = self.message;
         let claim = self.policy.claim(self.transaction, organization, from, found, *signed);
         self.claims.push(claim);
@@ -567,7 +578,7 @@ impl Views<'_> {
             matches!(answer.said, FilterSaid::Spam(_) | FilterSaid::Malware(_))
         };
         let is_its = |answer: &FilterAnswer| answer.source == source.ip || supposed(answer);
-        let place = self.known.filter.iter().position(is_its)?;
+        let place = self.answers.iter().position(is_its)?;
         self.found.get(place)?.as_ref()
     }
 

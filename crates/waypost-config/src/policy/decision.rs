@@ -1,6 +1,7 @@
 //! What becomes of a message, with the reasons.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::filter::FilterFinding;
 use super::mark::Marked;
@@ -10,7 +11,7 @@ use waypost_auth::{Authentication, Mode, RefusedFor, Verdict};
 use waypost_inbound::{Source, SpamEvaluation, TagVerdict};
 use waypost_milter::HeaderEdit;
 use waypost_relay::{Admission, RefusalReason};
-use waypost_rules::{AccountKind, Direction, Overridden, RuleChanges, Spam};
+use waypost_rules::{AccountKind, Direction, Failed, Overridden, RuleChanges, Spam};
 use waypost_types::{Delivery, HeaderLine, Mailbox, OrgUnit, Reply};
 
 use super::observed::Observation;
@@ -243,9 +244,11 @@ pub struct RuleLookedAt {
     /// The recipient as RCPT gave it.
     pub recipient: Mailbox,
     /// The rule's description.
-    pub rule: Box<str>,
+    pub rule: Arc<str>,
     /// The first condition that failed; `None` when the rule matched.
-    pub failed: Option<String>,
+    pub failed: Option<Failed>,
+    /// How many conditions failed beside the first one.
+    pub also_failed: u8,
 }
 
 /// One delivery with its reasons.

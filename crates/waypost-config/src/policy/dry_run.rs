@@ -2,28 +2,17 @@
 
 use std::net::IpAddr;
 
-use waypost_auth::{Authentication, Question};
 use waypost_types::{
     HeaderBlock, ListenerRole, Mailbox, Recipient, ReversePath, Session, TlsState,
 };
 
-use super::at_data::Known;
 use super::evaluate::Told;
 use super::explanation::{ExplainedFilter, ExplainedRefusal, explained_gateway};
-use super::filter::FilterAnswer;
+use super::known::Known;
 use super::{
     Decision, Explanation, ObservedKind, Policy, RcptVerdict, Transaction, observed_at_mail,
     rcpt_accepted,
 };
-
-/// What is supposed of a message, since a dry run asks neither DNS nor filter.
-#[derive(Clone, Copy, Default)]
-pub struct Supposed<'a> {
-    /// What a DNS might answer to the questions of [`Policy::authentication_due`] (E2, C3).
-    pub dns: Option<&'a dyn Fn(&Question) -> Authentication>,
-    /// What a filter might say (D17).
-    pub filter: Option<&'a FilterAnswer>,
-}
 
 /// A transaction to be tried without sending anything.
 #[derive(Clone, Debug)]
@@ -73,48 +62,35 @@ impl Policy {
     /// # Errors
     /// [`DryRunError`] when listener or addresses are unusable.
     pub fn explain(&self, run: &DryRun<'_>) -> Result<Explanation, DryRunError> {
-        self.explained(run, Supposed::default(), Told::EVERYTHING)
+        self.explained(run, Known::default(), Told::EVERYTHING)
     }
 
     /// The same without the rules looked at, for whoever does not read them.
     pub(crate) fn explain_briefly(
         &self,
         run: &DryRun<'_>,
-        supposed: Supposed<'_>,
+        known: Known<'_>,
     ) -> Result<Explanation, DryRunError> {
-        self.explained(run, supposed, Told::Nothing)
+        self.explained(run, known, Told::Nothing)
     }
 
-    /// The same with answers to the questions of [`Policy::authentication_due`], as a DNS might give
-    /// them (E2, C3).
+    /// The same with what is known of the message, most often supposed: what a DNS might answer (E2, C3),
+    /// what a filter might say (D17).
     ///
     /// # Errors
     /// [`DryRunError`] when listener or addresses are unusable.
-    pub fn explain_authenticated(
+    pub fn explain_knowing(
         &self,
         run: &DryRun<'_>,
-        answer: &dyn Fn(&Question) -> Authentication,
+        known: Known<'_>,
     ) -> Result<Explanation, DryRunError> {
-        let supposed = Supposed { dns: Some(answer), ..Supposed::default() };
-        self.explained(run, supposed, Told::EVERYTHING)
-    }
-
-    /// The same with all that is supposed of the message.
-    ///
-    /// # Errors
-    /// [`DryRunError`] when listener or addresses are unusable.
-    pub fn explain_supposing(
-        &self,
-        run: &DryRun<'_>,
-        supposed: Supposed<'_>,
-    ) -> Result<Explanation, DryRunError> {
-        self.explained(run, supposed, Told::EVERYTHING)
+        self.explained(run, known, Told::EVERYTHING)
     }
 
     fn explained(
         &self,
         run: &DryRun<'_>,
-        supposed: Supposed<'_>,
+        known: Known<'_>,
         told: Told,
     ) -> Result<Explanation, DryRunError> {
         let session = self.session(run)?;
@@ -132,7 +108,7 @@ impl Policy {
         if recipients.is_empty() {
             return Err(DryRunError::NoRecipient);
         }
-        Ok(self.try_transaction(&session, &sender, &recipients, run.message, supposed, told))
+        Ok(self.try_transaction(&session, &sender, &recipients, run.message, known, told))
     }
 
     /// DATA for a replay, which reads no rules looked at.
@@ -191,7 +167,7 @@ impl Policy {
         sender: &ReversePath,
         recipients: &[Recipient],
         message: &[u8],
-        supposed: Supposed<'_>,
+        known: Known<'_>,
         told: Told,
     ) -> Explanation {
         let header = HeaderBlock::of(message);
@@ -221,23 +197,14 @@ impl Policy {
                 }
             }
         }
-        let at_data = |recipients: &[Recipient]| {
-            let answers = supposed.dns.map(|answer| {
-                let due = self.authentication_due(&transaction, recipients, &header);
-                due.iter().map(answer).collect::<Vec<_>>()
-            });
-            let known = Known {
-                authentication: answers.as_deref(),
-                filter: supposed.filter.map(std::slice::from_ref).unwrap_or_default(),
-            };
-            self.decide(&transaction, recipients, &header, known, told)
-        };
+        let at_data =
+            |recipients: &[Recipient]| self.decide(&transaction, recipients, &header, known, told);
         let decision = at_data(&standing);
         let looked_at =
             if standing.len() == recipients.len() { None } else { Some(at_data(recipients)) };
         let mut explanation = Explanation::of(self, &decision);
         super::attachments::explain(message, &decision, &mut explanation);
-        if self.server.filter.is_some() && supposed.filter.is_none() && !standing.is_empty() {
+        if self.server.filter.is_some() && known.filter.is_empty() && !standing.is_empty() {
             explanation.filter = Some(ExplainedFilter::not_asked());
         }
         if let Some(all) = looked_at {

@@ -222,15 +222,14 @@ impl<'p> Evaluation<'p, '_> {
             Subject::of(recipient, directory)?
         };
         let question = Question { direction, subject, sender, recipient };
-        let walk = organization.rules.walk(&question, directory)?;
+        let before = before.iter().map(|side| side.reports.listed.len()).sum();
+        let (walk, reports) = match self.told.after(before) {
+            Told::Nothing => (organization.rules.walk(&question, directory)?, Reports::default()),
+            Told::Most(most) => organization.rules.walk_told(&question, directory, most)?,
+        };
         let walk = match observed {
             ObservedRules::Told => walk,
             ObservedRules::Acting => walk.as_if_enforced(),
-        };
-        let before = before.iter().map(|side| side.reports.listed.len()).sum();
-        let reports = match self.told.after(before) {
-            Told::Nothing => Reports::default(),
-            Told::Most(most) => organization.rules.reports(&question, directory, most)?,
         };
         Ok(Side { organization, direction, subject: question.subject, walk, reports })
     }
@@ -249,12 +248,12 @@ impl<'p> Evaluation<'p, '_> {
         }
         let observed = sides
             .iter()
-            .flat_map(|side| side.walk.observed.iter().map(|rule| rule.description.clone()))
+            .flat_map(|side| side.walk.observed.iter().map(|rule| (*rule.description).into()))
             .collect();
         let watched = sides.iter().flat_map(|side| {
             side.walk.observed.iter().map(|rule| Watched {
                 organization: side.organization.name.clone(),
-                rule: rule.description.clone(),
+                rule: (*rule.description).into(),
             })
         });
         let watched = watched.collect();

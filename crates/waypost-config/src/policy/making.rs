@@ -220,7 +220,7 @@ impl Making<'_, '_, '_> {
             else {
                 continue;
             };
-            let found = side.walk.matched.iter().find(|one| one.description == *rule);
+            let found = side.walk.matched.iter().find(|one| *one.description == **rule);
             let unit = found.map(|one| &one.org_unit);
             let Some(unit) = unit else { continue };
             let mark = policy.mark(&side.organization.name, Some((unit, rule)), recipient, to);

@@ -22,8 +22,11 @@ use std::collections::HashSet;
 use std::fmt::{self, Write};
 use std::hash::Hasher as _;
 
+use memchr::{memchr2, memmem};
 use siphasher::sip::SipHasher24;
-use waypost_types::{Destination, HeaderBlock, Mailbox, OrgUnit, Reply};
+#[cfg(test)]
+use waypost_types::HeaderBlock;
+use waypost_types::{Destination, Field, Mailbox, OrgUnit, Reply};
 
 use super::Policy;
 use super::decision::{RefusalCause, Refused};
@@ -149,24 +152,36 @@ impl Write for Folded {
 pub(super) struct TraceMarks {
     /// Those of one comment together: one transaction of ours.
     lines: Vec<Vec<Mark>>,
+    /// How many there are.
+    count: usize,
 }
 
 impl TraceMarks {
-    pub(super) fn read(header: &HeaderBlock<'_>) -> Self {
-        let (mut lines, mut left) = (Vec::new(), MAX_MARKS);
-        for field in header.fields().named("received") {
-            for comment in field.raw.split(|octet| *octet == b'(').skip(1) {
-                let Some(marks) = comment.strip_prefix(WORD.as_bytes()) else { continue };
-                let marks = marks.split(|octet| *octet == b')').next().unwrap_or_default();
-                let words = marks.split(u8::is_ascii_whitespace);
-                let line: Vec<Mark> = words.filter_map(Mark::read).take(left).collect();
-                left -= line.len();
-                if !line.is_empty() {
-                    lines.push(line);
-                }
+    #[cfg(test)]
+    fn read(header: &HeaderBlock<'_>) -> Self {
+        let mut marks = Self::default();
+        header.fields().filter(|field| field.is("received")).for_each(|field| marks.add(&field));
+        marks
+    }
+
+    /// Adds the marks of a `Received` field.
+    pub(super) fn add(&mut self, field: &Field<'_>) {
+        for at in memmem::find_iter(field.raw, WORD) {
+            let Some((before, rest)) = field.raw.split_at_checked(at) else { continue };
+            let Some(marks) = rest.strip_prefix(WORD.as_bytes()) else { continue };
+            if !before.ends_with(b"(") {
+                continue;
+            }
+            let end = memchr2(b'(', b')', marks).unwrap_or(marks.len());
+            let marks = marks.get(..end).unwrap_or_default();
+            let words = marks.split(u8::is_ascii_whitespace);
+            let left = MAX_MARKS - self.count;
+            let line: Vec<Mark> = words.filter_map(Mark::read).take(left).collect();
+            self.count += line.len();
+            if !line.is_empty() {
+                self.lines.push(line);
             }
         }
-        Self { lines }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -282,7 +297,8 @@ mod tests {
             (&[&[1, 2], &[2]], &[2, 3], &[2]),
             (&[], &[1], &[]),
         ] {
-            let read = TraceMarks { lines: lines.iter().map(|line| marks(line)).collect() };
+            let read =
+                TraceMarks { lines: lines.iter().map(|line| marks(line)).collect(), count: 0 };
             let found = read.loops(&marks(again).into_iter().collect());
             assert_eq!(found, marks(loops).into_iter().collect(), "{lines:?} {again:?}");
         }

@@ -15,6 +15,7 @@ mod explanation;
 mod filter;
 mod filtered;
 mod internal_sender;
+mod known;
 mod making;
 mod mark;
 mod observed;
@@ -32,13 +33,13 @@ use waypost_types::{
     TlsDemand, Unavailable,
 };
 
-pub use at_data::{Known, RULES_TOLD};
+pub use at_data::RULES_TOLD;
 pub use decision::{
     AuthenticationView, DataReply, DecidedDelivery, Decision, FilterCleared, FilterView,
     GatewayView, OrganizationView, Quarantined, RecipientView, RefusalCause, Refused, RuleLookedAt,
     SideView, SpamBy, SpamVerdict,
 };
-pub use dry_run::{DryRun, DryRunError, Supposed};
+pub use dry_run::{DryRun, DryRunError};
 pub use edited::with_edits;
 use evaluate::{Evaluation, Facts, Fate, FateOutcome, ObservedRules, Told};
 pub use explanation::{
@@ -47,6 +48,7 @@ pub use explanation::{
     ExplainedSide, ExplainedSpam, ExplainedTls, Explanation, Layout, RulesShown,
 };
 pub use filter::{Abuse, FilterAnswer, FilterFinding, FilterKind, FilterSaid};
+pub use known::{Answers, Known};
 pub use mark::{MAX_MARKS, Mark, Marked};
 pub use observed::{Observation, ObservedKind, observed_at_mail};
 pub use organization::{InternalSenders, Login, Organization, SpamAction};

@@ -39,6 +39,19 @@ const COLUMNS: &[(&str, Column)] = &[
     ("unique_recipients_per_user_per_day", Column::UserLimit),
 ];
 
+/// The columns, and what they hold, for the reference.
+pub(crate) const CSV_COLUMNS: &[(&str, &str)] = &[
+    ("kind", "`user` or `group`; without it, or empty: a user"),
+    ("address", "the primary address of the user, or that of the group; required"),
+    ("aliases", "a user's other addresses, with blanks or semicolons between them"),
+    ("org_unit", "a user's organizational unit; empty: `/`"),
+    ("active", "`true`, `yes` or `1`; `false`, `no` or `0`; case counts not; empty: active"),
+    ("password", "the hash that `waypost hash-password` makes; empty: none"),
+    ("members", "a group's members, with blanks or semicolons between them"),
+    ("messages_per_user_per_day", "the user's own quota of messages"),
+    ("unique_recipients_per_user_per_day", "the user's own quota of recipients"),
+];
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Column {
     Kind,

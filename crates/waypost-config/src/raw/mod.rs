@@ -31,6 +31,7 @@ use keys::table;
 use reader::{Key, Read, Reader};
 
 pub use checked::{CopyTo, DnsServers, Pattern, Range, TlsCheck};
+pub(crate) use csv_directory::CSV_COLUMNS;
 pub use csv_directory::read_directory_csv;
 pub use expect::RawExpect;
 pub use filter::{

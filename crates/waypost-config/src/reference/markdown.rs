@@ -21,8 +21,8 @@ in every error about it.
 
 `waypost config-reference` prints this page, `--table organization.rule` a part of it, `--schema` a JSON Schema
 for editors, which is [config.schema.json](config.schema.json): with Even Better TOML or taplo write
-`#:schema config.schema.json`, with the path or address of that file, into the first line. A schema knows less
-than `check`.
+`#:schema config.schema.json`, with the path or address of that file, into the first line. Files that are included and
+directory files have schemas of their own ([below](#other-files)). A schema knows less than `check`.
 
 ## How values are written
 
@@ -66,6 +66,7 @@ pub fn markdown(table: Option<&str>) -> Option<String> {
         let mut text = HEAD.to_owned();
         contents(&mut text, &sections);
         sections.iter().for_each(|one| section(&mut text, one, &sections));
+        other_files(&mut text);
         directory_file(&mut text);
         return Some(text);
     };
@@ -166,11 +167,58 @@ fn taken(key: &KeyInfo) -> String {
     }
 }
 
+/// Files beside the main one: key, what it names, what is in it.
+const OTHER_FILES: &[(&str, &str, &str)] = &[
+    (
+        "`include` of [`[server]`](#server)",
+        "any number, by pattern",
+        "TOML: tables `[[organization]]` and `[[expect]]` as in the main file, in the order of the names; no other \
+         table, and no further `include`. Schema: [include.schema.json](include.schema.json)",
+    ),
+    (
+        "`directory` of [`[[organization]]`](#organization)",
+        "one or several",
+        "users and groups, in TOML or, where the name ends in `.csv`, in CSV: [below](#the-file-of-directory). \
+         Schema: [directory.schema.json](directory.schema.json)",
+    ),
+    (
+        "`certificate` and `key` of [`tls`](#listenertls)",
+        "one each",
+        "PEM: the chain, the server's own certificate first; the private key (PKCS#8, PKCS#1 or SEC1), without \
+         a password",
+    ),
+    (
+        "`roots` of [`[[organization.route]]`](#organizationroute)",
+        "one",
+        "PEM: the certificates that are trusted instead of the system's",
+    ),
+    (
+        "`password_file` of [`auth`](#organizationrouteauth)",
+        "one",
+        "the password and nothing else; one line end behind it is left out; at most 4,096 octets",
+    ),
+];
+
+fn other_files(text: &mut String) {
+    line(text, "\n## Other files\n");
+    paragraph(
+        text,
+        "What the main file names beside itself. Relative paths start at the directory of the main file, also \
+         those in an included file. Each is read with it and watched like it: a change takes effect as one of \
+         the main file does, and a fault is told with its own line.",
+        0,
+    );
+    line(text, "\n| named by | how many | holds |\n| --- | --- | --- |");
+    for (key, count, holds) in OTHER_FILES {
+        line(text, &format!("| {key} | {count} | {holds} |"));
+    }
+}
+
 fn directory_file(text: &mut String) {
     line(text, "\n## The file of `directory`\n");
     paragraph(
         text,
-        "Tables `[[user]]` and `[[group]]`, with the keys of \
+        "In TOML: tables `[[user]]` and `[[group]]`, with the keys of \
          [`[[organization.user]]`](#organizationuser) and \
          [`[[organization.group]]`](#organizationgroup), and nothing else.",
         0,
@@ -178,7 +226,24 @@ fn directory_file(text: &mut String) {
     line(
         text,
         "\n```toml\n[[user]]\naddress = \"marie@solarmora.com\"\norg_unit = \"/sales\"\n\n\
-         [[group]]\naddress = \"team@solarmora.com\"\nmembers = [\"marie@solarmora.com\"]\n```",
+         [[group]]\naddress = \"team@solarmora.com\"\nmembers = [\"marie@solarmora.com\"]\n```\n",
+    );
+    paragraph(
+        text,
+        "In CSV (RFC 4180), where the name ends in `.csv`: the first row names the columns, in any order; only \
+         `address` must be there. Columns are divided by commas, or, where the first row has none, by semicolons \
+         or tabs. A mark of the byte order, blank rows and blanks around a cell do not count.",
+        0,
+    );
+    line(text, "\n| column | holds |\n| --- | --- |");
+    for (column, holds) in raw::CSV_COLUMNS {
+        line(text, &format!("| `{column}` | {holds} |"));
+    }
+    line(
+        text,
+        "\n```csv\nkind,address,aliases,org_unit,members\n\
+         user,marie@solarmora.com,m.paul@solarmora.com,/sales,\n\
+         group,team@solarmora.com,,,marie@solarmora.com leads@solarmora.com\n```",
     );
 }
 

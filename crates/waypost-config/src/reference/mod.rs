@@ -1,7 +1,8 @@
 //! The configuration's format as a reference for people and as a schema for editors.
 //!
 //! **In:** the keys of the format ([`RawConfig::keys`]), the very tables that read a file. **Out:**
-//! Markdown (`docs/CONFIG.md`) and a JSON Schema of draft 2020-12 (`docs/config.schema.json`).
+//! Markdown (`docs/CONFIG.md`) and JSON Schemas of draft 2020-12, one for each kind of file
+//! ([`Document`]).
 //! **Bounds:** some hundred kilobytes of text, the same for every call. **Errors:** none.
 //! **Source:** A1-E12, O1-O8, as each key says. **Not here:** rules that need several values, which
 //! only [`compile`](crate::compile) knows; the schema refuses nothing that it accepts.
@@ -10,7 +11,7 @@ mod markdown;
 mod schema;
 
 pub use markdown::markdown;
-pub use schema::schema;
+pub use schema::{Document, schema};
 
 use crate::raw::{KeyInfo, Kind, Need, RawConfig};
 

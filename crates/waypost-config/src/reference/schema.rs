@@ -6,7 +6,7 @@ use serde_json::Value;
 use toml::de::{DeTable, DeValue};
 
 use super::{Section, exactly_one, is_required, sections, short_form};
-use crate::raw::{Form, KeyInfo, Kind, Need, RawConfig};
+use crate::raw::{Form, KeyInfo, Kind, Need, RawConfig, RawDirectory, RawInclude};
 
 /// A schema, in the order in which it is printed.
 #[derive(Default, Serialize)]
@@ -73,21 +73,80 @@ impl Serialize for Pairs {
     }
 }
 
-/// The format of the main file as a JSON Schema (draft 2020-12), for `docs/config.schema.json`.
+/// A kind of file that holds tables of the format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Document {
+    /// The main file.
+    #[default]
+    Main,
+    /// A file that `include` finds.
+    Included,
+    /// A file of `directory` in TOML; one in CSV is no JSON.
+    Directory,
+}
+
+impl Document {
+    /// All of them.
+    pub const ALL: [Document; 3] = [Document::Main, Document::Included, Document::Directory];
+
+    /// The name of its schema in `docs/`.
+    #[must_use]
+    pub fn file(self) -> &'static str {
+        match self {
+            Document::Main => "config.schema.json",
+            Document::Included => "include.schema.json",
+            Document::Directory => "directory.schema.json",
+        }
+    }
+
+    /// Title, what it is, under which table its keys stand in the main file, its keys.
+    fn parts(self) -> (&'static str, &'static str, &'static str, Vec<KeyInfo>) {
+        match self {
+            Document::Main => ("Waypost configuration", "The main file.", "", RawConfig::keys()),
+            Document::Included => (
+                "Waypost configuration, included",
+                "A file that `include` finds.",
+                "",
+                RawInclude::keys(),
+            ),
+            Document::Directory => (
+                "Waypost directory",
+                "A file of `directory`: users and groups of an organization.",
+                "organization",
+                RawDirectory::keys(),
+            ),
+        }
+    }
+}
+
+/// The format of a kind of file as a JSON Schema (draft 2020-12), for [`Document::file`] in `docs/`.
 ///
-/// Each table is a definition under its path; `x-requirement` is the id of the requirement that a
-/// key serves. Whatever [`compile`](crate::compile) accepts, the schema accepts.
+/// Each table is a definition under its path in the main file; `x-requirement` is the id of the
+/// requirement that a key serves. Whatever [`compile`](crate::compile) accepts, the schema accepts.
 #[must_use]
-pub fn schema() -> String {
+pub fn schema(document: Document) -> String {
     let sections = sections();
-    let keys = RawConfig::keys();
+    let (title, doc, above, keys) = document.parts();
+    let path = |key: &KeyInfo| match above {
+        "" => key.name.to_owned(),
+        above => format!("{above}.{}", key.name),
+    };
+    let roots: Vec<String> = keys.iter().map(path).collect();
+    let is_below = |path: &str| {
+        let below = |root: &String| path.strip_prefix(root.as_str());
+        roots.iter().filter_map(below).any(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let needed = sections
+        .iter()
+        .filter(|one| is_below(&one.path) || one.also.iter().any(|path| is_below(path)));
     let root = Schema {
         dialect: Some("https://json-schema.org/draft/2020-12/schema"),
-        title: Some("Waypost configuration"),
+        title: Some(title),
         definitions: Pairs(
-            sections.iter().map(|one| (one.path.clone(), definition(one, &sections))).collect(),
+            needed.map(|one| (one.path.clone(), definition(one, &sections))).collect(),
         ),
-        ..table("", "The main file.", &keys, &sections)
+        ..table(above, doc, &keys, &sections)
     };
     let mut text = serde_json::to_string_pretty(&root).unwrap_or_default();
     text.push('\n');

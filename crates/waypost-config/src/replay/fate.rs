@@ -10,7 +10,7 @@ use waypost_types::{
 use super::local_parts::{KnownAddresses, token_in};
 use super::recorded::Recorded;
 use crate::policy::{
-    DataReply, DecidedDelivery, Decision, DryRun, DryRunError, Known, Policy, RcptVerdict, Refused,
+    DataReply, DecidedDelivery, Decision, DryRun, DryRunError, Policy, RcptVerdict, Refused,
 };
 
 /// Why a policy cannot take a recorded message.
@@ -245,8 +245,8 @@ impl Policy {
         // What is refused anyway is refused with answers too, so one decision is enough.
         let due = self.authentication_due(&transaction, &standing, &header);
         let answers = &recorded.authentication;
-        let asked = (!due.is_empty() && !answers.is_empty()).then_some(answers.as_slice());
-        let known = Known { authentication: asked, filter: &recorded.filter };
+        let mut known = recorded.known();
+        known.dns = known.dns.filter(|_| !due.is_empty());
         let decision = self.at_data_briefly(&transaction, &standing, &header, known);
         let is_answered = |checked| answers.iter().any(|one| one.checked == checked);
         let unauthenticated = decision.reply == DataReply::Accept
@@ -273,7 +273,8 @@ impl Policy {
         }
         let rules = self.organizations().iter().flat_map(|one| one.rules.rules());
         let mut names = rules.map(|rule| &rule.description);
-        names.find(|name| because.contains(&format!("\"{name}\""))).cloned()
+        let name = names.find(|name| because.contains(&format!("\"{name}\"")));
+        name.map(|name| (**name).into())
     }
 
     fn decided(&self, fate: &mut Fates, decision: Decision) {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use waypost_auth::Authentication;
 
-use crate::policy::FilterAnswer;
+use crate::policy::{Answers, FilterAnswer, Known};
 
 /// The longest line that is read, in octets.
 pub const MAX_LINE: usize = 4 << 20;
@@ -153,6 +153,14 @@ impl Recorded {
             return Err(RecordedError::NoObject);
         }
         serde_json::from_slice(line).map_err(|error| RecordedError::Json(error.to_string()))
+    }
+
+    /// What was known of the message when it was decided.
+    #[must_use]
+    pub fn known(&self) -> Known<'_> {
+        let answers = self.authentication.as_slice();
+        let dns = (!answers.is_empty()).then_some(Answers::Given(answers));
+        Known { dns, filter: &self.filter }
     }
 
     /// The line, with its line end.

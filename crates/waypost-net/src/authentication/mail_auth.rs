@@ -1,26 +1,24 @@
 //! The [`Authenticator`] on top of the library `mail-auth`.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mail_auth::dmarc::Policy;
 use mail_auth::dmarc::verify::DmarcParameters;
-use mail_auth::spf::verify::SpfParameters;
 use mail_auth::{AuthenticatedMessage, DkimOutput, MessageAuthenticator, Parameters, SpfOutput};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use waypost_auth::{
-    Aligned, Authentication, Dmarc, DmarcPolicy, DmarcResult, Identity, Question, Spf, SpfResult,
+    Aligned, Authentication, Dmarc, DmarcPolicy, DmarcResult, Question, Spf, SpfResult,
 };
 use waypost_smtp::client::SharedBytes;
 use waypost_smtp::end_of_data::unstuff;
 use waypost_types::{Domain, HeaderBlock};
 
 use super::signatures::Signatures;
-use super::spf_record::{included, is_sound, is_spf};
 use super::{AuthenticationFuture, Authenticator, body};
-use crate::dns::{DnsError, Resolver, SystemResolver};
+use crate::dns::SystemResolver;
+use crate::spf::{self, Client, check_client};
 
 /// Bounds on what the evaluation of a message takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,9 +37,6 @@ impl Default for AuthenticationLimits {
 
 /// Bodies above this are hashed beside the event loop.
 const LARGE: usize = 128 << 10;
-
-/// Records that one of SPF may be made of (RFC 7208 section 4.6.4).
-const SPF_LOOKUPS: usize = 10;
 
 /// Large bodies hashed at once.
 const LARGE_AT_ONCE: usize = 2;
@@ -165,87 +160,23 @@ impl Inner {
             let (_, domain) = question.identity();
             return Spf::new(SpfResult::None, identity, domain.as_ref().map(Domain::as_str));
         };
-        let found = timeout_at(until, self.check_host(question, ip, identity, &domain)).await;
-        Spf::new(found.unwrap_or(SpfResult::TempError), identity, Some(domain.as_str()))
-    }
-
-    async fn check_host(
-        &self,
-        question: &Question,
-        ip: IpAddr,
-        identity: Identity,
-        domain: &Domain,
-    ) -> SpfResult {
-        let record = match self.record(domain).await {
-            Ok(record) => record,
-            Err(result) => return result,
+        let helo = question.helo.as_deref().unwrap_or("unknown");
+        let client = match question.sender.mailbox() {
+            Some(sender) => Client { ip, local_part: sender.local_part(), sender: &domain, helo },
+            None => Client::postmaster(&domain, ip, helo),
         };
-        if !is_sound(&record) {
-            return SpfResult::PermError;
-        }
-        let helo = question.helo.as_deref().and_then(|helo| helo.parse::<Domain>().ok());
-        let helo = helo.as_ref().map_or("unknown", Domain::as_str);
-        let receiver = question.receiver.as_str();
-        let sender = question.sender.to_string();
-        let asked = match identity {
-            Identity::MailFrom => SpfParameters::verify_mail_from(ip, helo, receiver, &sender),
-            Identity::Helo => SpfParameters::verify_ehlo(ip, domain.as_str(), receiver),
+        let found = timeout_at(until, check_client(&self.resolver, &domain, client)).await;
+        let found = found.map_or(spf::SpfResult::TempError, |found| found.result);
+        let result = match found {
+            spf::SpfResult::None => SpfResult::None,
+            spf::SpfResult::Neutral => SpfResult::Neutral,
+            spf::SpfResult::Pass => SpfResult::Pass,
+            spf::SpfResult::Fail => SpfResult::Fail,
+            spf::SpfResult::SoftFail => SpfResult::SoftFail,
+            spf::SpfResult::TempError => SpfResult::TempError,
+            spf::SpfResult::PermError => SpfResult::PermError,
         };
-        let result = match self.library.verify_spf(asked).await.result() {
-            mail_auth::SpfResult::Pass => SpfResult::Pass,
-            mail_auth::SpfResult::Fail => SpfResult::Fail,
-            mail_auth::SpfResult::SoftFail => SpfResult::SoftFail,
-            mail_auth::SpfResult::Neutral => SpfResult::Neutral,
-            mail_auth::SpfResult::TempError => SpfResult::TempError,
-            mail_auth::SpfResult::PermError => SpfResult::PermError,
-            mail_auth::SpfResult::None => SpfResult::None,
-        };
-        match result {
-            // Nothing matched before, so all that is included was evaluated.
-            SpfResult::Fail | SpfResult::SoftFail | SpfResult::Neutral
-                if !self.included_are_sound(&record).await =>
-            {
-                SpfResult::PermError
-            }
-            _ => result,
-        }
-    }
-
-    /// The one SPF record of a domain. The library asks through the same cache, so this costs no
-    /// question of its own.
-    async fn record(&self, domain: &Domain) -> Result<String, SpfResult> {
-        match self.resolver.txt(domain).await {
-            Err(DnsError::NoRecords | DnsError::NoDomain) => Err(SpfResult::None),
-            Err(DnsError::Temporary(_)) => Err(SpfResult::TempError),
-            Ok(records) => {
-                let mut spf = records.into_iter().filter(|record| is_spf(record));
-                match (spf.next(), spf.next()) {
-                    (None, _) => Err(SpfResult::None),
-                    (Some(only), None) => Ok(only),
-                    // RFC 7208 section 4.5.
-                    _ => Err(SpfResult::PermError),
-                }
-            }
-        }
-    }
-
-    /// Whether the records that a record is made of have no errors, as far as they can be had.
-    async fn included_are_sound(&self, record: &str) -> bool {
-        let mut left: Vec<Domain> = included(record).collect();
-        let mut seen: Vec<Domain> = Vec::new();
-        while let Some(domain) = left.pop() {
-            if seen.contains(&domain) || seen.len() == SPF_LOOKUPS {
-                continue;
-            }
-            match self.record(&domain).await {
-                Ok(record) if !is_sound(&record) => return false,
-                Err(SpfResult::PermError) => return false,
-                Ok(record) => left.extend(included(&record)),
-                Err(_) => {}
-            }
-            seen.push(domain);
-        }
-        true
+        Spf::new(result, identity, Some(domain.as_str()))
     }
 
     /// DMARC for each author; the worst of them.

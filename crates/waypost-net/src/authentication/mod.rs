@@ -10,7 +10,7 @@
 //!
 //! **Units:** [`Duration`](std::time::Duration). **Bounds:** time for a message as a whole, messages at
 //! a time, signatures, names that a signature covers, header fields; the ten lookups of RFC 7208 section
-//! 4.6.4 for SPF, and the eight names of RFC 9989 section 4.10 for each author. No message is copied.
+//! 4.6.4 for SPF, of which two may find nothing ([`crate::spf`]), and the eight names of RFC 9989 section 4.10 for each author. No message is copied.
 //! **Errors:** none: what cannot be found out is a `temperror`. **Source:** E2; RFC 7208, RFC 6376, RFC
 //! 9989.
 //!
@@ -22,8 +22,6 @@ mod body;
 mod mail_auth;
 #[cfg(feature = "authenticate")]
 mod signatures;
-#[cfg(feature = "authenticate")]
-mod spf_record;
 
 use std::future::Future;
 use std::pin::Pin;

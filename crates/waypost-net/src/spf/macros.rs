@@ -4,14 +4,13 @@ use std::net::IpAddr;
 
 use waypost_types::Domain;
 
-/// What macros stand for. The sender is the domain's postmaster, as for a null sender (section 2.4).
+use super::Client;
+
+/// What macros stand for.
 pub(super) struct Macros<'a> {
     /// The domain whose record it is.
     pub(super) domain: &'a Domain,
-    /// The domain that was asked about.
-    pub(super) sender: &'a Domain,
-    pub(super) helo: &'a Domain,
-    pub(super) ip: IpAddr,
+    pub(super) client: Client<'a>,
 }
 
 /// Whether a domain with macros is well-formed.
@@ -35,15 +34,15 @@ impl Macros<'_> {
 
     fn value(&self, letter: char) -> Option<String> {
         Some(match letter {
-            's' => format!("postmaster@{}", self.sender),
-            'l' => "postmaster".to_owned(),
-            'o' => self.sender.to_string(),
+            's' => format!("{}@{}", self.client.local_part, self.client.sender),
+            'l' => self.client.local_part.to_owned(),
+            'o' => self.client.sender.to_string(),
             'd' => self.domain.to_string(),
-            'h' => self.helo.to_string(),
+            'h' => self.client.helo.to_owned(),
             // Nothing is asked about a macro that section 7.3 says not to use.
             'p' => "unknown".to_owned(),
-            'v' => if self.ip.is_ipv4() { "in-addr" } else { "ip6" }.to_owned(),
-            'i' => match self.ip {
+            'v' => if self.client.ip.is_ipv4() { "in-addr" } else { "ip6" }.to_owned(),
+            'i' => match self.client.ip {
                 IpAddr::V4(ip) => ip.to_string(),
                 IpAddr::V6(ip) => {
                     let nibbles = ip.octets().into_iter().flat_map(|b| [b >> 4, b & 15]);
@@ -134,7 +133,7 @@ mod tests {
     #[test]
     fn values_and_transformers_b4() {
         let (domain, sender) = ("email.example".parse().unwrap(), "strong-bad.email.example");
-        let (sender, helo) = (sender.parse().unwrap(), "mx.email.example".parse().unwrap());
+        let sender: Domain = sender.parse().unwrap();
         for (ip, spec, want) in [
             ("192.0.2.3", "%{d}", Some("email.example")),
             ("192.0.2.3", "%{o}.a", Some("strong-bad.email.example.a")),
@@ -142,15 +141,34 @@ mod tests {
             ("192.0.2.3", "%{or}.a", Some("example.email.strong-bad.a")),
             ("192.0.2.3", "%{o1r-}.a", Some("strong.a")),
             ("192.0.2.3", "%{ir}.%{v}._spf.%{d2}", Some("3.2.0.192.in-addr._spf.email.example")),
-            ("192.0.2.3", "%{l}.%{h}.%{p}.a", Some("postmaster.mx.email.example.unknown.a")),
+            ("192.0.2.3", "%{l}.%{h}.%{p}.a", Some("strong-bad.mx.email.example.unknown.a")),
             ("2001:db8::cb01", "%{i8r}.%{v}.a", Some("8.b.d.0.1.0.0.2.ip6.a")),
+            // The table of RFC 7208 section 7.4, as far as it is of names.
+            ("192.0.2.3", "%{lr-}.a", Some("bad.strong.a")),
+            ("192.0.2.3", "%{l1r-}.a", Some("strong.a")),
+            ("192.0.2.3", "%{lr-}.lp._spf.%{d2}", Some("bad.strong.lp._spf.email.example")),
+            (
+                "192.0.2.3",
+                "%{ir}.%{v}.%{l1r-}.lp._spf.%{d2}",
+                Some("3.2.0.192.in-addr.strong.lp._spf.email.example"),
+            ),
+            (
+                "192.0.2.3",
+                "%{d2}.trusted-domains.example.net",
+                Some("email.example.trusted-domains.example.net"),
+            ),
             ("192.0.2.3", "%{D}.", Some("email.example")),
             ("192.0.2.3", "%{S}.a", None),
             ("192.0.2.3", "a%_b.example", None),
             ("192.0.2.3", "a..example", None),
         ] {
-            let macros =
-                Macros { domain: &domain, sender: &sender, helo: &helo, ip: ip.parse().unwrap() };
+            let client = Client {
+                ip: ip.parse().unwrap(),
+                local_part: "strong-bad",
+                sender: &sender,
+                helo: "mx.email.example",
+            };
+            let macros = Macros { domain: &domain, client };
             let got = macros.name(spec);
             assert_eq!(got.as_ref().map(Domain::as_str), want, "{spec}");
         }
@@ -160,8 +178,10 @@ mod tests {
     fn a_long_name_loses_its_first_labels_b4() {
         let domain: Domain =
             [["a".repeat(60).as_str(); 4].join("."), "example".into()].join(".").parse().unwrap();
-        let macros =
-            Macros { domain: &domain, sender: &domain, helo: &domain, ip: [192, 0, 2, 1].into() };
+        let macros = Macros {
+            domain: &domain,
+            client: Client::postmaster(&domain, [192, 0, 2, 1].into(), "h"),
+        };
         let name = macros.name("%{i}.%{d}").unwrap();
         assert!(name.as_str().len() <= 253 && name.as_str().ends_with(domain.as_str()), "{name}");
     }

@@ -1,9 +1,9 @@
 //! SPF: what a domain's record says of an address, and by which of its terms (RFC 7208).
 //!
-//! **In:** a [`Resolver`], a domain, an address, the name that its client would give as HELO. **Out:**
-//! [`Spf`]: the result, the terms that led to it, and how many lookups they took. For those who
-//! publish a record and want to know whom it covers (B4): the sender is taken to be the domain's
-//! postmaster, and no `exp=` is fetched.
+//! **In:** a [`Resolver`], a domain, and a [`Client`]: its address, its sender, its HELO. **Out:** [`Spf`]:
+//! the result, the terms that led to it, and how many lookups they took. It is asked about mail that
+//! came in (E2), and by those who publish a record and want to know whom it covers (B4), for whom
+//! [`check_host`] takes the domain's postmaster for the sender. No `exp=` is fetched.
 //!
 //! **Units:** lookups. **Bounds:** [`MAX_LOOKUPS`] terms that ask the DNS, [`MAX_VOID_LOOKUPS`] answers
 //! without a record, ten hosts for each `mx` and `ptr`; each at the resolver's time-out. **Errors:**
@@ -139,6 +139,27 @@ pub async fn spf_record(
     }
 }
 
+/// Who sends, as macros tell of it (RFC 7208 section 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client<'a> {
+    /// Its address.
+    pub ip: IpAddr,
+    /// The local part of the sender; `postmaster` where it has none (RFC 7208 section 4.3).
+    pub local_part: &'a str,
+    /// The domain of the sender.
+    pub sender: &'a Domain,
+    /// The argument of HELO, whatever it is.
+    pub helo: &'a str,
+}
+
+impl<'a> Client<'a> {
+    /// A client that sends for a domain's postmaster, as for the identity of HELO.
+    #[must_use]
+    pub fn postmaster(domain: &'a Domain, ip: IpAddr, helo: &'a str) -> Self {
+        Self { ip, local_part: "postmaster", sender: domain, helo }
+    }
+}
+
 /// What the record of `domain` says of `ip` (the function of that name in RFC 7208 section 4), for
 /// mail from the domain's postmaster by a client that says HELO `helo`.
 pub async fn check_host(
@@ -147,8 +168,13 @@ pub async fn check_host(
     ip: IpAddr,
     helo: &Domain,
 ) -> Spf {
-    let ip = ip.to_canonical();
-    let mut evaluation = Evaluation { resolver, sender: domain, helo, ip, lookups: 0, voids: 0 };
+    check_client(resolver, domain, Client::postmaster(domain, ip, helo.as_str())).await
+}
+
+/// What the record of `domain` says of a client: [`check_host`] for mail of any sender.
+pub async fn check_client(resolver: &dyn Resolver, domain: &Domain, client: Client<'_>) -> Spf {
+    let client = Client { ip: client.ip.to_canonical(), ..client };
+    let mut evaluation = Evaluation { resolver, client, lookups: 0, voids: 0 };
     let Ended { result, because } = match evaluation.host(domain.clone()).await {
         Ok(ended) | Err(ended) => ended,
     };
@@ -157,9 +183,7 @@ pub async fn check_host(
 
 struct Evaluation<'a> {
     resolver: &'a dyn Resolver,
-    sender: &'a Domain,
-    helo: &'a Domain,
-    ip: IpAddr,
+    client: Client<'a>,
     lookups: usize,
     voids: usize,
 }
@@ -188,7 +212,7 @@ enum Matched {
     Inside(String),
 }
 
-impl<'a> Evaluation<'a> {
+impl Evaluation<'_> {
     /// Evaluates a domain's record. Boxed, since records lead to records.
     fn host<'s>(
         &'s mut self,
@@ -243,8 +267,8 @@ impl<'a> Evaluation<'a> {
     ) -> Result<Matched, Ended> {
         let matched = match mechanism {
             Mechanism::All => true,
-            Mechanism::Ip4(ip, length) => in_block(self.ip, IpAddr::V4(*ip), *length),
-            Mechanism::Ip6(ip, length) => in_block(self.ip, IpAddr::V6(*ip), *length),
+            Mechanism::Ip4(ip, length) => in_block(self.client.ip, IpAddr::V4(*ip), *length),
+            Mechanism::Ip6(ip, length) => in_block(self.client.ip, IpAddr::V6(*ip), *length),
             Mechanism::Include(spec) => return self.include(spec, term, domain).await,
             Mechanism::A(spec, prefix) => {
                 self.count(term)?;
@@ -316,7 +340,7 @@ impl<'a> Evaluation<'a> {
     }
 
     fn name(&self, spec: &str, domain: &Domain) -> Option<Domain> {
-        Macros { domain, sender: self.sender, helo: self.helo, ip: self.ip }.name(spec)
+        Macros { domain, client: self.client }.name(spec)
     }
 
     fn target(&self, spec: Option<&str>, domain: &Domain) -> Option<Domain> {
@@ -335,9 +359,9 @@ impl<'a> Evaluation<'a> {
     }
 
     async fn address_of(&mut self, name: &Domain, prefix: Prefix) -> Result<bool, Ended> {
-        let length = if self.ip.is_ipv4() { prefix.v4 } else { prefix.v6 };
+        let length = if self.client.ip.is_ipv4() { prefix.v4 } else { prefix.v6 };
         let found = self.addresses(name).await?;
-        Ok(found.into_iter().any(|ip| in_block(self.ip, ip, length)))
+        Ok(found.into_iter().any(|ip| in_block(self.client.ip, ip, length)))
     }
 
     async fn mx_of(&mut self, name: &Domain, prefix: Prefix, term: &str) -> Result<bool, Ended> {
@@ -369,11 +393,11 @@ impl<'a> Evaluation<'a> {
     /// Whether a name of the address, confirmed by its own addresses, is `domain` or below it; a
     /// failure counts as no match (RFC 7208 section 5.5).
     async fn name_below(&mut self, domain: &Domain) -> Result<bool, Ended> {
-        let names = match self.resolver.ptr(self.ip).await {
+        let names = match self.resolver.ptr(self.client.ip).await {
             Ok(names) => names,
             Err(DnsError::Temporary(_)) => return Ok(false),
             Err(DnsError::NoRecords | DnsError::NoDomain) => {
-                self.void(&self.ip.to_string())?;
+                self.void(&self.client.ip.to_string())?;
                 return Ok(false);
             }
         };
@@ -383,7 +407,7 @@ impl<'a> Evaluation<'a> {
         };
         for name in names.iter().take(MAX_HOSTS).filter(|name| below(name)) {
             let own = self.resolver.addresses(name).await;
-            if own.is_ok_and(|own| own.contains(&self.ip)) {
+            if own.is_ok_and(|own| own.contains(&self.client.ip)) {
                 return Ok(true);
             }
         }

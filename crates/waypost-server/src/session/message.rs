@@ -12,7 +12,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use waypost_auth::Authentication;
-use waypost_config::policy::{DataReply, Decision, FilterAnswer, Known, RefusalCause};
+use waypost_config::policy::{Answers, DataReply, Decision, FilterAnswer, Known, RefusalCause};
 use waypost_inbound::Source;
 use waypost_queue::{Body, Entry};
 use waypost_smtp::end_of_data::Data;
@@ -50,7 +50,7 @@ struct Owing {
 }
 
 /// What others said of a message.
-struct Answers {
+struct Heard {
     authentication: Option<Vec<Authentication>>,
     filter: Vec<FilterAnswer>,
 }
@@ -128,8 +128,8 @@ impl SmtpHandler {
         let decision = match (authentication, filter) {
             (None, filter) if filter.is_empty() => decision,
             (authentication, filter) => {
-                let answers = Answers { authentication, filter };
-                self.judged_anew(session, &open, (&body, id), answers, record).await?
+                let heard = Heard { authentication, filter };
+                self.judged_anew(session, &open, (&body, id), heard, record).await?
             }
         };
         Ok(Judged { open, body, decision, id })
@@ -141,11 +141,12 @@ impl SmtpHandler {
         session: &Session,
         open: &Open,
         (body, id): (&Body, QueueId),
-        answers: Answers,
+        heard: Heard,
         record: &mut Option<record::Draft>,
     ) -> Result<Decision, Reply> {
-        let Answers { authentication, filter } = answers;
-        let known = Known { authentication: authentication.as_deref(), filter: &filter };
+        let Heard { authentication, filter } = heard;
+        let dns = authentication.as_deref().map(Answers::Given);
+        let known = Known { dns, filter: &filter };
         let (transaction, recipients) = (&open.transaction, &open.recipients);
         let header = HeaderBlock::of(body);
         let decision = open.policy.at_data_knowing(transaction, recipients, &header, known);

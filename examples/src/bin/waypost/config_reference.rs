@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use waypost_config::reference;
+use waypost_config::reference::{self, Document};
 
 use crate::answer::{Answer, Failure};
 
@@ -15,11 +15,34 @@ pub(crate) struct Arguments {
     /// A JSON Schema for editors instead (draft 2020-12)
     #[arg(long, visible_alias = "json")]
     schema: bool,
+    /// With --schema: of which kind of file
+    #[arg(long, value_name = "FILE", value_enum, default_value = "main", requires = "schema")]
+    of: File,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum File {
+    /// The main file
+    Main,
+    /// One that `include` finds
+    Include,
+    /// One of `directory`, in TOML
+    Directory,
+}
+
+impl File {
+    fn document(self) -> Document {
+        match self {
+            File::Main => Document::Main,
+            File::Include => Document::Included,
+            File::Directory => Document::Directory,
+        }
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     let text = match arguments.schema {
-        true => reference::schema(),
+        true => reference::schema(arguments.of.document()),
         false => reference::markdown(arguments.table.as_deref())
             .ok_or_else(|| no_table(arguments.table.as_deref().unwrap_or_default()))?,
     };

@@ -1,22 +1,25 @@
 //! `waypost explain`: what would become of a message, and why (C9).
 
+mod dns;
+
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 
 use serde::Deserialize;
 use waypost_config::policy::{
-    DryRun, DryRunError, Explanation, FilterAnswer, FilterSaid, Policy, Supposed,
+    Answers, DryRun, DryRunError, Explanation, FilterAnswer, FilterSaid, Known, Policy,
 };
 use waypost_types::TlsState;
 
+use self::dns::Asking;
 use crate::answer::{self, Answer, Failure};
 use crate::look::Look;
 use crate::{batch, configuration};
 
 /// Explain what would become of a message, without sending anything (C9)
 ///
-/// A live session is played: the server's own `Received` line is not in the message. Exit status: 0
-/// some recipient is accepted, 1 all are refused.
+/// A live session is played: the server's own `Received` line is not in the message. Nothing is asked
+/// over the network unless --dns is given. Exit status: 0 some recipient is accepted, 1 all are refused.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The configuration's main file
@@ -52,6 +55,10 @@ pub(crate) struct Arguments {
     /// The same of malware
     #[arg(long, value_name = "REASON", conflicts_with = "spam")]
     malware: Option<String>,
+    /// Ask the DNS what the decision needs: SPF, DKIM and DMARC, where an organization evaluates them (E2)
+    /// or wants its own senders proved (C3); what is not known in 10 seconds is a temperror
+    #[arg(long)]
+    dns: bool,
     /// Answer one JSON object
     #[arg(long)]
     json: bool,
@@ -86,13 +93,34 @@ struct Question {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     let policy = configuration::policy(&arguments.config)?;
+    let asking = arguments.dns.then(|| Asking::of(&policy)).transpose()?;
     if arguments.batch {
-        return batch::run(|question: Question| answer(&policy, &question));
+        return batch::run(|question: Question| answer(&policy, &question, asking.as_ref()));
     }
-    one(arguments, &policy)
+    one(arguments, &policy, asking.as_ref())
 }
 
-fn answer(policy: &Policy, question: &Question) -> Result<Explanation, DryRunError> {
+/// What becomes of a message, with what the filter is supposed to say, and with the DNS where it is asked.
+fn explain(
+    policy: &Policy,
+    run: &DryRun<'_>,
+    filter: Option<&FilterAnswer>,
+    asking: Option<&Asking>,
+) -> Result<Explanation, DryRunError> {
+    let about = asking.map(|asking| asking.about(run.message));
+    let answer = about.as_ref().map(|about| |question: &_| about.answer(question));
+    let dns = answer.as_ref().map(|answer| Answers::Asked(answer));
+    policy.explain_knowing(
+        run,
+        Known { dns, filter: filter.map(std::slice::from_ref).unwrap_or_default() },
+    )
+}
+
+fn answer(
+    policy: &Policy,
+    question: &Question,
+    asking: Option<&Asking>,
+) -> Result<Explanation, DryRunError> {
     let run = DryRun {
         client_ip: question.client_ip,
         listener: question.listener.as_deref(),
@@ -104,7 +132,7 @@ fn answer(policy: &Policy, question: &Question) -> Result<Explanation, DryRunErr
         message: question.message.as_bytes(),
     };
     let filter = supposed(question.spam.as_deref(), question.malware.as_deref());
-    policy.explain_supposing(&run, Supposed { filter: filter.as_ref(), ..Supposed::default() })
+    explain(policy, &run, filter.as_ref(), asking)
 }
 
 /// What the filter is supposed to say; of two, the graver.
@@ -114,7 +142,7 @@ fn supposed(spam: Option<&str>, malware: Option<&str>) -> Option<FilterAnswer> {
     said.map(FilterAnswer::supposed)
 }
 
-fn one(arguments: &Arguments, policy: &Policy) -> Result<Answer, Failure> {
+fn one(arguments: &Arguments, policy: &Policy, asking: Option<&Asking>) -> Result<Answer, Failure> {
     let (Some(message), Some(client_ip), Some(from)) =
         (&arguments.message, arguments.client_ip, &arguments.from)
     else {
@@ -132,9 +160,8 @@ fn one(arguments: &Arguments, policy: &Policy) -> Result<Answer, Failure> {
         message: &message,
     };
     let filter = supposed(arguments.spam.as_deref(), arguments.malware.as_deref());
-    let supposed = Supposed { filter: filter.as_ref(), ..Supposed::default() };
-    let explanation = policy.explain_supposing(&run, supposed);
-    let explanation = explanation.map_err(|error| Failure::Input(options(&error.to_string())))?;
+    let explanation = explain(policy, &run, filter.as_ref(), asking)
+        .map_err(|error| Failure::Input(options(&error.to_string())))?;
     let mut out = io::stdout().lock();
     if arguments.json {
         batch::write_line(&mut out, &explanation)?;

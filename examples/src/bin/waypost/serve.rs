@@ -1,7 +1,7 @@
 //! `waypost serve`: runs the server until it is told to stop.
 
 use std::borrow::Cow;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

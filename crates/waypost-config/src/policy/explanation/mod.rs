@@ -71,7 +71,8 @@ pub struct Explanation {
     /// How each recipient was looked at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recipients: Vec<ExplainedRecipient>,
-    /// The rules looked at: all of a dry run; of a live message those that match, and a few hundred others.
+    /// The rules looked at: all of a dry run; of a live message those that match, and a few dozen others
+    /// that came nearest.
     pub rules: Vec<ExplainedRule>,
     /// How many rules that did not match are left out of `rules`; absent when none is.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -209,6 +210,10 @@ pub struct ExplainedRule {
     pub matched: bool,
     /// The first condition that failed.
     pub failed: Option<String>,
+    /// How many conditions failed beside the first one: the fewer, the nearer it came to matching; absent
+    /// where none did.
+    #[serde(default, skip_serializing_if = "is_none_of_them")]
+    pub also_failed: u8,
     /// The unit of a rule that acted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub org_unit: Option<Box<str>>,
@@ -485,6 +490,11 @@ impl Explanation {
     pub fn accepts(&self) -> bool {
         !self.deliveries.is_empty() || !self.quarantined.is_empty()
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_none_of_them(count: &u8) -> bool {
+    *count == 0
 }
 
 fn is_zero(count: &usize) -> bool {

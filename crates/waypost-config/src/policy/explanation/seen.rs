@@ -13,7 +13,7 @@ pub(super) fn rules(decision: &Decision) -> Vec<ExplainedRule> {
     let mut changed: Vec<&(Mailbox, RuleChanges)> = decision.changed.iter().collect();
     let looked_at = decision.rules.iter().map(|looked| {
         let is_its = |(recipient, by): &&(Mailbox, RuleChanges)| {
-            *recipient == looked.recipient && by.rule == looked.rule
+            *recipient == looked.recipient && *by.rule == *looked.rule
         };
         // Those of a recipient stand together and in order, so the place is near the front.
         let place = match looked.failed {
@@ -22,10 +22,11 @@ pub(super) fn rules(decision: &Decision) -> Vec<ExplainedRule> {
         };
         let own = place.map(|place| &changed.remove(place).1);
         ExplainedRule {
-            rule: looked.rule.clone(),
+            rule: (*looked.rule).into(),
             recipient: looked.recipient.to_string(),
             matched: looked.failed.is_none(),
-            failed: looked.failed.clone(),
+            failed: looked.failed.as_ref().map(ToString::to_string),
+            also_failed: looked.also_failed,
             org_unit: own.map(|own| own.org_unit.as_str().into()),
             changed: own.iter().flat_map(|own| &own.changed).map(Changed::to_string).collect(),
         }

@@ -375,7 +375,7 @@ impl Explanation {
         }
         let mut shown = others.len();
         if !page.shows_all_rules() && shown > NEAREST {
-            others.sort_by_key(|rule| std::cmp::Reverse(nearness(rule)));
+            others.sort_by_key(|rule| rule.also_failed);
             shown = NEAREST;
         }
         page.field(2, NARROW, "no match", Tone::Plain, "the first condition that fails");
@@ -427,23 +427,6 @@ fn codes(reply: &str) -> String {
     match words.next().filter(|word| word.split('.').count() == 3) {
         Some(enhanced) => format!("{code} {enhanced}"),
         None => code.to_owned(),
-    }
-}
-
-/// How far a rule got before a condition failed: they are tested in the order mode, direction, account,
-/// senders, recipients.
-fn nearness(rule: &ExplainedRule) -> u8 {
-    let failed = rule.failed.as_deref().unwrap_or_default();
-    if failed.starts_with("no recipient entry") {
-        4
-    } else if failed.starts_with("no sender entry") {
-        3
-    } else if failed.starts_with("it affects accounts") {
-        2
-    } else if failed.starts_with("it affects") {
-        1
-    } else {
-        0
     }
 }
 
