@@ -50,7 +50,7 @@ struct Owing {
 }
 
 /// What others said of a message.
-struct Said {
+struct Heard {
     authentication: Option<Vec<Authentication>>,
     filter: Vec<FilterAnswer>,
 }
@@ -128,8 +128,8 @@ impl SmtpHandler {
         let decision = match (authentication, filter) {
             (None, filter) if filter.is_empty() => decision,
             (authentication, filter) => {
-                let said = Said { authentication, filter };
-                self.judged_anew(session, &open, (&body, id), said, record).await?
+                let heard = Heard { authentication, filter };
+                self.judged_anew(session, &open, (&body, id), heard, record).await?
             }
         };
         Ok(Judged { open, body, decision, id })
@@ -141,10 +141,10 @@ impl SmtpHandler {
         session: &Session,
         open: &Open,
         (body, id): (&Body, QueueId),
-        said: Said,
+        heard: Heard,
         record: &mut Option<record::Draft>,
     ) -> Result<Decision, Reply> {
-        let Said { authentication, filter } = said;
+        let Heard { authentication, filter } = heard;
         let dns = authentication.as_deref().map(Answers::Given);
         let known = Known { dns, filter: &filter };
         let (transaction, recipients) = (&open.transaction, &open.recipients);
