@@ -98,7 +98,7 @@ const BUDGETS: [(&str, [usize; 2], [usize; 2]); 17] = [
     ("waypost-mime", [3, 13], [3, 13]),
     ("waypost-postfix", [2, 7], [2, 7]),
     ("waypost-redis", [6, 89], [6, 89]),
-    ("waypost-config", [13, 81], [13, 81]),
+    ("waypost-config", [14, 81], [14, 81]),
     ("waypost-store", [6, 53], [6, 53]),
     ("waypost-net", [12, 119], [14, 148]),
     ("waypost-server", [14, 195], [14, 210]),
