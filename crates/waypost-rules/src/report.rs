@@ -137,7 +137,7 @@ impl RuleSet {
     /// A [`RuleSet::walk`] and its [`RuleSet::reports`], for the price of the one and of the rules told.
     ///
     /// # Errors
-    /// [`Unavailable`] as for [`RuleSet::walk`].
+    /// [`Unavailable`] when a group look-up cannot be answered.
     pub fn walk_told<'r>(
         &'r self,
         question: &Question<'_>,

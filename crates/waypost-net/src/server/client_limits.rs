@@ -77,7 +77,7 @@ impl ClientLimits {
         self.limits = limits;
     }
 
-    /// Open connections of all clients; 10,000 by default.
+    /// Open connections of all clients.
     #[must_use]
     pub fn open(&self) -> usize {
         self.open

@@ -7,7 +7,7 @@ use waypost_types::Reply;
 /// Limits across the connections of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// Open connections of all clients.
+    /// Open connections of all clients; 10,000 by default.
     pub total: usize,
     /// Open connections of one client; 100 by default.
     pub per_client: u32,
