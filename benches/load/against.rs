@@ -12,8 +12,11 @@ use serde_json::Value;
 use crate::table::{criterion, number, spread, time};
 use crate::trouble::{Doing, Trouble};
 
-/// Benches that have a peer in the same run: what is done, ours, and the peers with their benches.
-const BENCHES: &[(&str, &str, &[(&str, &str)])] = &[
+/// What is done, the bench of ours, and each peer with its bench.
+type Compared = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// Benches that have a peer in the same run.
+const BENCHES: &[Compared] = &[
     (
         "every hop of a header of eight",
         "hops of an 8-hop header: waypost-inbound",
@@ -45,6 +48,11 @@ const BENCHES: &[(&str, &str, &[(&str, &str)])] = &[
     (
         "the same, 1,000,000 users",
         "reserve and commit a message: 1 recipients, 1000000 users",
+        &[("governor, one count", "count a message of a user: governor: 1000000 users")],
+    ),
+    (
+        "the same with 64 messages under way, 1,000,000 users",
+        "reserve and commit a message, 64 under way: 1000000 users",
         &[("governor, one count", "count a message of a user: governor: 1000000 users")],
     ),
     (

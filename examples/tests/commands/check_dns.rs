@@ -1,13 +1,6 @@
 //! `waypost check --dns`: SPF and MX records against this server and its gateways, with a name server on
 //! loopback (B4).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};

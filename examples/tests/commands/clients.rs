@@ -1,13 +1,6 @@
 //! The pages of docs/clients: each has its parts, their configuration is right, and the replies that they
 //! quote are the server's (D18). `scripts/interop` runs the programs that they are about.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test says what it means, and may fail by a panic"
-)]
-
 use crate::support;
 
 use std::fs;

@@ -1,12 +1,5 @@
 //! The commands about a configuration, with the sample configuration and broken copies of it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use serde_json::{Value, json};

@@ -1,12 +1,5 @@
 //! `waypost explain --dns`: what the decision needs of the DNS is asked, and nothing without it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support::dns::Dns;
 use crate::support::serving::Folder;
 use crate::support::waypost;

@@ -1,12 +1,5 @@
 //! `waypost explain`: colours, and how much of the rules is told.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use support::serving::Folder;

@@ -1,5 +1,12 @@
 //! The commands of the binary, and the small programs beside it.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests may say what they mean"
+)]
+
 mod check_dns;
 mod clients;
 mod configuration;

@@ -1,12 +1,5 @@
 //! `waypost milter` over its socket, told what Postfix tells: what it makes of a message is what `serve` makes of it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;

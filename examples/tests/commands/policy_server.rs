@@ -1,13 +1,6 @@
 //! `waypost policy-server` over its sockets, asked as Postfix asks: the decisions of `serve`, quotas that
 //! survive, tables that follow a reload.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::io::{Read, Write};

@@ -1,7 +1,5 @@
 //! The small programs beside the binary run and say what their heads promise.
 
-#![allow(clippy::unwrap_used, reason = "a test says what it means")]
-
 use std::io::{BufRead as _, BufReader, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};

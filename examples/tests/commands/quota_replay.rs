@@ -1,12 +1,5 @@
 //! Each limit's edge, told in the files of `quota/` and played with `waypost quota --replay` (D10 to D13).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::collections::BTreeSet;

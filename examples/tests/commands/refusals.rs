@@ -1,12 +1,5 @@
 //! Every refusal of the relay service in one table, `docs/REFUSALS.md` (D2-D15).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test says what it means"
-)]
-
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,12 +1,5 @@
 //! The commands about Received lines and spam tags, against the sample of real lines.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use serde_json::{Value, json};

@@ -1,12 +1,5 @@
 //! `waypost test-tls` (A8).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use rcgen::date_time_ymd;

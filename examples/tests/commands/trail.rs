@@ -1,12 +1,5 @@
 //! `waypost source-ip` and `received` for people: tables, mailboxes, folders, summaries.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::fs;

@@ -1,7 +1,5 @@
 //! `docs/ARCHITECTURE.md` says which crates there are and what each may see; the manifests agree.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it means")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,5 @@
 //! What a crate draws in when it is added alone, as `cargo tree` tells it.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test says what it means")]
-
 use std::collections::BTreeSet;
 use std::process::Command;
 

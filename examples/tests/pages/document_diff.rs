@@ -1,7 +1,5 @@
 //! The commands of docs/DIFF.md answer what the page says.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it means")]
-
 use std::path::Path;
 use std::process::Command;
 

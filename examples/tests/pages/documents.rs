@@ -1,7 +1,5 @@
 //! What the documents point at is there, and the README's commands do what they say.
 
-#![allow(clippy::unwrap_used, reason = "a test says what it means")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

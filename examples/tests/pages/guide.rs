@@ -1,7 +1,5 @@
 //! Pages that show files and commands: each command answers what the page says, `UPDATE_GOLDENS=1` writes it.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it means")]
-
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::Path;

@@ -1,5 +1,12 @@
 //! The pages, and what they say of the code.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests may say what they mean"
+)]
+
 mod architecture;
 mod dependencies;
 mod document_diff;

@@ -2,8 +2,6 @@
 //! bounds, and ids that are in docs/REQUIREMENTS.md. That `# Errors` and `# Panics` stand where they
 //! must is clippy's to check (`missing_errors_doc`, `missing_panics_doc`).
 
-#![allow(clippy::unwrap_used, reason = "a test says what it means")]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,12 +1,5 @@
 //! `docs/THREATS.md` names a test for each attack, and each of them is there.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test says what it means"
-)]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,12 +1,5 @@
 //! `waypost serve`: a message whose attachments are removed for one delivery and kept for another (C6).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use support::serving::{Folder, queue_id};

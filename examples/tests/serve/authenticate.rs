@@ -1,12 +1,5 @@
 //! `waypost serve`: SPF and DMARC against the source IP (E2), with a name server on loopback.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use base64::Engine as _;

@@ -1,12 +1,5 @@
 //! The command socket, and `waypost reload`, `audit` and `quota`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::fs;

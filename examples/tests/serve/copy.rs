@@ -1,12 +1,5 @@
 //! `waypost serve`: a copy of each relayed message, for its sender or an archive (D16).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use support::control::{done, lines};

@@ -1,12 +1,5 @@
 //! `waypost serve` on a spool with damaged values: they are set aside, and the rest is served.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::path::Path;

@@ -1,12 +1,5 @@
 //! `waypost serve`: next hops that refuse, fail, or are not what they should be.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::sync::Arc;

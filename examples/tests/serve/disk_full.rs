@@ -1,13 +1,6 @@
 //! `waypost serve` on a disk that fills and empties again: what cannot be stored is refused in time, nothing
 //! acknowledged is lost, and intake resumes by itself. Needs root, for a file system of its own.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::time::{Duration, Instant};

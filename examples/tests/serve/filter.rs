@@ -1,12 +1,5 @@
 //! `waypost serve` with a filter that sees each message before it is accepted (D17, E2, E10, E11).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use support::serving::{Folder, HOSTNAME, Serve, queue_id};

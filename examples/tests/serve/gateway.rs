@@ -1,12 +1,5 @@
 //! `waypost serve`: what reaches an outbound gateway, byte for byte, proved by DKIM (B1, B2, B3).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::collections::HashMap;

@@ -1,12 +1,5 @@
 //! `waypost serve`: what hostile clients try on the wire.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use support::serving::{Folder, queue_id};

@@ -1,13 +1,6 @@
 //! `waypost serve` behind a gateway: E1 to E12 from end to end. Where the source IP is seen: the
 //! explanation, the log, `queue show`, header lines for filters, metrics.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::net::SocketAddr;

@@ -1,12 +1,5 @@
 //! `waypost serve` over a limit: refused for now or held, told to administrators, let go (D10 to D13).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use support::control::{done, lines, wait_for};

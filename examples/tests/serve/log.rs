@@ -1,12 +1,5 @@
 //! The log of `waypost serve` is one line an event, whatever a stranger writes into names and replies.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use support::serving::{Folder, Serve, marie_by};

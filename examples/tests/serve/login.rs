@@ -1,12 +1,5 @@
 //! `waypost serve`: AUTH that fails is slowed, counted and in the end refused (D6).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use support::serving::{Folder, Serve};

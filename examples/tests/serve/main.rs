@@ -1,5 +1,12 @@
 //! `waypost serve` as a whole. What measures memory or needs the machine for itself is a program of its own beside.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests may say what they mean"
+)]
+
 mod attachments;
 mod authenticate;
 mod bounces;

@@ -1,12 +1,5 @@
 //! `waypost serve`: what is counted, whether it is ready, and what a line of the log says (O4).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::io::{Read as _, Write as _};

@@ -1,12 +1,5 @@
 //! `waypost serve`: every switch that can be observed tells what it would do, and then does it (O6).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::time::{Duration, Instant};

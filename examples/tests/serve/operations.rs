@@ -1,12 +1,5 @@
 //! `waypost serve`: health, metrics, logs, limits of clients.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::io::{Read as _, Write as _};

@@ -1,12 +1,5 @@
 //! `waypost serve`: a client of others, where it is installed. `scripts/interop` tries more of them.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::process::Command;

@@ -1,12 +1,5 @@
 //! The server without privileges: sockets that are handed over, and root that becomes somebody else (O1).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::fs::{self, Permissions};

@@ -1,12 +1,5 @@
 //! `waypost serve` behind proxies: PROXY protocol and XCLIENT from listed addresses (D15, E3).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::net::SocketAddr;

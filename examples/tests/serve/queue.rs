@@ -1,12 +1,5 @@
 //! `waypost queue`, beside a running server and without one.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::io::Write as _;

@@ -4,13 +4,6 @@
 //! an order that a seed makes, one at a time or two at once, and a naive log of what they hold and
 //! have sent says what each RCPT must be told.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::collections::BTreeSet;

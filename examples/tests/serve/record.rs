@@ -1,13 +1,6 @@
 //! `[server] record` and `waypost diff`: what real mail leaves in the record, and which of it would go
 //! elsewhere under another configuration.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::collections::BTreeSet;

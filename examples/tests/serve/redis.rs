@@ -1,12 +1,5 @@
 //! Several `waypost serve` that share quotas over a real Redis (O5, D13). `scripts/redis` runs it.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::net::SocketAddr;

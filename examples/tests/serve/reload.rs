@@ -1,12 +1,5 @@
 //! `waypost serve`: reload, end, and what it says of a configuration it cannot run.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use support::serving::{Folder, Serve, queue_id};

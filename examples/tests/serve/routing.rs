@@ -1,12 +1,5 @@
 //! `waypost serve`: split and dual delivery, unchanged bytes, gateways and tags.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use support::serving::{Folder, queue_id};

@@ -1,12 +1,5 @@
 //! `waypost serve`: a smart host that demands AUTH (A5, RFC 4954).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::os::unix::fs::PermissionsExt as _;

@@ -2,13 +2,6 @@
 //! speak TLS well, badly or not at all, through a whole server: the table of `docs/TLS.md`, which is
 //! written by `UPDATE_GOLDENS=1` (A5, A6, A7, A10).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::collections::HashMap;

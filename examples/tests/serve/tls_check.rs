@@ -1,12 +1,5 @@
 //! `waypost serve` tests the TLS of its routes' hosts by itself, and warns (A8).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use crate::support;
 
 use std::io::{Read as _, Write as _};

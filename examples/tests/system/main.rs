@@ -2,9 +2,9 @@
 //! `examples/tests/scenarios` is one; its README.md says how they are written.
 
 #![allow(
-    clippy::unwrap_used,
-    clippy::panic,
     clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
     reason = "tests may say what they mean"
 )]
 

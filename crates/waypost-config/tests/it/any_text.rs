@@ -1,5 +1,4 @@
 //! Whatever the text: nothing panics, each finding lies inside its file, and errors leave no policy.
-#![allow(clippy::disallowed_methods, reason = "the sample is a file")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -1,12 +1,5 @@
 //! What organizations make of SPF and DMARC together (E2): whatever the results, each recipient has
 //! one fate, and a gateway's mail is never refused for them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test says what it means"
-)]
-
 use crate::support;
 
 use proptest::prelude::*;

@@ -1,5 +1,4 @@
 //! The list of findings is whole: each id that the source names is in it, and the page is made from it.
-#![allow(clippy::disallowed_methods, reason = "source, goldens and the page are files")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -1,12 +1,5 @@
 //! Whatever the rules and the message: no recipient is lost or doubled, the same input gives the same
 //! decision, and whoever is named as a reason matched.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test says what it means"
-)]
-
 use crate::support;
 
 use std::collections::BTreeSet;

@@ -1,7 +1,5 @@
 //! Directories of several files, and one that is filled from elsewhere and fails (C4, C8).
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
-
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

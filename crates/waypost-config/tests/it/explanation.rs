@@ -1,5 +1,4 @@
 //! The explanation as JSON, whole: the contract of `explain --batch`.
-#![allow(clippy::disallowed_methods, reason = "the golden is a file")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

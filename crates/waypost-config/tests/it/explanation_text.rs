@@ -1,5 +1,4 @@
 //! The explanation for people: does it answer "why did this go there?" (C9). One file a message.
-#![allow(clippy::disallowed_methods, reason = "the goldens are files")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -1,12 +1,5 @@
 //! What organizations make of a filter's answer (D17, E2, E10, E11): against a naive model, and for
 //! several organizations at once.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test says what it means"
-)]
-
 use crate::support;
 
 use std::net::IpAddr;

@@ -1,12 +1,5 @@
 //! The format as data, included files, and the files that a configuration names.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test says what it means"
-)]
-
 use std::collections::HashMap;
 
 use waypost_config::diagnostics::SourceFile;

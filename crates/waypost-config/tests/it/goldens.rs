@@ -1,5 +1,4 @@
 //! Each file in `testdata/errors` and `testdata/lints` beside what is said of it, and the format's whole sample.
-#![allow(clippy::disallowed_methods, reason = "the goldens are files")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

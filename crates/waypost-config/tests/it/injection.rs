@@ -1,11 +1,4 @@
 //! Whatever a configuration says, no line is injected into a header, a reply or an envelope (C6).
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test says what it means"
-)]
-
 use std::collections::HashMap;
 use std::fmt::Write as _;
 

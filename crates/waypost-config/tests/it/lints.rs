@@ -1,11 +1,4 @@
 //! Each lint beside near misses that must not warn.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test says what it means"
-)]
-
 use std::collections::HashMap;
 
 use waypost_config::diagnostics::SourceFile;

@@ -1,5 +1,13 @@
 //! A configuration from outside; `reference` and `scenarios`, which are called by name, are beside.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests may say what they mean"
+)]
+
 mod any_text;
 mod authentication;
 mod catalogue;

@@ -1,11 +1,4 @@
 //! O6: what observed rules are told to do is what they do once they are enforced.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test says what it means"
-)]
-
 use crate::support;
 
 use proptest::prelude::*;

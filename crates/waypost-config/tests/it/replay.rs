@@ -1,12 +1,5 @@
 //! Recorded messages under two policies: what is found is what two explanations differ in, nothing
 //! differs from itself, and what is recorded of a header decides as the whole does (C9).
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test says what it means"
-)]
-
 use crate::support;
 
 use proptest::prelude::*;

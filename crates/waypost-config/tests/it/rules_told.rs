@@ -1,6 +1,4 @@
 //! How many rules a decision tells of: all in a dry run, few in what is stored of a live message (C9).
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it means")]
-
 use crate::support;
 
 use std::fmt::Write as _;

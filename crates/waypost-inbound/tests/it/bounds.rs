@@ -1,12 +1,5 @@
 //! E12 through the gateway: headers of any size or shape cost one look at each line and no memory.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use std::net::IpAddr;
 
 use allocation_counter::measure;

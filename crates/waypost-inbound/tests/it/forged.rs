@@ -1,12 +1,5 @@
 //! What a forger can write is never read as the client's address (E4, E12).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use std::net::IpAddr;
 
 use proptest::prelude::*;

@@ -1,6 +1,5 @@
 //! An example line of each format, with documentation addresses, and the pages made of them.
 
-#![allow(clippy::disallowed_methods, reason = "the sample and the page are files")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

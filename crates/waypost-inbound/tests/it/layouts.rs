@@ -1,13 +1,5 @@
 //! What each server writes is read (E4): the rows of `layouts/table.rs`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use std::net::IpAddr;
 
 use waypost_inbound::Reading;

@@ -1,12 +1,5 @@
 //! E3 to E5 beside a naive model: the requirement's text, written down once more over structured hops.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use std::net::IpAddr;
 
 use proptest::prelude::*;

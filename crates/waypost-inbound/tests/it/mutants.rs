@@ -6,14 +6,6 @@
 //! are to be read as before. *Wild* ones plant shapes that make a line doubtful: they may be unreadable,
 //! but never read wrongly. *Garbled* ones spoil the client's address itself: they are to be unreadable.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

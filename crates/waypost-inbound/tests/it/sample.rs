@@ -1,12 +1,5 @@
 //! The sample of real lines.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use std::net::IpAddr;
 
 use serde_json::Value;

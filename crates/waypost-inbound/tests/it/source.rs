@@ -1,12 +1,5 @@
 //! The source IP: the seed's example, truth tables, and a naive model beside the real thing.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use std::net::IpAddr;
 
 use proptest::prelude::*;

@@ -1,7 +1,6 @@
 //! The truth table of E3 to E5 on the page about the inbound gateway, as the code answers. What the
 //! answers have to be stands in `source.rs` and `model.rs`.
 
-#![allow(clippy::disallowed_methods, reason = "the page is a file")]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -1,12 +1,5 @@
 //! The server's side against the filter's side (D17).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test says what it means"
-)]
-
 use crate::support;
 
 use proptest::prelude::*;

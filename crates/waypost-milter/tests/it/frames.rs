@@ -1,7 +1,5 @@
 //! Each frame of the protocol: its octets, as written down by hand, are its value and back (D17).
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test says what it means")]
-
 use proptest::prelude::*;
 use waypost_milter::{
     Actions, Command, Fault, FieldName, FieldValue, Frame, Frames, HeaderEdit, Modification,

@@ -1,7 +1,5 @@
 //! Messages and what is left of them (C6). `N(name)` stands for a notice that names `name`.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test says what it means")]
-
 use waypost_mime::{MOST_DEEP, MOST_PARTS, Removal, Unreadable, Why, remove_attachments};
 
 /// The edited message with each notice shortened to one line.

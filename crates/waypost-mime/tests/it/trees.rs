@@ -1,7 +1,5 @@
 //! Random MIME trees: the edited tree is the same but for the attachments (C6).
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test says what it means")]
-
 use proptest::prelude::*;
 use waypost_mime::{HeaderText, Removal, field, remove_attachments};
 

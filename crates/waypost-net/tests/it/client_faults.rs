@@ -1,8 +1,6 @@
 //! The client and its pool against peers that fail in every phase: one outcome for each recipient,
 //! of the right scope, in time (A9, RFC 5321 section 4.5.3.2).
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! Connections and the pool against scripted peers on loopback.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
 use crate::support;
 
 use std::net::IpAddr;

@@ -1,7 +1,5 @@
 //! The three switches against real handshakes: every kind of certificate under all combinations.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
 use crate::support;
 
 use std::net::IpAddr;

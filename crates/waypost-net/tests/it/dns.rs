@@ -1,7 +1,5 @@
 //! The resolver against a name server on loopback that speaks real DNS, and next hops (A4).
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,12 +1,5 @@
 //! The client of filters against the kit's own filter (D17).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test says what it means"
-)]
-
 use std::time::Duration;
 
 use waypost_milter::{Actions, Modification, Options, Step, Steps};

@@ -1,7 +1,5 @@
 //! Real sessions over loopback: clear text, STARTTLS, implicit TLS, limits, an orderly stop.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;

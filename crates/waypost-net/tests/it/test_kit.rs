@@ -1,7 +1,5 @@
 //! The kit's own peer: each act does what its line says, and what is seen is noted.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! What a test of a route's TLS finds (A8).
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
 use crate::support;
 
 use std::net::{IpAddr, SocketAddr};

@@ -1,7 +1,5 @@
 //! The order of attempts costs one allocation: the list that it returns.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
-
 use waypost_route::{Draw, Health, HostSettings, Route, RouteSettings};
 use waypost_types::{FailureScope, QueueId, Timestamp};
 

@@ -1,12 +1,5 @@
 //! The order of attempts: permutation, tiers, shares, skipped hosts (A3, A9).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::type_complexity,
-    reason = "helpers of tests"
-)]
-
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use waypost_route::{

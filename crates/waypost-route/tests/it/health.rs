@@ -1,7 +1,5 @@
 //! Health against a naive model that replays every event, and its bounds (A9).
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
-
 use std::time::Duration;
 
 use proptest::prelude::*;

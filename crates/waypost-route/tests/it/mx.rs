@@ -1,12 +1,5 @@
 //! MX order: RFC 5321 section 5.1, RFC 7505 (A4).
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::type_complexity,
-    reason = "helpers of tests"
-)]
-
 use proptest::prelude::*;
 use waypost_route::{Draw, Exchange, MxOrder, MxRecord, mx_order};
 use waypost_types::{Domain, FailureScope};

@@ -1,7 +1,5 @@
 //! Settings to routes: every rule of A1 to A7, all mistakes at once, each at its place.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
-
 use std::time::Duration;
 
 use waypost_route::{

@@ -1,8 +1,6 @@
 //! The compiled walk beside a naive one: whatever the rules and the message, both match the same
 //! rules in the same order, and what is planned is what the matching rules ask for.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it means")]
-
 use proptest::prelude::*;
 use regex::RegexBuilder;
 use waypost_rules::*;

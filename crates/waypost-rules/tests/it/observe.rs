@@ -1,7 +1,5 @@
 //! O6: a walk taken as if its observed rules were enforced is the walk of rules that are.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it means")]
-
 use proptest::prelude::*;
 use waypost_rules::*;
 use waypost_types::*;

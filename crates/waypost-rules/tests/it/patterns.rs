@@ -1,8 +1,6 @@
 //! Patterns as a set of rules finds them, beside `regex` asked one by one: whatever the pattern and the
 //! address, both say the same (C5).
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it means")]
-
 use proptest::prelude::*;
 use regex::RegexBuilder;
 use waypost_rules::*;

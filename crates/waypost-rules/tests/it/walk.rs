@@ -1,7 +1,5 @@
 //! Walks and plans as tables: which rules are looked at, which win, who is named as overridden.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it means")]
-
 use std::collections::HashMap;
 
 use waypost_rules::*;

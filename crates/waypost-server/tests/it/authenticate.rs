@@ -1,7 +1,5 @@
 //! A policy that asks for SPF and DMARC needs somebody who finds them out (E2).
 
-#![allow(clippy::unwrap_used, reason = "a test says what it means")]
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

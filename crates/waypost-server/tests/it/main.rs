@@ -1,4 +1,11 @@
 //! The crate from outside.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests may say what they mean"
+)]
+
 mod authenticate;
 mod mx_hosts;

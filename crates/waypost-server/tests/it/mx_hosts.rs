@@ -1,7 +1,5 @@
 //! Delivery by MX through a whole server: each MX host has a health of its own (A4, A9).
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

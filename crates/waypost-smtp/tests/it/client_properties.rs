@@ -1,7 +1,5 @@
 //! A peer that says anything, in any pieces: what must hold all the same.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
 use std::sync::Arc;
 
 use proptest::prelude::*;

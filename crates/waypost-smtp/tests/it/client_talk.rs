@@ -6,7 +6,6 @@
 //! `LOST`, `TIMEOUT`, `QUIT`, `= text` the next event. `#` begins a comment. At the end nothing may
 //! be left over.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::disallowed_methods)] // The talks are files.
 
 use std::path::Path;

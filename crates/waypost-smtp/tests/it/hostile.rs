@@ -1,8 +1,6 @@
 //! What holds for any octets in any chunks: no panic, bounded memory, one reply a command, nothing
 //! heard before TLS acted on after it, a message handed over whole or not at all.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,13 +1,6 @@
 //! AUTH PLAIN and LOGIN beside another implementation of SASL (D6): where both agree, and the cases in
 //! which ours does otherwise, which is why it is ours.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests may say what they mean"
-)]
-
 use std::sync::Arc;
 
 use base64::Engine as _;

@@ -18,7 +18,6 @@
 //! `C` lines that follow each other go out together. What the server says and what the application
 //! hears are compared one by one, each in its own order, after each such step.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 // A test reads its scenarios.
 #![allow(clippy::disallowed_methods)]
 

@@ -1,7 +1,5 @@
 //! The committer: groups, errors, reopening, shutdown.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
-
 use crate::common;
 
 use std::future::{Future, poll_fn};

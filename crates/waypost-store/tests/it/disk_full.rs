@@ -1,8 +1,6 @@
 //! The store on a disk that is really full. Needs root, for a file system of its own.
 
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
-
 use crate::common;
 
 use std::io::Write;

@@ -1,7 +1,5 @@
 //! The store on real files.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
-
 use crate::common;
 
 use std::fs;

@@ -1,7 +1,5 @@
 //! A process that is killed has lost nothing that it acknowledged (O1).
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
-
 use crate::common;
 
 use std::io::{BufRead, BufReader};

@@ -1,5 +1,7 @@
 //! The crate from outside.
 
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests may say what they mean")]
+
 mod committer;
 #[path = "../common/mod.rs"]
 mod common;
