@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
 /// How a milter does its work.
 #[derive(clap::Args)]
 pub(crate) struct Work {
-    /// The [[listener]] that a port stands for whose {daemon_name} is the name of none; otherwise such a port
+    /// The listener of the configuration that a port stands for whose {daemon_name} is the name of none; otherwise such a port
     /// takes mail from outside and relayed mail.
     #[arg(long, value_name = "NAME")]
     listener: Option<Box<str>>,
