@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use waypost_queue::{CountsFor, DeliveryState, Event, Hold, QuotaCommit, Record, Status};
 use waypost_relay::{LimitMode, QuotaLimit, QuotaRefusal, QuotaSubject};
-use waypost_types::{Mailbox, QueueId};
+use waypost_types::{Mailbox, QueueId, Timestamp};
 
 pub(crate) use index::Held;
 
@@ -144,15 +144,15 @@ async fn let_message_go(core: &Core, organization: &str, id: QueueId, look: &mut
 }
 
 /// Counts what an administrator lets go of a message, past the limits: what is to be written down, and
-/// what is to be committed then.
+/// what is to be committed then, as of `now` both.
 pub(crate) async fn counted_past_limits(
     core: &Core,
     status: &Status,
+    now: Timestamp,
 ) -> Option<(QuotaCommit, Reserved)> {
     let over = Over::of(status);
     // Observed limits refuse nothing, and count.
     let subject = subject(core, over.counts?, Some(LimitMode::Observe))?;
-    let now = core.clock.now();
     let mut reserved = core.quotas.begin(subject);
     for recipient in over.distinct(|_| true) {
         if core.quotas.reserve(now, &mut reserved, recipient).await.is_err() {

@@ -76,6 +76,7 @@ mod spool;
 mod stamps;
 mod tls_watch;
 mod trace;
+mod uptime;
 mod way;
 
 pub use files::{LoadError, Loaded, load};

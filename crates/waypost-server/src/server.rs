@@ -19,7 +19,7 @@ use waypost_config::settings::{DnsServers, Limits, ServerSettings};
 use waypost_net::authentication::Authenticator;
 use waypost_net::dns::{DnsLimits, Resolver, SystemResolver};
 use waypost_net::server::{
-    ClientLimits, Clock, Configuration, ConnectionLimits, SharedLimits, Stopper, stop_signal,
+    ClientLimits, Configuration, ConnectionLimits, SharedLimits, Stopper, stop_signal,
 };
 use waypost_relay::{Ledger, QuotaCommit};
 use waypost_store::Committer;
@@ -37,6 +37,7 @@ use crate::metrics::Metrics;
 use crate::session::{OnListener, SmtpHandler};
 use crate::spool::Spool;
 use crate::tls_watch::TlsWatch;
+use crate::uptime;
 use dispatch::dispatch;
 pub(crate) use dispatch::way_to;
 
@@ -119,7 +120,7 @@ impl Server {
         options: Options,
     ) -> Result<Self, ServerError> {
         let Options { policy, base, resolver, authenticator } = options;
-        let clock = Clock::start();
+        let clock = uptime::clock();
         let settings = &policy.server;
         let (resolver, authenticator) = match resolver {
             Some(resolver) => (resolver, authenticator),

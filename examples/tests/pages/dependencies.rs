@@ -99,7 +99,7 @@ const BUDGETS: [(&str, [usize; 2], [usize; 2]); 17] = [
     ("waypost-config", [14, 82], [14, 82]),
     ("waypost-store", [6, 53], [6, 53]),
     ("waypost-net", [12, 119], [14, 148]),
-    ("waypost-server", [14, 196], [14, 211]),
+    ("waypost-server", [15, 196], [15, 211]),
     ("waypost", [0, 83], [0, 199]),
 ];
 

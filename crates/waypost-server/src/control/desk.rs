@@ -193,19 +193,21 @@ impl Desk {
         tracing::info!(who, ?command, running, "the queue was changed");
         let changed = QueueChange { at: now, who: who.into(), command };
         // What was over a limit counts now, past it.
-        let counted = match done {
-            Change::Released => counted_past_limits(&self.core, &before).await,
-            _ => None,
+        let (counted, reserved) = match done {
+            Change::Released => counted_past_limits(&self.core, &before, now).await.unzip(),
+            _ => (None, None),
         };
         let mut events = vec![event, Event::QueueChanged(changed)];
-        if let Some((commit, reserved)) = counted {
-            events.push(Event::QuotaCommitted(commit));
-            self.core.quotas.commit(now, reserved).await;
-        }
+        events.extend(counted.map(Event::QuotaCommitted));
         if done != Change::Held {
             self.core.held.gone(&before);
         }
-        if let Err(end) = self.commit(events).await {
+        let written = self.commit(events).await;
+        // The journal has the same moment, by which Redis is told of it once, and it goes all the same.
+        if let Some(reserved) = reserved {
+            self.core.quotas.commit(now, reserved).await;
+        }
+        if let Err(end) = written {
             return end;
         }
         self.core.spool.wake();

@@ -9,7 +9,6 @@ use nix::unistd::Uid;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use waypost_config::policy::Policy;
-use waypost_net::server::Clock;
 use waypost_queue::SetAside;
 use waypost_relay::Ledger;
 use waypost_store::Committer;
@@ -23,6 +22,7 @@ use crate::core::Core;
 use crate::metrics::Metrics;
 use crate::server::{found_draw_key, replayed};
 use crate::spool::{Recovered, Spool, SpoolError};
+use crate::uptime;
 
 /// A spool that no server has open. Blocking; dropped, it writes what is left and closes the spool.
 pub struct Offline {
@@ -82,7 +82,7 @@ impl Offline {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();
         let runtime = runtime.map_err(OfflineError::Threads)?;
         let _inside = runtime.enter();
-        let clock = Clock::start();
+        let clock = uptime::clock();
         let metrics = Arc::new(Metrics::new(clock.now()));
         let (spool, committer, recovered) = Spool::open(&path, clock, metrics)?;
         let Recovered { quota, told, spam, over_limit, set_aside, .. } = recovered;
