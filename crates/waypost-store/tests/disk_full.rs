@@ -1,7 +1,9 @@
 //! The store on a disk that is really full. Needs root, for a file system of its own.
 
 #![cfg(unix)]
-use crate::common;
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may say what they mean")]
+
+mod common;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

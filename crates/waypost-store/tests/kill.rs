@@ -1,6 +1,8 @@
 //! A process that is killed has lost nothing that it acknowledged (O1).
 
-use crate::common;
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may say what they mean")]
+
+mod common;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -37,7 +39,7 @@ fn victim() {
 fn kill_9_loses_nothing_acknowledged_o1() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "kill::victim", "--nocapture"])
+        .args(["--exact", "victim", "--nocapture"])
         .env(SPOOL, folder.path())
         .stdout(Stdio::piped())
         .spawn()
