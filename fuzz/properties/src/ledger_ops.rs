@@ -182,7 +182,10 @@ impl Run {
             let mut unique: Vec<_> = theirs.iter().flat_map(|m| &m.recipients).collect();
             unique.sort();
             unique.dedup();
-            if !unique.contains(&recipient) {
+            // The end of the longer window may hold what is new to the ledger again.
+            let is_known =
+                |m: &&Logged| in_window(m, DAY) && m.recipients.iter().any(|to| to == recipient);
+            if !theirs.iter().any(is_known) {
                 let limit = self.limits.unique_recipients_per_user_per_day;
                 counts.push((QuotaLimit::UniqueRecipientsPerUserPerDay, limit, unique.len()));
             }
