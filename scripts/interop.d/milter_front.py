@@ -7,9 +7,7 @@ import json
 import os
 import re
 import socket
-import socketserver
 import sys
-import threading
 import time
 
 import lab
@@ -57,48 +55,11 @@ MESSAGES = [
 OWN_WORDS = ("no open relay", "a loop")
 
 
-class Hop(socketserver.ThreadingTCPServer):
-    """The next hop: keeps each message by its mark, with its envelope."""
-
-    allow_reuse_address = daemon_threads = True
-
-    def __init__(self):
-        self.came = {}
-        super().__init__(HOP, Session)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-
-class Session(socketserver.StreamRequestHandler):
-    def handle(self):
-        def say(text):
-            self.wfile.write(text.encode() + b"\r\n")
-
-        sender, recipients = None, []
-        say("220 hop")
-        for line in self.rfile:
-            verb = line[:4].upper()
-            if verb == b"EHLO":
-                say("250-hop\r\n250 8BITMIME")
-                continue
-            if verb == b"QUIT":
-                return say("221 bye")
-            if verb in (b"MAIL", b"RSET"):
-                sender, recipients = line[10:].split(b">")[0].lstrip(b"<").decode(), []
-            elif verb == b"RCPT":
-                recipients.append(line[8:].split(b">")[0].lstrip(b"<").decode())
-            elif verb == b"DATA":
-                say("354 go")
-                content = []
-                for text in self.rfile:
-                    if text == b".\r\n":
-                        break
-                    content.append(text[1:] if text.startswith(b".") else text)
-                content = b"".join(content)
-                mark = re.search(rb"(?m)^X-Interop: ([^\r]*)\r\n", content)
-                for recipient in recipients:
-                    found = self.server.came.setdefault(mark[1].decode() if mark else "", [])
-                    found.append((sender, recipient, own(content)))
-            say("250 ok")
+def came(hop, mark):
+    """What arrived with a mark: sender, recipient and message, for each recipient."""
+    mark = f"X-Interop: {mark}\r\n".encode()
+    return [(sender, recipient, own(content))
+            for sender, recipients, content in list(hop.messages) if mark in content for recipient in recipients]
 
 
 def own(content):
@@ -139,7 +100,7 @@ def play(name, hop):
     until = time.monotonic() + 30
     for case, mark, told, end in found:
         wanted = sum(reply.startswith("250") for reply in told) if (end or "").startswith("250") and case[0] != "held" else 0
-        while time.monotonic() < until and len(hop.came.get(mark, [])) < wanted:
+        while time.monotonic() < until and len(came(hop, mark)) < wanted:
             time.sleep(0.05)
     # For copies, and for what should have come nowhere.
     time.sleep(2)
@@ -212,7 +173,7 @@ def main(waypost, archives, folder, name):
         os.mkdir(f"{folder}/{one}")
         with open(f"{folder}/{one}/waypost.toml", "w") as file:
             file.write(configuration)
-    hop = Hop()
+    hop = lab.Sink(HOP)
     postfix = (Sendmail if name == "sendmail" else policy.Postfix)(folder, archives)
     print(f"{name} {postfix.version()} with waypost milter")
     failures = []
@@ -240,9 +201,10 @@ def main(waypost, archives, folder, name):
     for place, wanted in ((0, b"Received-SPF: "), (0, b"\r\nReceived: OWN\r\nX-Legacy: yes\r\n"), (0, b"\r\nSubject: [EXT] Hi\r\n"),
                           (7, b"\r\nX-Spam-Flag: YES\r\n"), (7, b"\r\nX-Gm-Source-IP: 203.0.113.9\r\n"),
                           (9, b"x.exe")):
-        if not all(wanted in text for _, _, text in hop.came.get(f"postfix-{place}", [("", "", b"")])):
-            failures.append(f"{MESSAGES[place][0]}: no {wanted} in {hop.came.get(f'postfix-{place}')}")
-    if b"gone" in hop.came["postfix-9"][0][2]:
+        found = came(hop, f"postfix-{place}")
+        if not found or not all(wanted in text for _, _, text in found):
+            failures.append(f"{MESSAGES[place][0]}: no {wanted} in {found}")
+    if any(b"gone" in text for _, _, text in came(hop, "postfix-9")):
         failures.append("the attachment is still there")
 
     table(name, by_postfix, by_serve, hop, failures)
@@ -267,16 +229,16 @@ def table(name, by_postfix, by_serve, hop, failures):
         # sendmail puts the recipient before the text.
         ours, theirs = ([re.sub(r" <\S+>\.\.\. ", " ", short(reply)) for reply in all]
                         for all in (told + [end], other_told + [other_end]))
-        came, other = sorted(hop.came.get(mark, [])), sorted(hop.came.get(other_mark, []))
+        by_name, other = sorted(came(hop, mark)), sorted(came(hop, other_mark))
         replies = ours == theirs
         if case[0] in OWN_WORDS:
             replies = [reply[0] for reply in ours] == [reply[0] for reply in theirs]
         shown = ", ".join(" ".join(reply.split(" ")[:2]) for reply in ours)
-        print(f"{case[0]:36} {shown:28} {'yes' if replies else 'NO':5} {len(came):>10} {'same' if came == other else 'DIFFERENT'}")
+        print(f"{case[0]:36} {shown:28} {'yes' if replies else 'NO':5} {len(by_name):>10} {'same' if by_name == other else 'DIFFERENT'}")
         if not replies:
             failures.append(f"{case[0]}: {name} says {ours}, serve {theirs}")
-        if came != other:
-            failures.append(f"{case[0]}: by {name}\n{came}\nby serve\n{other}")
+        if by_name != other:
+            failures.append(f"{case[0]}: by {name}\n{by_name}\nby serve\n{other}")
 
 
 if __name__ == "__main__":

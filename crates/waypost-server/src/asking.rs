@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use waypost_auth::Authentication;
-use waypost_config::policy::{Decision, FilterAnswer, FilterSaid, Policy, Transaction};
+use waypost_config::policy::{
+    Answers, DataReply, Decision, FilterAnswer, FilterSaid, Known, Policy, RefusalCause,
+    Transaction,
+};
 use waypost_net::milter::{FilterQuestion, MilterClient, TlsFacts};
 use waypost_queue::Body;
 use waypost_smtp::client::SharedBytes;
@@ -31,9 +34,45 @@ pub(crate) struct Asking<'a> {
     pub(crate) filter: Option<&'a MilterClient>,
 }
 
+/// What is decided of a message, and what others said before.
+pub(crate) struct Decided {
+    pub(crate) decision: Decision,
+    /// What the DNS says, where it was asked.
+    pub(crate) authentication: Option<Vec<Authentication>>,
+    /// What the filter says, of each source.
+    pub(crate) filter: Vec<FilterAnswer>,
+}
+
 impl Asking<'_> {
+    /// What the policy decides, first by itself: what it refuses anyway costs no question to DNS and
+    /// filter. Where one of them answers, it decides anew, and the answers are logged and counted.
+    pub(crate) async fn decided(&self, body: &Body, id: QueueId) -> Decided {
+        let Self { policy, transaction, recipients, .. } = self;
+        let header = HeaderBlock::of(body);
+        let decision = policy.at_data(transaction, recipients, &header);
+        // A message that the DNS may yet prove to be internal takes another way then (C3).
+        let may_yet_be_taken = || {
+            decision.refused_for() != Some(RefusalCause::Loop)
+                && policy.direction_hangs_on_answers(transaction, recipients, &header)
+        };
+        if matches!(decision.reply, DataReply::Refuse(_)) && !may_yet_be_taken() {
+            return Decided { decision, authentication: None, filter: Vec::new() };
+        }
+        let (authentication, filter) =
+            tokio::join!(self.authentication(body), self.filter(body, id));
+        if authentication.is_none() && filter.is_empty() {
+            return Decided { decision, authentication, filter };
+        }
+        let dns = authentication.as_deref().map(Answers::Given);
+        let known = Known { dns, filter: &filter };
+        let decision = policy.at_data_knowing(transaction, recipients, &header, known);
+        self.tell_authentication(&decision);
+        self.tell_filter(&decision, id).await;
+        Decided { decision, authentication, filter }
+    }
+
     /// What the DNS says of a message; `None` where no organization concerned asks.
-    pub(crate) async fn authentication(&self, body: &Body) -> Option<Vec<Authentication>> {
+    async fn authentication(&self, body: &Body) -> Option<Vec<Authentication>> {
         let header = HeaderBlock::of(body);
         let questions = self.policy.authentication_due(self.transaction, self.recipients, &header);
         if questions.is_empty() {
@@ -52,7 +91,7 @@ impl Asking<'_> {
     }
 
     /// Logs what SPF, DKIM and DMARC say, and what each organization makes of it.
-    pub(crate) fn tell_authentication(&self, decision: &Decision) {
+    fn tell_authentication(&self, decision: &Decision) {
         for view in &decision.organizations {
             if let Some(found) = &view.authentication {
                 let (client, sender) = (self.session.client_ip, &self.transaction.sender);
@@ -64,7 +103,7 @@ impl Asking<'_> {
 
     /// What the filter says of a message, for each source that the organizations see (E2): most often
     /// one. Empty where no filter is configured.
-    pub(crate) async fn filter(&self, body: &Body, id: QueueId) -> Vec<FilterAnswer> {
+    async fn filter(&self, body: &Body, id: QueueId) -> Vec<FilterAnswer> {
         let header = HeaderBlock::of(body);
         let due = self.policy.filter_due(self.transaction, self.recipients, &header);
         let mut answers = Vec::with_capacity(due.len());
@@ -123,7 +162,7 @@ impl Asking<'_> {
 
     /// Logs and counts what the filter said; spam that a user relays counts against the user, and the
     /// administrators are told where it is much.
-    pub(crate) async fn tell_filter(&self, decision: &Decision, id: QueueId) {
+    async fn tell_filter(&self, decision: &Decision, id: QueueId) {
         let mut told: Vec<Option<IpAddr>> = Vec::new();
         for view in &decision.organizations {
             let Some(filter) = &view.filter else { continue };

@@ -1,28 +1,9 @@
-//! SPF, DKIM and DMARC of a message, and lines that forge our results (E2).
+//! Lines of a message that tell, or claim to tell, what SPF, DKIM and DMARC say (E2).
 
-use waypost_auth::{Authentication, folded, without_forged};
+use waypost_auth::{folded, without_forged};
 use waypost_config::policy::{Decision, Policy, Transaction};
 use waypost_queue::Body;
-use waypost_types::{Recipient, Session};
-
-use super::{Open, SmtpHandler};
-
-impl SmtpHandler {
-    /// What the DNS says of a message; `None` where no organization concerned asks.
-    pub(super) async fn authentication(
-        &self,
-        session: &Session,
-        open: &Open,
-        body: &Body,
-    ) -> Option<Vec<Authentication>> {
-        self.asking(session, open).authentication(body).await
-    }
-
-    /// Logs what SPF, DKIM and DMARC say, and what each organization makes of it.
-    pub(super) fn tell_authentication(&self, session: &Session, open: &Open, decision: &Decision) {
-        self.asking(session, open).tell_authentication(decision);
-    }
-}
+use waypost_types::Recipient;
 
 /// The message without lines that forge results of ours, where somebody may believe them. What is
 /// signed has been verified before.

@@ -11,14 +11,14 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use waypost_auth::Authentication;
-use waypost_config::policy::{Answers, DataReply, Decision, FilterAnswer, Known, RefusalCause};
+use waypost_config::policy::{DataReply, Decision};
 use waypost_inbound::Source;
 use waypost_queue::{Body, Entry};
 use waypost_smtp::end_of_data::Data;
 use waypost_types::{HeaderBlock, QueueId, Reply, ReversePath, Session};
 
 use super::{Open, SmtpHandler, authentication, filter, no_transaction, note, record};
+use crate::asking::{Asking, Decided};
 use crate::log;
 use crate::metrics::{At, Reason};
 
@@ -47,12 +47,6 @@ struct Owing {
     entry: Entry,
     source: Source,
     behind_gateway: bool,
-}
-
-/// What others said of a message.
-struct Heard {
-    authentication: Option<Vec<Authentication>>,
-    filter: Vec<FilterAnswer>,
 }
 
 impl SmtpHandler {
@@ -103,8 +97,7 @@ impl SmtpHandler {
         Ok(Received { open, body })
     }
 
-    /// What the policy decides, first by itself: what it refuses anyway costs no question to DNS and
-    /// filter.
+    /// What the policy decides, with DNS and filter asked where it may matter.
     async fn judged(
         &self,
         session: &Session,
@@ -112,52 +105,28 @@ impl SmtpHandler {
         record: &mut Option<record::Draft>,
     ) -> Result<Judged, Reply> {
         let Received { open, body } = received;
-        let header = HeaderBlock::of(&body);
-        let decision = open.policy.at_data(&open.transaction, &open.recipients, &header);
-        // A message that the DNS may yet prove to be internal takes another way then (C3).
-        let may_yet_be_taken = decision.refused_for() != Some(RefusalCause::Loop)
-            && open.policy.direction_hangs_on_answers(&open.transaction, &open.recipients, &header);
-        if !may_yet_be_taken {
-            self.not_refused_as_a_whole(session, &open, &decision)?;
-        }
         let id = self.core.spool.next_id();
-        let (authentication, filter) = tokio::join!(
-            self.authentication(session, &open, &body),
-            self.asked_filter(session, &open, &body, id)
-        );
-        let decision = match (authentication, filter) {
-            (None, filter) if filter.is_empty() => decision,
-            (authentication, filter) => {
-                let heard = Heard { authentication, filter };
-                self.judged_anew(session, &open, (&body, id), heard, record).await?
-            }
-        };
-        Ok(Judged { open, body, decision, id })
-    }
-
-    /// What the policy decides in view of answers.
-    async fn judged_anew(
-        &self,
-        session: &Session,
-        open: &Open,
-        (body, id): (&Body, QueueId),
-        heard: Heard,
-        record: &mut Option<record::Draft>,
-    ) -> Result<Decision, Reply> {
-        let Heard { authentication, filter } = heard;
-        let dns = authentication.as_deref().map(Answers::Given);
-        let known = Known { dns, filter: &filter };
-        let (transaction, recipients) = (&open.transaction, &open.recipients);
-        let header = HeaderBlock::of(body);
-        let decision = open.policy.at_data_knowing(transaction, recipients, &header, known);
-        self.tell_authentication(session, open, &decision);
-        self.tell_filter(session, open, &decision, id).await;
+        let decided = self.asking(session, &open).decided(&body, id).await;
+        let Decided { decision, authentication, filter } = decided;
         if let Some(record) = record {
             record.filtered(&filter, open.policy.server.filter.as_ref());
             record.authenticated(authentication.unwrap_or_default());
         }
-        self.not_refused_as_a_whole(session, open, &decision)?;
-        Ok(decision)
+        self.not_refused_as_a_whole(session, &open, &decision)?;
+        Ok(Judged { open, body, decision, id })
+    }
+
+    /// The message of a transaction, for others to be asked about.
+    fn asking<'a>(&'a self, session: &'a Session, open: &'a Open) -> Asking<'a> {
+        Asking {
+            core: &self.core,
+            session,
+            tls: self.tls.as_deref(),
+            policy: &open.policy,
+            transaction: &open.transaction,
+            recipients: &open.recipients,
+            filter: open.filter.as_ref(),
+        }
     }
 
     /// The message with the fields that the filter and we change.

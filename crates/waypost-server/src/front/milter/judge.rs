@@ -1,25 +1,23 @@
 //! One session of a mail server, put to the policy as a session of `serve` is.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use waypost_config::milter::{MilterPlan, MilterVerdict, needs_body, recipient, sender, session};
 use waypost_config::policy::{
-    Answers, Decision, Explanation, Known, Observation, Policy, RcptVerdict, RefusalCause, Refused,
-    Transaction, observed_at_mail,
+    Decision, Observation, Policy, RcptVerdict, RefusalCause, Refused, Transaction,
+    observed_at_mail,
 };
 use waypost_inbound::Source;
 use waypost_milter::{Actions, Gathered, MailClient, Modification, Response, TooLarge};
 use waypost_mime::HeaderText;
 use waypost_net::milter::MilterClient;
-use waypost_queue::{Body, Entry, Owed};
-use waypost_route::Draw;
+use waypost_queue::Body;
 use waypost_smtp::end_of_data::stuff;
-use waypost_types::{
-    Changes, Delivery, Destination, HeaderBlock, ListenerRole, MailParameters, Mailbox, QueueId,
-    Recipient, Reply, ReversePath, RouteName, TlsDemand,
-};
+use waypost_types::{Changes, ListenerRole, Mailbox, QueueId, Recipient, Reply, ReversePath};
 
 use super::changed::{Changed, changed};
+use super::notice::notice;
 use super::{MilterSettings, RecipientsAtOnce};
 use crate::asking::Asking;
 use crate::core::Core;
@@ -39,10 +37,10 @@ pub(super) struct Judge {
 }
 
 /// A transaction between MAIL and its end.
-struct Open {
+pub(super) struct Open {
     /// The policy that was in force at MAIL (A12).
-    policy: Arc<InForce>,
-    transaction: Transaction,
+    pub(super) policy: Arc<InForce>,
+    pub(super) transaction: Transaction,
     text: HeaderText,
     tls: Option<String>,
     recipients: Vec<Recipient>,
@@ -50,6 +48,14 @@ struct Open {
     written: Vec<Box<str>>,
     observed: Vec<Observation>,
     filter: Option<MilterClient>,
+}
+
+/// What is known of who wants what when something is refused.
+#[derive(Clone, Copy, Debug, Default)]
+struct Envelope<'a> {
+    client: Option<IpAddr>,
+    sender: Option<&'a ReversePath>,
+    recipient: Option<&'a Mailbox>,
 }
 
 /// Details that are kept for the explanation of a message.
@@ -95,30 +101,24 @@ impl Judge {
             return Err(Reply::new(421, (4, 3, 2), text));
         }
         let from = sender(from);
-        let ip = client.ip;
         let role = self.role(&policy)?;
         let session = session(&policy, client, role).map_err(|reply| {
+            let known = Envelope { client: client.ip, sender: from.as_ref().ok(), recipient: None };
             let why = (At::Mail, Reason::DirectoryUnavailable);
-            self.note(ip, from.as_ref().ok(), None, why, reply, "the directory cannot answer")
+            self.note(known, why, reply, "the directory cannot answer")
         })?;
-        let client_ip = Some(session.client_ip);
+        let known = Envelope { client: Some(session.client_ip), ..Envelope::default() };
         let from = from.map_err(|reply| {
             let because = reply.text().to_owned();
-            self.note(client_ip, None, None, (At::Mail, Reason::Other), reply, &because)
+            self.note(known, (At::Mail, Reason::Other), reply, &because)
         })?;
         let tried = policy.at_mail(&session, &from);
         let observed = observed_at_mail(tried.as_ref());
         self.observe(session.client_ip, &from, &observed);
         let transaction = tried.map_err(|refusal| {
-            let why = (At::Mail, refusal.because.into());
-            self.note(
-                client_ip,
-                Some(&from),
-                None,
-                why,
-                refusal.reply.clone(),
-                &refusal.to_string(),
-            )
+            let (known, why) =
+                (Envelope { sender: Some(&from), ..known }, (At::Mail, refusal.because.into()));
+            self.note(known, why, refusal.reply.clone(), &refusal.to_string())
         })?;
         let utf8 = parameters.iter().any(|one| one.eq_ignore_ascii_case("SMTPUTF8"));
         let tls = client.tls.as_deref();
@@ -141,7 +141,7 @@ impl Judge {
         found.map(|listener| listener.role).ok_or_else(|| {
             let reply = Reply::new(451, (4, 3, 5), "Server configuration error");
             let because = format!("--listener {name} names no [[listener]] of the configuration");
-            self.note(None, None, None, (At::Mail, Reason::Other), reply, &because)
+            self.note(Envelope::default(), (At::Mail, Reason::Other), reply, &because)
         })
     }
 
@@ -163,25 +163,26 @@ impl Judge {
     }
 
     fn recipient(&self, open: &mut Open, to: &str) -> Result<(), Reply> {
-        let (client, from) = (open.transaction.session.client_ip, open.transaction.sender.clone());
+        let known = Envelope::of(&open.transaction);
         let address = recipient(&open.policy, to).map_err(|reply| {
             let because = reply.text().to_owned();
-            self.note(Some(client), Some(&from), None, (At::Rcpt, Reason::Other), reply, &because)
+            self.note(known, (At::Rcpt, Reason::Other), reply, &because)
         })?;
         let address = own_postmaster(&open.policy, &address).unwrap_or(address);
+        let known = known.to(&address);
         let standing = open.recipients.len();
         if self.settings.recipients_at_once == RecipientsAtOnce::One && standing > 0 {
             let reply =
                 Reply::new(452, (4, 5, 3), "One recipient at a time; send to the others next");
             let why = (At::Rcpt, RefusalCause::RecipientLimit.into());
-            let because = "--one-recipient";
-            return Err(self.note(Some(client), Some(&from), Some(&address), why, reply, because));
+            return Err(self.note(known, why, reply, "--one-recipient"));
         }
         let one = Recipient::from(address.clone());
         let mut observed = Vec::new();
         let verdict =
             open.policy.at_rcpt_observing(&open.transaction, &one, standing, &mut observed);
-        self.observe(client, &from, &observed);
+        let Transaction { session, sender, .. } = &open.transaction;
+        self.observe(session.client_ip, sender, &observed);
         let room = OBSERVED.saturating_sub(open.observed.len());
         open.observed.extend(observed.into_iter().take(room));
         match verdict {
@@ -191,15 +192,8 @@ impl Judge {
                 Ok(())
             }
             RcptVerdict::Refuse(refused) => {
-                let (why, because) = ((At::Rcpt, refused.cause.into()), &*refused.because);
-                Err(self.note(
-                    Some(client),
-                    Some(&from),
-                    Some(&address),
-                    why,
-                    refused.reply,
-                    because,
-                ))
+                let why = (At::Rcpt, refused.cause.into());
+                Err(self.note(known, why, refused.reply, &refused.because))
             }
         }
     }
@@ -224,6 +218,7 @@ impl Judge {
     ) -> Result<Vec<Response>, Reply> {
         let Open { policy, transaction, recipients, .. } = open;
         let (client, from) = (transaction.session.client_ip, &transaction.sender);
+        let known = Envelope::of(transaction);
         if let Some(too_large) = message.too_large {
             let limits = &policy.server.limits;
             let (text, reason) = match too_large {
@@ -237,27 +232,27 @@ impl Judge {
                 }
             };
             let reply = Reply::new(552, (5, 3, 4), &text);
-            return Err(self.note(
-                Some(client),
-                Some(from),
-                None,
-                (At::Data, reason),
-                reply,
-                &text,
-            ));
+            return Err(self.note(known, (At::Data, reason), reply, &text));
         }
         let queue_id = message.queue_id.clone();
         let body = whole(message);
         let id = self.core.spool.next_id();
-        let decision = self.decision(open, &body, id).await?;
+        let asking = Asking {
+            core: &self.core,
+            session: &transaction.session,
+            tls: open.tls.as_deref(),
+            policy,
+            transaction,
+            recipients,
+            filter: open.filter.as_ref(),
+        };
+        let decision = asking.decided(&body, id).await.decision;
+        self.observe(client, from, &decision.observations);
         let plan = MilterPlan::of(&decision, from, recipients, may);
         if let MilterVerdict::Refuse(reply, because) = &plan.verdict {
-            self.observe(client, from, &decision.observations);
-            let reason = decision.refused_for().map_or(Reason::Rule, Reason::from);
-            let why = (At::Data, reason);
-            return Err(self.note(Some(client), Some(from), None, why, reply.clone(), because));
+            let why = (At::Data, decision.refused_for().map_or(Reason::Rule, Reason::from));
+            return Err(self.note(known, why, reply.clone(), because));
         }
-        self.observe(client, from, &decision.observations);
         self.tell_refused(open, &decision, &plan.refused, &body, id).await?;
         let Changed { mut answers, left, removed } =
             self.changed(open, body, &decision, plan.changes.clone(), may).await?;
@@ -296,39 +291,6 @@ impl Judge {
             tracing::warn!(queue_id = queue_id.as_deref(), %what, "not followed as serve does");
         }
         Ok(answers)
-    }
-
-    /// What `serve` would decide, with all that it would ask.
-    async fn decision(&self, open: &Open, body: &Body, id: QueueId) -> Result<Decision, Reply> {
-        let Open { policy, transaction, recipients, .. } = open;
-        let header = HeaderBlock::of(body);
-        let decision = policy.at_data(transaction, recipients, &header);
-        let may_yet_be_taken = decision.refused_for() != Some(RefusalCause::Loop)
-            && policy.direction_hangs_on_answers(transaction, recipients, &header);
-        let is_refused = decision.refused_for().is_some();
-        if is_refused && !may_yet_be_taken {
-            return Ok(decision);
-        }
-        let asking = Asking {
-            core: &self.core,
-            session: &transaction.session,
-            tls: open.tls.as_deref(),
-            policy,
-            transaction,
-            recipients,
-            filter: open.filter.as_ref(),
-        };
-        let (authentication, filter) =
-            tokio::join!(asking.authentication(body), asking.filter(body, id));
-        if authentication.is_none() && filter.is_empty() {
-            return Ok(decision);
-        }
-        let dns = authentication.as_deref().map(Answers::Given);
-        let known = Known { dns, filter: &filter };
-        let decision = policy.at_data_knowing(transaction, recipients, &header, known);
-        asking.tell_authentication(&decision);
-        asking.tell_filter(&decision, id).await;
-        Ok(decision)
     }
 
     /// Changes to the message. Looking for attachments takes time by its size, so it is done off the async
@@ -388,10 +350,8 @@ impl Judge {
     ) -> Result<(), Reply> {
         let transaction = &open.transaction;
         for one in refused {
-            let (client, to) = (transaction.session.client_ip, Some(&one.recipient));
-            let why = (At::Data, one.cause.into());
-            let from = Some(&transaction.sender);
-            self.note(Some(client), from, to, why, one.reply.clone(), &one.because);
+            let known = Envelope::of(transaction).to(&one.recipient);
+            self.note(known, (At::Data, one.cause.into()), one.reply.clone(), &one.because);
         }
         let sender = match &transaction.admission {
             Some(admission) => &admission.sender,
@@ -400,45 +360,12 @@ impl Judge {
         if refused.is_empty() || sender.is_null() {
             return Ok(());
         }
-        let owed = refused.iter().map(|refused| {
-            Owed::from(Delivery {
-                recipient: refused.recipient.clone(),
-                original_recipient: refused.recipient.clone(),
-                sender: sender.clone(),
-                destination: Destination::Refused { reply: refused.reply.clone() },
-                tls: TlsDemand::default(),
-                changes: Changes::default(),
-                suppress_bounces: false,
-                spam: false,
-                notify: Recipient::from(refused.recipient.clone()).notify,
-                orcpt: None,
-            })
-        });
-        let draw = |route: &RouteName| Draw::new(self.core.draw_key, id, route);
-        // What the mail server delivers is not owed here.
-        let mut own = decision.clone();
-        own.deliveries.clear();
-        own.quarantined.clear();
-        let explanation = Explanation::of_taken(&open.policy, &own, &draw);
-        let session = &transaction.session;
-        let helo = session.helo.as_deref().unwrap_or("?");
-        let entry = Entry {
-            id,
-            accepted_at: self.core.clock.now(),
-            sender: sender.clone(),
-            parameters: MailParameters::default(),
-            client: format!("{helo} [{}]", session.client_ip).into(),
-            trace: Box::default(),
-            deliveries: owed.collect(),
-            decision: serde_json::to_string(&explanation).unwrap_or_default().into(),
-            size: u64::try_from(body.len()).unwrap_or(u64::MAX),
-            header_size: u64::try_from(HeaderBlock::of(body).body_offset()).unwrap_or(u64::MAX),
-        };
+        let entry = notice(&self.core, open, decision, (sender, refused), (body, id));
         self.core.store(entry, body.clone(), None).await.map_err(|error| {
             let text = "The sender cannot be told of a refused recipient now; try again later";
             let reply = Reply::new(451, (4, 3, 0), text);
             let why = (At::Data, Reason::StoreFailed);
-            self.note(Some(session.client_ip), Some(sender), None, why, reply, &error.to_string())
+            self.note(Envelope::of(transaction), why, reply, &error.to_string())
         })
     }
 
@@ -449,12 +376,7 @@ impl Judge {
         Response::Reply(reply)
     }
 
-    fn observe(
-        &self,
-        client: std::net::IpAddr,
-        sender: &ReversePath,
-        observations: &[Observation],
-    ) {
+    fn observe(&self, client: IpAddr, sender: &ReversePath, observations: &[Observation]) {
         for what in observations {
             self.core.metrics.observed.count(what);
             log::Observed { client, proxy: None, id: None, sender, what }.write();
@@ -464,19 +386,28 @@ impl Judge {
     /// Counts and logs a refusal; hands its reply back.
     fn note(
         &self,
-        client: Option<std::net::IpAddr>,
-        sender: Option<&ReversePath>,
-        recipient: Option<&Mailbox>,
+        Envelope { client, sender, recipient }: Envelope<'_>,
         (at, reason): (At, Reason),
         reply: Reply,
         because: &str,
     ) -> Reply {
         self.core.metrics.refused(at, &reply, reason);
-        let client = client.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
-        let (reply_, because) = (&reply, &because);
-        log::Refused { at, reason, client, proxy: None, sender, recipient, reply: reply_, because }
+        let client = client.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        let (proxy, answer, because) = (None, &reply, &because);
+        log::Refused { at, reason, client, proxy, sender, recipient, reply: answer, because }
             .write();
         reply
+    }
+}
+
+impl<'a> Envelope<'a> {
+    fn of(transaction: &'a Transaction) -> Self {
+        let (client, sender) = (transaction.session.client_ip, &transaction.sender);
+        Self { client: Some(client), sender: Some(sender), recipient: None }
+    }
+
+    fn to(self, recipient: &'a Mailbox) -> Self {
+        Self { recipient: Some(recipient), ..self }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod changed;
 mod judge;
+mod notice;
 
 use std::io;
 use std::sync::Arc;
