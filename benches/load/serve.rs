@@ -33,6 +33,7 @@ spool = "spool"
 [server.limits]
 connections = {connections}
 connections_per_client = {connections}
+connections_per_network = {connections}
 connections_per_client_per_minute = 100000000
 generic_helo_connections_per_minute = 100000000
 
