@@ -270,8 +270,8 @@ impl<H: Handler> Connection<H> {
                 answer
             }
             Event::Xclient(said) => Box::pin(self.take_xclient(&said)).await,
-            // What an application does here is large and not done often: in boxes of their own, it
-            // takes no room in a connection that waits.
+            // What an application does here and at RCPT is large: in boxes of their own, it takes no room
+            // in a connection that waits.
             Event::Auth(credentials) => match Box::pin(handler.auth(session, credentials)).await {
                 Ok(user) => {
                     session.auth = Some(user.clone());
@@ -289,7 +289,7 @@ impl<H: Handler> Connection<H> {
                         Box::pin(handler.recipients_ahead(session, &recipient, ahead)).await;
                     }
                 }
-                handler.rcpt(session, recipient).await
+                Box::pin(handler.rcpt(session, recipient)).await
             }
             Event::Data => {
                 self.allowed = 0;
