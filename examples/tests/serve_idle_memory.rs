@@ -22,7 +22,7 @@ use support::serving::{Folder, Serve};
 use support::smtp_client::SmtpClient;
 
 /// The most that an idle session may hold resident, in octets.
-const MOST: usize = 8 << 10;
+const MOST: usize = 7 << 10;
 /// Sessions that come and go first, so that what threads and the allocator take once is not counted.
 const WARM_UP: usize = 16;
 
