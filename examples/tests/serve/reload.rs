@@ -2,7 +2,7 @@
 
 use crate::support;
 
-use support::serving::{Folder, Serve, queue_id};
+use support::serving::{Folder, HOSTNAME, Serve, queue_id};
 use support::sink::Sink;
 use support::smtp_client::SmtpClient;
 
@@ -63,6 +63,35 @@ fn a12_a_changed_file_or_sighup_takes_effect_and_no_session_is_lost() {
     serve.log.wait_text("reload: nothing changed");
     queue_id(&client.message("a@elsewhere.example", &["new@solarmora.com"], MESSAGE));
     second.wait(2);
+    serve.terminate();
+}
+
+/// A listener's certificate is renewed by replacing its files; a reload reads them anew.
+#[test]
+fn a12_d5_a_reload_takes_up_a_renewed_certificate_and_no_session_ends() {
+    let folder = Folder::new(&organization(&Sink::start(), "marie", ""));
+    let serve = folder.serve();
+    let mut before =
+        serve.session("mx").start_tls(folder.certificate(), "client.elsewhere.example");
+
+    let renewed = rcgen::generate_simple_self_signed([HOSTNAME.to_owned()]).unwrap();
+    folder.write("mx.pem", &renewed.cert.pem());
+    folder.write("mx.key", &renewed.signing_key.serialize_pem());
+    serve.signal("HUP");
+    serve.log.wait_text(" reloaded ");
+    let root = renewed.cert.der();
+    let mut after = serve.session("mx").start_tls(root, "client.elsewhere.example");
+    for client in [&mut before, &mut after] {
+        queue_id(&client.message("a@elsewhere.example", &["marie@solarmora.com"], MESSAGE));
+    }
+
+    // A key that is not the certificate's: what was in force stays, and why is told.
+    let other = rcgen::generate_simple_self_signed([HOSTNAME.to_owned()]).unwrap();
+    folder.write("mx.key", &other.signing_key.serialize_pem());
+    serve.signal("HUP");
+    let line = serve.log.wait_text("the running configuration stays");
+    assert!(line.contains("mx.key"), "{line}");
+    serve.session("mx").start_tls(root, "client.elsewhere.example");
     serve.terminate();
 }
 
