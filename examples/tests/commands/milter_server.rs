@@ -423,6 +423,31 @@ then = { modify = { remove_attachments = true } }
     server.terminate();
 }
 
+/// What was agreed upon when the mail server connected holds for the connection; where that is too little for a
+/// new configuration, the client is to come again.
+#[test]
+fn a12_a_reload_that_needs_bodies_asks_for_a_new_session() {
+    let hop = Sink::start();
+    let without = organization(hop.address.port(), "");
+    let folder = Folder::new(&without);
+    let server = milter(&folder, LISTEN);
+    let mut mta = Mta::of(&server);
+    mta.client("mx", "203.0.113.7");
+    let message = "From: x@elsewhere.example\r\nSubject: Hi\r\n\r\ntext\r\n";
+    let to = ["marie@solarmora.com"];
+    assert_eq!(mta.message("a@elsewhere.example", &to, message).reply, "continue");
+    folder.configure(&without.replace("add_headers =", "remove_attachments = true, add_headers ="));
+    server.signal("HUP");
+    server.log.wait_text(" reloaded ");
+    let told = mta.message("a@elsewhere.example", &to, message);
+    assert!(told.reply.starts_with("421 4.3.2 "), "{told:?}");
+    let mut mta = Mta::of(&server);
+    assert!(!mta.steps.has(Steps::NO_BODY));
+    mta.client("mx", "203.0.113.7");
+    assert_eq!(mta.message("a@elsewhere.example", &to, message).reply, "continue");
+    server.terminate();
+}
+
 #[test]
 fn one_recipient_at_a_time_makes_each_a_message_of_its_own() {
     let hop = Sink::start();
