@@ -28,6 +28,7 @@ use waypost_smtp::server::{
 use waypost_types::{MailParameters, Mailbox, Recipient, Reply, ReversePath, Session};
 
 pub(crate) use authentication::{stamps, without_forged_results};
+pub(crate) use entry::owed_notice;
 pub(crate) use filter::edited;
 pub(crate) use recipient::own_postmaster;
 

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use waypost_config::policy::{DecidedDelivery, Decision, Explanation, Refused};
 use waypost_queue::{Body, Entry, Hold, Owed};
 use waypost_route::Draw;
-use waypost_types::{Changes, Delivery, Destination, QueueId, RouteName, Session, TlsDemand};
+use waypost_types::{
+    Changes, Delivery, Destination, QueueId, Recipient, Reply, ReversePath, RouteName, Session,
+    TlsDemand,
+};
 
 use super::{Open, SmtpHandler, authentication};
 use crate::quotas::Reserved;
@@ -104,16 +107,21 @@ fn refused_after_data(open: &Open, refused: &Refused) -> Option<Owed> {
     let recipient = open.recipients.iter().find(|one| one.address == refused.recipient)?;
     let admission = open.transaction.admission.as_ref();
     let sender = admission.map_or(&open.transaction.sender, |admission| &admission.sender);
-    Some(Owed::from(Delivery {
+    Some(owed_notice(recipient, sender, &refused.reply))
+}
+
+/// A recipient whose mail nobody gets: its sender is told of the refusal.
+pub(crate) fn owed_notice(recipient: &Recipient, sender: &ReversePath, reply: &Reply) -> Owed {
+    Owed::from(Delivery {
         recipient: recipient.address.clone(),
         original_recipient: recipient.address.clone(),
         sender: sender.clone(),
-        destination: Destination::Refused { reply: refused.reply.clone() },
+        destination: Destination::Refused { reply: reply.clone() },
         tls: TlsDemand::default(),
         changes: Changes::default(),
         suppress_bounces: false,
         spam: false,
         notify: recipient.notify,
         orcpt: recipient.orcpt.clone(),
-    }))
+    })
 }

@@ -1,15 +1,13 @@
 //! The notice to a sender whose recipients are refused while others are not.
 
 use waypost_config::policy::{Decision, Explanation, Refused};
-use waypost_queue::{Body, Entry, Owed};
+use waypost_queue::{Body, Entry};
 use waypost_route::Draw;
-use waypost_types::{
-    Changes, Delivery, Destination, HeaderBlock, MailParameters, QueueId, Recipient, ReversePath,
-    RouteName, TlsDemand,
-};
+use waypost_types::{HeaderBlock, MailParameters, QueueId, Recipient, ReversePath, RouteName};
 
 use super::judge::Open;
 use crate::core::Core;
+use crate::session::owed_notice;
 
 /// What the queue is to hold so that `sender` is told of the `refused` recipients of a message, and of
 /// nothing else: what the mail server delivers is not owed here.
@@ -21,18 +19,7 @@ pub(super) fn notice(
     (body, id): (&Body, QueueId),
 ) -> Entry {
     let owed = refused.iter().map(|refused| {
-        Owed::from(Delivery {
-            recipient: refused.recipient.clone(),
-            original_recipient: refused.recipient.clone(),
-            sender: sender.clone(),
-            destination: Destination::Refused { reply: refused.reply.clone() },
-            tls: TlsDemand::default(),
-            changes: Changes::default(),
-            suppress_bounces: false,
-            spam: false,
-            notify: Recipient::from(refused.recipient.clone()).notify,
-            orcpt: None,
-        })
+        owed_notice(&Recipient::from(refused.recipient.clone()), sender, &refused.reply)
     });
     let draw = |route: &RouteName| Draw::new(core.draw_key, id, route);
     let mut own = decision.clone();
