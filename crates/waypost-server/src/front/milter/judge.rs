@@ -50,9 +50,9 @@ pub(super) struct Open {
     filter: Option<MilterClient>,
 }
 
-/// What is known of who wants what when something is refused.
+/// Who wants what of whom, as far as it is known when something is refused.
 #[derive(Clone, Copy, Debug, Default)]
-struct Envelope<'a> {
+struct Who<'a> {
     client: Option<IpAddr>,
     sender: Option<&'a ReversePath>,
     recipient: Option<&'a Mailbox>,
@@ -103,11 +103,11 @@ impl Judge {
         let from = sender(from);
         let role = self.role(&policy)?;
         let session = session(&policy, client, role).map_err(|reply| {
-            let known = Envelope { client: client.ip, sender: from.as_ref().ok(), recipient: None };
+            let known = Who { client: client.ip, sender: from.as_ref().ok(), recipient: None };
             let why = (At::Mail, Reason::DirectoryUnavailable);
             self.note(known, why, reply, "the directory cannot answer")
         })?;
-        let known = Envelope { client: Some(session.client_ip), ..Envelope::default() };
+        let known = Who { client: Some(session.client_ip), ..Who::default() };
         let from = from.map_err(|reply| {
             let because = reply.text().to_owned();
             self.note(known, (At::Mail, Reason::Other), reply, &because)
@@ -117,7 +117,7 @@ impl Judge {
         self.observe(session.client_ip, &from, &observed);
         let transaction = tried.map_err(|refusal| {
             let (known, why) =
-                (Envelope { sender: Some(&from), ..known }, (At::Mail, refusal.because.into()));
+                (Who { sender: Some(&from), ..known }, (At::Mail, refusal.because.into()));
             self.note(known, why, refusal.reply.clone(), &refusal.to_string())
         })?;
         let utf8 = parameters.iter().any(|one| one.eq_ignore_ascii_case("SMTPUTF8"));
@@ -141,7 +141,7 @@ impl Judge {
         found.map(|listener| listener.role).ok_or_else(|| {
             let reply = Reply::new(451, (4, 3, 5), "Server configuration error");
             let because = format!("--listener {name} names no [[listener]] of the configuration");
-            self.note(Envelope::default(), (At::Mail, Reason::Other), reply, &because)
+            self.note(Who::default(), (At::Mail, Reason::Other), reply, &because)
         })
     }
 
@@ -163,7 +163,7 @@ impl Judge {
     }
 
     fn recipient(&self, open: &mut Open, to: &str) -> Result<(), Reply> {
-        let known = Envelope::of(&open.transaction);
+        let known = Who::of(&open.transaction);
         let address = recipient(&open.policy, to).map_err(|reply| {
             let because = reply.text().to_owned();
             self.note(known, (At::Rcpt, Reason::Other), reply, &because)
@@ -218,7 +218,7 @@ impl Judge {
     ) -> Result<Vec<Response>, Reply> {
         let Open { policy, transaction, recipients, .. } = open;
         let (client, from) = (transaction.session.client_ip, &transaction.sender);
-        let known = Envelope::of(transaction);
+        let known = Who::of(transaction);
         if let Some(too_large) = message.too_large {
             let limits = &policy.server.limits;
             let (text, reason) = match too_large {
@@ -350,7 +350,7 @@ impl Judge {
     ) -> Result<(), Reply> {
         let transaction = &open.transaction;
         for one in refused {
-            let known = Envelope::of(transaction).to(&one.recipient);
+            let known = Who::of(transaction).to(&one.recipient);
             self.note(known, (At::Data, one.cause.into()), one.reply.clone(), &one.because);
         }
         let sender = match &transaction.admission {
@@ -365,7 +365,7 @@ impl Judge {
             let text = "The sender cannot be told of a refused recipient now; try again later";
             let reply = Reply::new(451, (4, 3, 0), text);
             let why = (At::Data, Reason::StoreFailed);
-            self.note(Envelope::of(transaction), why, reply, &error.to_string())
+            self.note(Who::of(transaction), why, reply, &error.to_string())
         })
     }
 
@@ -386,7 +386,7 @@ impl Judge {
     /// Counts and logs a refusal; hands its reply back.
     fn note(
         &self,
-        Envelope { client, sender, recipient }: Envelope<'_>,
+        Who { client, sender, recipient }: Who<'_>,
         (at, reason): (At, Reason),
         reply: Reply,
         because: &str,
@@ -400,7 +400,7 @@ impl Judge {
     }
 }
 
-impl<'a> Envelope<'a> {
+impl<'a> Who<'a> {
     fn of(transaction: &'a Transaction) -> Self {
         let (client, sender) = (transaction.session.client_ip, &transaction.sender);
         Self { client: Some(client), sender: Some(sender), recipient: None }
