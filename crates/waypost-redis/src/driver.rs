@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{AsyncConnectionConfig, Pipeline, RedisError, Value};
+use redis::{Pipeline, RedisError, Value};
 use tokio::sync::mpsc;
 use waypost_relay::{LimitMode, Limits, QuotaCommit, QuotaSubject};
 use waypost_types::{Mailbox, Timestamp};
 
 use crate::call::{Call, Now, Order, SCRIPT};
+use crate::connection::Connection;
 use crate::counter;
 use crate::digest::{Digest, DigestKey};
 use crate::history::{History, Told};
@@ -69,12 +70,7 @@ async fn turn(
 }
 
 async fn connect(shared: &Shared) -> Result<(Up, Option<Box<str>>), RedisError> {
-    let timeout = shared.settings.timeout;
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(timeout))
-        .set_response_timeout(Some(timeout));
-    let client = shared.settings.client();
-    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+    let mut connection = Connection::open(&shared.settings).await?;
     let name = keys::digest_key(shared.settings.prefix());
     let mut drawn = [0; 16];
     getrandom::fill(&mut drawn).map_err(|error| RedisError::from(std::io::Error::other(error)))?;

@@ -16,7 +16,7 @@
 //! after its last use. No call takes longer than [`Settings::timeout`].
 //!
 //! **Errors:** [`SettingsError`] before anything is sent, [`Unavailable`] while Redis does not answer
-//! as it should: refused, too slow, loading, read-only, out of memory. The ledger looks for it again by
+//! as it should: refused, too slow, not whom its certificate says, loading, read-only, out of memory. The ledger looks for it again by
 //! itself, says so ([`SharedLedger::standing`]), and tells Redis from the [`History`] what it misses.
 //!
 //! **Source:** D10 to D13 and O5 of the requirements; the protocol and the keys are in docs/REDIS.md.
@@ -53,6 +53,8 @@
 //! ```
 
 mod call;
+mod complaint;
+mod connection;
 mod counter;
 mod digest;
 mod driver;
@@ -63,16 +65,15 @@ mod link;
 mod outbox;
 mod settings;
 mod shared;
+mod tls;
 mod transaction;
 
 pub use history::History;
 pub use ledger::SharedLedger;
 pub use settings::{Settings, SettingsError};
 pub use shared::{Standing, Unavailable};
+pub use tls::{Identity, TlsFiles};
 pub use transaction::SharedTransaction;
-
-// For its features alone; see Cargo.toml.
-use rustls as _;
 
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,21 @@
 //! How a shared ledger is reached.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use redis::Client;
+use redis::{
+    ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
+};
+
+use crate::tls::{Tls, TlsFiles};
 
 /// Where Redis or Valkey is, and how long things may take.
 #[derive(Clone)]
 pub struct Settings {
-    client: Client,
+    place: ConnectionAddr,
+    credentials: RedisConnectionInfo,
+    tls: Option<Arc<Tls>>,
     prefix: String,
     node: String,
     /// How long a call may take before Redis counts as gone; no session waits longer. Default 500 ms.
@@ -35,35 +42,52 @@ pub enum SettingsError {
         "`{0}` is no prefix of keys; use 1 to 64 letters, digits, `.`, `_`, `-` or `:`, and no `{{`"
     )]
     Prefix(String),
+    /// What TLS needs.
+    #[error("TLS to Redis cannot be set up: {0}")]
+    Tls(String),
 }
 
 impl Settings {
     /// For the server at `address` and the node with this name, which is to be the same after a
-    /// restart, and another one for each node. Nothing is sent yet.
+    /// restart, and another one for each node. Nothing is sent yet. A `rediss://` address trusts what
+    /// the system trusts, and the certificate must be for its host.
     ///
     /// # Errors
     /// [`SettingsError`] when the address is none of Redis, or the prefix is not 1 to 64 plain
-    /// characters.
+    /// characters, or when there is to be TLS and the system trusts nobody.
     pub fn new(address: &str, prefix: &str, node: [u8; 16]) -> Result<Self, SettingsError> {
-        let wrong = |error: redis::RedisError| {
-            // Without details, which might quote the address.
-            SettingsError::Address(error.category().to_owned())
-        };
-        // A fragment asks for TLS that trusts anybody; that is not for passwords and quotas.
-        if address.contains('#') {
-            return Err(SettingsError::Address("it has a fragment".into()));
-        }
-        let scheme = address.split_once("://").map(|(scheme, _)| scheme);
-        if !matches!(scheme, Some("redis" | "rediss" | "redis+unix")) {
-            return Err(SettingsError::Address("its scheme is another one".into()));
-        }
-        let client = Client::open(address).map_err(wrong)?;
+        Self::with_tls(address, prefix, node, &TlsFiles::default())
+    }
+
+    /// As [`Settings::new`], for a `rediss://` address with an authority of one's own, or to a server
+    /// that asks for a certificate. Reads the files.
+    ///
+    /// # Errors
+    /// As [`Settings::new`], and for a file that is of no use, or that is given without `rediss://`.
+    pub fn with_tls(
+        address: &str,
+        prefix: &str,
+        node: [u8; 16],
+        files: &TlsFiles,
+    ) -> Result<Self, SettingsError> {
+        let (info, secure) = parse(address)?;
         let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || b"._-:".contains(&octet);
         if prefix.is_empty() || prefix.len() > 64 || !prefix.bytes().all(is_plain) {
             return Err(SettingsError::Prefix(prefix.into()));
         }
+        let tls = match info.addr() {
+            ConnectionAddr::Tcp(host, _) if secure => Some(Arc::new(Tls::new(host, files)?)),
+            _ if *files != TlsFiles::default() => {
+                let why = "files for it are given, and the address begins with another scheme; write `rediss://`, or remove them";
+                return Err(SettingsError::Tls(why.into()));
+            }
+            _ => None,
+        };
         Ok(Self {
-            client,
+            place: info.addr().clone(),
+            // The older protocol has all that is asked, with every server.
+            credentials: info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2),
+            tls,
             prefix: prefix.into(),
             node: format!("{:032x}", u128::from_be_bytes(node)),
             timeout: Duration::from_millis(500),
@@ -72,8 +96,22 @@ impl Settings {
         })
     }
 
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
+    pub(crate) fn place(&self) -> &ConnectionAddr {
+        &self.place
+    }
+
+    pub(crate) fn credentials(&self) -> &RedisConnectionInfo {
+        &self.credentials
+    }
+
+    pub(crate) fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
+    }
+
+    /// What no text may show.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let Self { credentials, .. } = self;
+        credentials.password().into_iter().chain(credentials.username()).map(Into::into).collect()
     }
 
     pub(crate) fn prefix(&self) -> &str {
@@ -83,6 +121,26 @@ impl Settings {
     pub(crate) fn node(&self) -> &str {
         &self.node
     }
+}
+
+/// An address, and whether it asks for TLS.
+fn parse(address: &str) -> Result<(ConnectionInfo, bool), SettingsError> {
+    // A fragment asks for TLS that trusts anybody; that is not for passwords and quotas.
+    if address.contains('#') {
+        return Err(SettingsError::Address("it has a fragment".into()));
+    }
+    let (scheme, rest) = address.split_once("://").unwrap_or_default();
+    // TLS is set up here, so the library is shown an address without.
+    let (scheme, secure) = match scheme {
+        "redis" | "redis+unix" => (scheme, false),
+        "rediss" => ("redis", true),
+        _ => return Err(SettingsError::Address("its scheme is another one".into())),
+    };
+    let info = format!("{scheme}://{rest}").into_connection_info().map_err(|error| {
+        // Without details, which might quote the address.
+        SettingsError::Address(error.category().to_owned())
+    })?;
+    Ok((info, secure))
 }
 
 impl fmt::Debug for Settings {
@@ -124,7 +182,18 @@ mod tests {
             let got = Settings::new(address, prefix, [0; 16]);
             assert_eq!(got.is_ok(), good, "{address} {prefix} {got:?}");
             let told = got.map_or_else(|error| error.to_string(), |fine| format!("{fine:?}"));
-            assert!(!told.contains("secret"), "{told}");
+            assert!(!told.contains("secret") && !told.contains("user:"), "{told}");
         }
+    }
+
+    #[test]
+    fn files_for_tls_need_an_address_with_tls_o5() {
+        let files = TlsFiles { ca: Some("ca.pem".into()), identity: None };
+        for address in ["redis://127.0.0.1", "redis+unix:///run/redis.sock"] {
+            let error = Settings::with_tls(address, "w", [0; 16], &files).unwrap_err();
+            assert!(error.to_string().contains("write `rediss://`"), "{error}");
+        }
+        let error = Settings::with_tls("rediss://127.0.0.1", "w", [0; 16], &files).unwrap_err();
+        assert!(error.to_string().contains("`ca.pem` cannot be read"), "{error}");
     }
 }

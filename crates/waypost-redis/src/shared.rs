@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value};
 use tokio::sync::{Notify, watch};
 use waypost_relay::QuotaCommit;
 use waypost_types::Timestamp;
 
 use crate::call::Call;
+use crate::connection::Connection;
 use crate::digest::DigestKey;
 use crate::history::Told;
 use crate::link::Link;
@@ -69,7 +69,7 @@ pub(crate) struct State {
 /// A connection that can be asked.
 #[derive(Clone)]
 pub(crate) struct Up {
-    pub(crate) connection: MultiplexedConnection,
+    pub(crate) connection: Connection,
     pub(crate) sha: Arc<str>,
     pub(crate) key: DigestKey,
     pub(crate) generation: u64,
@@ -219,12 +219,9 @@ impl Job {
     }
 }
 
-/// What Redis or the connection said, without the address.
+/// What is wrong with Redis or the connection, without anything secret.
 pub(crate) fn told(error: &RedisError) -> String {
-    if error.is_timeout() {
-        return "it did not answer in time".into();
-    }
-    error.to_string()
+    crate::complaint::in_words(error, &[])
 }
 
 fn draw() -> u32 {
