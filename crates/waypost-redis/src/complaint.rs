@@ -1,6 +1,8 @@
 //! What is wrong with Redis, in one line that says what to do, and that holds nothing secret.
 
+use std::error::Error;
 use std::io;
+use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError};
 
@@ -114,7 +116,9 @@ fn known(code: &str) -> Option<&'static str> {
 }
 
 fn io_error(error: &RedisError) -> Option<&io::Error> {
-    std::error::Error::source(error)?.downcast_ref()
+    let source = error.source()?;
+    let shared = || source.downcast_ref::<Arc<dyn Error + Send + Sync>>()?.downcast_ref();
+    source.downcast_ref().or_else(shared)
 }
 
 fn io_in_words(error: &io::Error) -> String {

@@ -3,3 +3,4 @@
 mod model;
 mod server;
 mod sharing;
+mod tls;

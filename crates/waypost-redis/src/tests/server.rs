@@ -12,8 +12,20 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub(super) fn start_with(more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { child: spawn(&folder.path().join("socket"), &[]), folder }
+        Self { child: spawn(&folder.path().join("socket"), more), folder }
+    }
+
+    /// With TLS on a port of 127.0.0.1 besides; files and what else there is of it as given.
+    pub(super) fn start_with_tls(more: &[&str]) -> (Self, u16) {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let text = port.to_string();
+        let listens = ["--bind", "127.0.0.1", "--tls-port", &text];
+        (Self::start_with(&[&listens[..], more].concat()), port)
     }
 
     pub(super) fn socket(&self) -> PathBuf {
@@ -48,7 +60,7 @@ impl Server {
         let _ = std::fs::remove_file(self.socket());
     }
 
-    /// Starts it again, with nothing in it.
+    /// Starts it again, with nothing in it but what it saved.
     pub(super) fn restart(&mut self, more: &[&str]) {
         self.child = spawn(&self.socket(), more);
     }

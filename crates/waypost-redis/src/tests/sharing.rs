@@ -12,6 +12,8 @@ use crate::ledger::SharedLedger;
 use crate::settings::Settings;
 use crate::shared::Standing;
 
+mod states;
+
 const LONG: Duration = Duration::from_secs(20);
 
 /// A journal in memory.
