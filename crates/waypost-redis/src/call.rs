@@ -5,7 +5,7 @@ use waypost_relay::{QuotaRefusal, QuotaUse, Reservation};
 use waypost_types::Timestamp;
 
 use crate::counter::Counter;
-use crate::digest::Digest;
+use crate::digest::{Digest, DigestKey};
 use crate::keys::Keys;
 
 /// The script. It is loaded with each connection, and called by its digest.
@@ -28,6 +28,15 @@ pub(crate) struct Call {
     arguments: Vec<Vec<u8>>,
 }
 
+/// The script as it was loaded, and the key that was there then. Without that key Redis was emptied, and
+/// what follows must not be taken for all that there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Script {
+    sha: String,
+    key_name: String,
+    key: DigestKey,
+}
+
 /// A commit among those of its node: what makes that it counts once, however often it is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Order<'a> {
@@ -39,7 +48,13 @@ pub(crate) struct Order<'a> {
     pub(crate) at: Timestamp,
     /// How long ago that is.
     pub(crate) age: std::time::Duration,
+    /// What it is known by when it is told again from the history.
+    pub(crate) digest: Digest,
 }
+
+/// Commits are made before they are journaled, and Redis hears of them in the order of the journal: one is
+/// behind another that was made later by less than this. So long Redis knows each by name.
+pub(crate) const JOURNALING: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// What a reservation found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +70,12 @@ pub(crate) struct Reserved {
 #[error("the answer is not the script's; is the key prefix used by something else?")]
 pub(crate) struct StrangeAnswer;
 
+impl Script {
+    pub(crate) fn new(sha: String, key_name: String, key: DigestKey) -> Self {
+        Self { sha, key_name, key }
+    }
+}
+
 impl Call {
     fn new(keys: &Keys, node: &str, operation: &str, now: Now, id: &str) -> Self {
         let messages = keys.messages();
@@ -64,7 +85,7 @@ impl Call {
             Now::Given(now) => now.as_millis().to_string(),
         };
         Self {
-            keys: vec![format!("{messages}{id}"), keys.leases(), keys.mark(node)],
+            keys: vec![format!("{messages}{id}"), keys.leases(), keys.mark(node), keys.told(node)],
             arguments: vec![operation.into(), now.into_bytes(), messages.into_bytes()],
         }
     }
@@ -126,6 +147,8 @@ impl Call {
             .with_number(order.number)
             .with_number(order.at.as_millis())
             .with_number(millis(order.age))
+            .with(order.name())
+            .with_number(millis(JOURNALING))
             .with_counters(counters)
             .with_digests(digests)
     }
@@ -141,11 +164,19 @@ impl Call {
         call
     }
 
-    /// The command for a script that was loaded under `sha`.
-    pub(crate) fn command(&self, sha: &str) -> Cmd {
+    pub(crate) fn command(&self, script: &Script) -> Cmd {
+        let Script { sha, key_name, key } = script;
         let mut command = redis::cmd("EVALSHA");
-        command.arg(sha).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
+        command.arg(sha).arg(self.keys.len() + 1).arg(&self.keys).arg(key_name);
+        command.arg(key.octets()).arg(&self.arguments);
         command
+    }
+}
+
+impl Order<'_> {
+    /// The name that Redis keeps: the digest, and what makes it another one than that of an equal commit.
+    fn name(&self) -> String {
+        format!("{} {}-{:x}", self.digest, self.start, self.number)
     }
 }
 

@@ -9,7 +9,11 @@ use redis::{ErrorKind, RedisError};
 use crate::tls;
 
 /// Codes of errors with a cure of their own.
-const KNOWN: [(&str, &str); 18] = [
+const KNOWN: [(&str, &str); 19] = [
+    (
+        "EMPTIED",
+        "it was emptied (EMPTIED), and is told now what this node accepted; keep others from its keys",
+    ),
     (
         "NOAUTH",
         "it asks for a password (NOAUTH); write it into its address, as in `redis://:PASSWORD@HOST`",

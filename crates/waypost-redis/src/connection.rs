@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Cmd, ConnectionAddr, Pipeline, RedisError, RedisFuture, Value};
@@ -51,7 +52,7 @@ impl Connection {
                 Self::over(tcp(host, *port).await?, settings).await
             }
             (ConnectionAddr::Tcp(host, port), Some(tls)) => {
-                let stream = secured(tls, tcp(host, *port).await?).await?;
+                let stream = secured(tls, tcp(host, *port).await?, settings.timeout).await?;
                 Self::over(stream, settings).await
             }
             _ => Err(io::Error::from(io::ErrorKind::Unsupported).into()),
@@ -126,10 +127,17 @@ async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
 async fn secured(
     tls: &Arc<Tls>,
     stream: TcpStream,
+    within: Duration,
 ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
     let reads = Arc::clone(tls);
     let config = tokio::task::spawn_blocking(move || reads.config()).await?;
     let connector = TlsConnector::from(config.map_err(io::Error::other)?);
-    let secured = connector.connect(tls.host(), stream).await;
+    // A little less than all that there is, so that it is known where it hung.
+    let secured = tokio::time::timeout(within.mul_f64(0.9), connector.connect(tls.host(), stream));
+    let secured = secured.await.map_err(|_| {
+        io::Error::other(
+            "it did not answer in time in the TLS handshake; does this port speak TLS?",
+        )
+    })?;
     secured.map_err(|error| io::Error::other(tls.in_words(&error)))
 }

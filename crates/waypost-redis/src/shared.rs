@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use waypost_relay::QuotaCommit;
 use waypost_types::Timestamp;
 
-use crate::call::Call;
+use crate::call::{Call, Script};
 use crate::connection::Connection;
 use crate::digest::DigestKey;
 use crate::history::Told;
@@ -70,7 +70,7 @@ pub(crate) struct State {
 #[derive(Clone)]
 pub(crate) struct Up {
     pub(crate) connection: Connection,
-    pub(crate) sha: Arc<str>,
+    pub(crate) script: Arc<Script>,
     pub(crate) key: DigestKey,
     pub(crate) generation: u64,
 }
@@ -135,7 +135,7 @@ impl Shared {
     /// Asks, for as long as the connection lets an answer take.
     pub(crate) async fn ask(&self, up: &Up, call: &Call) -> Result<Value, Unavailable> {
         let mut connection = up.connection.clone();
-        let asked = call.command(&up.sha).query_async::<Value>(&mut connection).await;
+        let asked = call.command(&up.script).query_async::<Value>(&mut connection).await;
         asked.map_err(|error| self.failed(up.generation, &told(&error)))
     }
 

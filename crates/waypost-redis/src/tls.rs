@@ -106,7 +106,8 @@ impl Tls {
 
     fn certificate_in_words(&self, wrong: &CertificateError) -> String {
         match wrong {
-            CertificateError::UnknownIssuer => {
+            // Another authority of the same name signed it.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 let trusted = match &self.trust {
                     Trust::System(_) => "those of the system".to_owned(),
                     Trust::File(file) => format!("those in `{}`", file.display()),
@@ -156,10 +157,15 @@ pub(crate) fn in_words(error: &rustls::Error) -> String {
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
+            | AlertDescription::DecryptError
             | AlertDescription::AccessDenied),
         ) => format!(
             "it does not accept the certificate of this node ({alert:?}); name one in `redis_certificate` that is signed by an authority it trusts"
         ),
+        // Before TLS 1.3 there was no alert of its own for it.
+        rustls::Error::AlertReceived(AlertDescription::HandshakeFailure) => {
+            "it ended the handshake (HandshakeFailure); if it asks for a certificate of this node, name one in `redis_certificate`, else see the TLS versions and ciphers that it allows".to_owned()
+        }
         other => format!("TLS failed: {other}; see its log, and the TLS versions and ciphers that it allows"),
     }
 }

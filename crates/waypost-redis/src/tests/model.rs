@@ -11,10 +11,10 @@ use waypost_relay::{
 use waypost_types::{Mailbox, Timestamp};
 
 use super::server::Server;
-use crate::call::{Call, Now, Order, Reserved, SCRIPT};
+use crate::call::{Call, Now, Order, Reserved, SCRIPT, Script};
 use crate::counter;
 use crate::digest::{Digest, DigestKey};
-use crate::keys::Keys;
+use crate::keys::{self, Keys};
 
 const KEY: [u8; 16] = [3; 16];
 const ORGANIZATION: &str = "Solarmora & {sons}";
@@ -58,7 +58,7 @@ fn limits(mode: LimitMode) -> Limits {
 /// The script, called for one node.
 struct Scripted<'a> {
     connection: &'a mut redis::Connection,
-    sha: String,
+    script: Script,
     keys: Keys,
     key: DigestKey,
     now: Timestamp,
@@ -67,7 +67,7 @@ struct Scripted<'a> {
 
 impl Scripted<'_> {
     fn call(&mut self, call: &Call) -> Value {
-        call.command(&self.sha).query(self.connection).unwrap()
+        call.command(&self.script).query(self.connection).unwrap()
     }
 
     fn digests(&self, recipients: &[Mailbox]) -> Vec<Digest> {
@@ -94,8 +94,8 @@ impl Scripted<'_> {
         self.number += 1;
         let counters = counter::of_subject(&self.keys, self.key, subject);
         let (start, number, at) = ("start", self.number, self.now.before(age));
-        let order = Order { start, number, at, age };
         let (now, digests) = (Now::Given(self.now), self.digests(recipients));
+        let order = Order { start, number, at, age, digest: self.key.of_commit(subject, &digests) };
         let call = Call::commit(&self.keys, "node", now, id, &order, &counters, &digests);
         assert_eq!(self.call(&call), Value::Array(vec![Value::Int(1)]));
         assert_eq!(self.call(&call), Value::Array(vec![Value::Int(0)]), "once");
@@ -330,13 +330,15 @@ fn the_script_answers_as_the_ledger_in_memory_d10_d11_d13_o5() {
         load
     };
     let sha: String = load().query(&mut connection).unwrap();
+    let script = Script::new(sha, keys::digest_key("test"), DigestKey::new(KEY));
     let connection = std::cell::RefCell::new(connection);
     let play = |steps: Vec<Step>| {
         let mut connection = connection.borrow_mut();
         let () = redis::cmd("FLUSHALL").query(&mut connection).unwrap();
+        let () = redis::cmd("SET").arg("test:key").arg(&KEY).query(&mut connection).unwrap();
         let mut scripted = Scripted {
             connection: &mut connection,
-            sha: sha.clone(),
+            script: script.clone(),
             keys: Keys::new("test", ORGANIZATION),
             key: DigestKey::new(KEY),
             now: Timestamp::from_millis(1_600_000_000_123),

@@ -1,5 +1,6 @@
 //! TLS to a real server, with certificates made here, as they should be and as they should not.
 
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -144,10 +145,22 @@ async fn a_port_without_tls_and_one_that_hangs_are_told_apart_o5() {
     let _server = Server::start_with(&["--bind", "127.0.0.1", "--port", &open.to_string()]);
     let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let hangs = mute.local_addr().unwrap().port();
+    // One that speaks first, as a mail server does.
+    let greets = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let speaks = greets.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in greets.incoming() {
+            let _ = stream.and_then(|mut stream| {
+                stream.write_all(b"220 mx.solarmora.com ESMTP\r\n")?;
+                stream.read_to_end(&mut Vec::new())
+            });
+        }
+    });
     for (port, want) in [
-        (open, "does not speak TLS; write `redis://`"),
+        (open, "does this port speak TLS?"),
+        (speaks, "does not speak TLS; write `redis://`"),
         (closed, "cannot be reached: Connection refused"),
-        (hangs, "did not answer in time"),
+        (hangs, "did not answer in time in the TLS handshake"),
     ] {
         let said = complaint(&format!("rediss://localhost:{port}"), &authority.trusted()).await;
         let said = said.unwrap();

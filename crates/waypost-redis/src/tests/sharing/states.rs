@@ -15,18 +15,6 @@ impl Node {
         Ok(self.send(LIMIT, &to(1)).await? == 1)
     }
 
-    /// Asks until it is known to be gone; why.
-    async fn gone(&self) -> Box<str> {
-        let begun = Instant::now();
-        loop {
-            match self.ledger.usage("S", None, &limits(LIMIT)).await {
-                Err(error) => return error.because,
-                Ok(_) => assert!(begun.elapsed() < LONG, "still there"),
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
     /// Waits until it is gone for this reason.
     async fn gone_because(&self, want: &str) {
         let mut standing = self.ledger.standing();
@@ -79,12 +67,6 @@ async fn a_limit_holds_through_each_odd_state_and_back_o5() {
             &["ACL SETUSER default +@all"],
             "(NOPERM)",
         ),
-        (
-            "too many",
-            &["CONFIG SET maxclients 1", "CLIENT KILL TYPE normal SKIPME yes"],
-            &["CONFIG SET maxclients 1000"],
-            "as many clients as it takes",
-        ),
     ] {
         let server = Server::start();
         let node = Node::start(&server, 1, 1000).await;
@@ -95,7 +77,7 @@ async fn a_limit_holds_through_each_odd_state_and_back_o5() {
         let mut hand = server.connection();
         enter.iter().for_each(|command| say(&mut hand, command));
         // The script is loaded again so soon that the reason may be seen by the one who asked alone.
-        let because = node.gone().await;
+        let because = node.takes().await.expect_err(name).because;
         if !because.contains(want) {
             node.gone_because(want).await;
         }
@@ -130,7 +112,7 @@ async fn while_it_loads_its_data_it_counts_as_gone_o5() {
     let () = fill.query(&mut server.connection()).unwrap();
     say(&mut server.connection(), "SAVE");
     server.kill();
-    let _ = node.gone().await;
+    node.down().await;
     // Two seconds or so, with a look at its clients now and then.
     server.restart(&[
         "--key-load-delay",
@@ -163,7 +145,6 @@ async fn what_answers_nonsense_or_nothing_is_no_redis_o5() {
         (Some("$99999999999999999999\r\n"), "none of Redis"),
         (Some("*-7\r\n"), "none of Redis"),
         (Some(":12\r\n:12\r\n:12\r\n:12\r\n:12\r\n:12\r\n"), "none of Redis"),
-        (Some("+OK\r\n+OK\r\n+OK\r\n$3\r\nabc\r\n+x\r\n*0\r\n"), "is not what this program wrote"),
         (
             Some("-ERR hello 'hush'\r\n-ERR hello\r\n-ERR hello\r\n-ERR hello\r\n"),
             "the error ERR: hello",
@@ -179,16 +160,17 @@ async fn what_answers_nonsense_or_nothing_is_no_redis_o5() {
         let says = says.map(str::to_owned);
         let (stop, stopped) = std::sync::mpsc::channel::<()>();
         let fake = std::thread::spawn(move || {
-            let mut held = Vec::new();
             while stopped.try_recv() == Err(TryRecvError::Empty) {
                 match (listener.accept(), &says) {
                     (Ok((mut stream, _)), Some(says)) => {
-                        // After the first command, as Redis does.
                         stream.set_nonblocking(false).unwrap();
-                        stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
-                        let _ = stream.read(&mut [0; 4096]);
-                        let _ = stream.write_all(says.as_bytes());
-                        held.push(stream);
+                        let says = says.clone();
+                        // To whatever it is asked, as often as it is asked.
+                        std::thread::spawn(move || {
+                            while stream.read(&mut [0; 65_536]).is_ok_and(|count| count > 0) {
+                                let _ = stream.write_all(says.as_bytes());
+                            }
+                        });
                     }
                     (Ok(_), None) => {}
                     (Err(_), _) => std::thread::sleep(Duration::from_millis(5)),
