@@ -106,6 +106,8 @@ pub enum FilterHeader {
 pub struct SharingSettings {
     /// The address of the server, as written; it may hold a password.
     pub address: Box<str>,
+    /// What TLS trusts and shows, where the address asks for it.
+    pub tls: SharingTls,
     /// What all keys begin with.
     pub prefix: Box<str>,
     /// What holds while it does not answer.
@@ -114,6 +116,24 @@ pub struct SharingSettings {
     pub timeout: Duration,
     /// How long what a node reserved stands after it has gone; one minute by default.
     pub lease: Duration,
+}
+
+/// PEM files for TLS to the server over which quotas are shared, as written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SharingTls {
+    /// The authorities that are trusted; `None`: those of the system.
+    pub ca: Option<Box<str>>,
+    /// What is shown to a server that asks for it.
+    pub identity: Option<SharingIdentity>,
+}
+
+/// A certificate and its key, as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharingIdentity {
+    /// The file of the chain.
+    pub certificate: Box<str>,
+    /// The file of the private key.
+    pub key: Box<str>,
 }
 
 /// What holds while quotas cannot be shared.
@@ -131,8 +151,9 @@ pub enum SharingFallback {
 impl fmt::Debug for SharingSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the address, which may hold a password.
-        let Self { prefix, fallback, timeout, lease, .. } = self;
+        let Self { tls, prefix, fallback, timeout, lease, .. } = self;
         f.debug_struct("SharingSettings")
+            .field("tls", tls)
             .field("prefix", prefix)
             .field("fallback", fallback)
             .field("timeout", timeout)

@@ -16,13 +16,13 @@
 //! after its last use. No call takes longer than [`Settings::timeout`].
 //!
 //! **Errors:** [`SettingsError`] before anything is sent, [`Unavailable`] while Redis does not answer
-//! as it should: refused, too slow, not whom its certificate says, loading, read-only, out of memory. The ledger looks for it again by
+//! as it should: refused, too slow, loading, read-only, out of memory. The ledger looks for it again by
 //! itself, says so ([`SharedLedger::standing`]), and tells Redis from the [`History`] what it misses.
 //!
 //! **Source:** D10 to D13 and O5 of the requirements; the protocol and the keys are in docs/REDIS.md.
 //!
 //! **Not here:** what to do while Redis is gone (the caller's: refuse, or count for itself); Redis
-//! Cluster and Sentinel (the keys of an organization are in one slot, but the client is for one server).
+//! Cluster and Sentinel (the client is for one server).
 //!
 //! # Example
 //!

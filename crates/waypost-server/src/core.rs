@@ -1,5 +1,6 @@
 //! What all sessions and deliverers share.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -78,17 +79,19 @@ impl Core {
         Self { authenticator, ..self }
     }
 
-    /// With quotas that other nodes share; waits a moment for Redis. `key` is the spool's own.
+    /// With quotas that other nodes share; waits a moment for Redis. `key` is the spool's own, and the
+    /// paths of files begin at `base`.
     ///
     /// # Errors
     /// Settings that cannot be used. A Redis that is not there is none: it may come.
     pub(crate) async fn sharing_quotas(
         self,
         settings: &SharingSettings,
+        base: &Path,
         key: [u8; 16],
     ) -> Result<Self, SettingsError> {
         let history = self.spool.quota_history();
-        let sharing = Sharing::start(settings, key, history, &self.metrics.sharing)?;
+        let sharing = Sharing::start(settings, base, key, history, &self.metrics.sharing)?;
         sharing.ready(settings.timeout).await;
         Ok(Self { quotas: self.quotas.sharing(sharing), ..self })
     }

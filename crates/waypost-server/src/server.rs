@@ -149,7 +149,7 @@ impl Server {
         let core = Core::new(Arc::clone(&policy), spool, ledger, clock);
         let core = match &settings.sharing {
             None => core,
-            Some(sharing) => core.sharing_quotas(sharing, key).await?,
+            Some(sharing) => core.sharing_quotas(sharing, &base, key).await?,
         };
         let core = Arc::new(core.with_authenticator(authenticator).with_draw_key(key));
         core.recover(recovered.told, &recovered.spam, &recovered.over_limit);

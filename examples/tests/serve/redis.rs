@@ -12,6 +12,7 @@ use support::serving::{Folder, Serve, queue_id};
 use support::sink::Sink;
 use support::smtp_client::SmtpClient;
 use support::waypost;
+use waypost_net::test_kit::Authority;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const TEXT: &[u8] = b"Subject: x\r\n\r\nx\r\n";
@@ -311,4 +312,63 @@ fn how_quotas_are_shared_changes_with_a_restart_alone_o5() {
     let log = serve.log.to_string();
     assert!(!log.contains(&redis.address()), "{log}");
     serve.terminate();
+}
+
+#[test]
+#[ignore = "needs redis-server: run scripts/redis"]
+fn tls_trusts_the_authority_that_is_named_and_no_secret_is_shown_o5() {
+    let gateway = Sink::start();
+    let [ours, theirs] = [0, 1].map(|_| Authority::new().unwrap());
+    let shown = ours.identity("localhost").unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let [certificate, key] = ["redis.pem", "redis.key"].map(|name| files.path().join(name));
+    std::fs::write(&certificate, shown.certificate_pem()).unwrap();
+    std::fs::write(&key, shown.key_pem()).unwrap();
+    let (redis, port) = Redis::start_with_tls(&certificate, &key, ["marie-node", "hush"]);
+    let address = format!("rediss://marie-node:hush@localhost:{port}/2");
+    let text = node(&redis, "defer", 30, &gateway)
+        .replace(&redis.address(), &address)
+        .replace("redis_nodes", "redis_timeout = \"3s\"\nredis_nodes");
+    let private = text.replace("redis_nodes", "redis_ca = \"ca.pem\"\nredis_nodes");
+
+    // Another authority: nothing is sent, and why is told once.
+    let folder = Folder::new(&private);
+    folder.write("ca.pem", theirs.pem());
+    let serve = folder.serve();
+    let told = serve.log.wait_text("quotas cannot be shared");
+    assert!(told.contains("not signed by an authority that is trusted here"), "{told}");
+    assert!(told.contains("ca.pem") && told.contains("`redis_ca`"), "{told}");
+    let reply = relay(&serve, "a@b.example");
+    assert!(reply.starts_with("451 4.3.0"), "{reply}");
+    // The right one, without a restart.
+    folder.write("ca.pem", ours.pem());
+    serve.log.wait_text("quotas are shared over Redis");
+    assert!(relay(&serve, "a@b.example").starts_with("250"));
+    wait_for_usage(&folder, "shared", 1, 0);
+    let log = serve.log.to_string();
+    assert!(!log.contains("hush") && !log.contains("marie-node"), "{log}");
+    assert_eq!(log.matches("not signed by an authority").count(), 1, "{log}");
+    serve.terminate();
+
+    // What the system trusts, and another password.
+    let system = Folder::new(&text);
+    system.write("ca.pem", ours.pem());
+    let roots = system.path("ca.pem");
+    let environment = [("SSL_CERT_FILE", roots.to_str().unwrap())];
+    let serve = Serve::with_environment(&system.configuration(), &environment);
+    serve.log.wait_text("quotas are shared over Redis");
+    wait_for_usage(&system, "shared", 1, 0);
+    serve.terminate();
+    system.configure(&text.replace(":hush@", ":hushed@"));
+    let serve = Serve::with_environment(&system.configuration(), &environment);
+    let told = serve.log.wait_text("quotas cannot be shared");
+    assert!(told.contains("refuses the user or the password of its address"), "{told}");
+    let log = serve.log.to_string();
+    assert!(!log.contains("hush") && !log.contains("marie-node"), "{log}");
+    serve.terminate();
+
+    // A file of no use is told of at the start.
+    folder.write("ca.pem", "nothing");
+    let ran = waypost(&["serve", &folder.configuration()], "");
+    assert!(ran.stderr.contains("ca.pem") && !ran.stderr.contains("hush"), "{}", ran.stderr);
 }

@@ -19,6 +19,30 @@ impl Redis {
         Self { child: spawn(folder.path()), folder }
     }
 
+    /// One that speaks TLS on a port of 127.0.0.1 too, with this certificate and key, to a user of this
+    /// name and password alone; and the port.
+    pub(crate) fn start_with_tls(certificate: &Path, key: &Path, user: [&str; 2]) -> (Self, u16) {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let redis = Self::start();
+        let files = [certificate, key].map(|file| file.to_str().unwrap());
+        let mut asks = UnixStream::connect(socket(redis.folder.path())).unwrap();
+        let [name, password] = user;
+        let commands = [
+            format!("ACL SETUSER {name} on >{password} ~waypost:* +@all"),
+            format!(
+                "CONFIG SET bind 127.0.0.1 tls-cert-file {} tls-key-file {} tls-auth-clients no tls-port {port}",
+                files[0], files[1]
+            ),
+            "ACL SETUSER default off".to_owned(),
+            "QUIT".to_owned(),
+        ];
+        asks.write_all((commands.join("\r\n") + "\r\n").as_bytes()).unwrap();
+        let mut text = String::new();
+        asks.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "+OK\r\n".repeat(4));
+        (redis, port)
+    }
+
     /// Its address, for `redis` in `[server]`.
     pub(crate) fn address(&self) -> String {
         format!("redis+unix://{}", socket(self.folder.path()).display())

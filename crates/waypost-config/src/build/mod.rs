@@ -142,11 +142,17 @@ fn unreadable(path: &Spanned<crate::raw::FilePath>, because: &str) -> Diagnostic
     )
 }
 
-/// A route without its roots sends nothing, so that is an error. The files of a listener only warn
-/// here: `serve` refuses to start without them. Directories and passwords are told of where they are
+/// A route without its roots sends nothing, so that is an error, and so is a Redis that nobody vouches
+/// for. The files of a listener, and what is shown to Redis, only warn here: `serve` refuses to start without them. Directories and passwords are told of where they are
 /// read.
 fn readable_files(raw: &RawConfig, files: &dyn Files, report: &mut Report) {
+    let of_redis = raw.server.as_ref().and_then(|server| server.redis_ca.as_ref());
     for file in raw.needed_files() {
+        let rule = match file.kind {
+            FileKind::Roots if of_redis == Some(&file.path) => "O5",
+            FileKind::Roots => "A6",
+            _ => "format",
+        };
         let severity = match file.kind {
             FileKind::Directory | FileKind::Password => continue,
             FileKind::Roots => Severity::Error,
@@ -154,14 +160,13 @@ fn readable_files(raw: &RawConfig, files: &dyn Files, report: &mut Report) {
         };
         match files.read(file.path.as_str()) {
             Err(because) => {
-                let rule = if file.kind == FileKind::Roots { "A6" } else { "format" };
                 report.push(Diagnostic { severity, rule, ..unreadable(&file.path, &because) });
             }
             Ok(bytes) if file.kind == FileKind::Roots && !holds_certificate(&bytes) => {
                 report.push(Diagnostic::error(
                     "no-roots",
                     file.path.place,
-                    "A6",
+                    rule,
                     format!("the file `{}` holds no certificate in PEM", file.path.as_str()),
                     "write the authority's certificates into it, each from BEGIN CERTIFICATE to END",
                 ));

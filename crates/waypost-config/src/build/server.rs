@@ -15,7 +15,8 @@ use crate::raw::{
 };
 use crate::settings::{
     Delays, DnsServers, Limits, ListenerSettings, ListenerTls, LocalParts, RecordSettings, Retry,
-    ServerSettings, SharingFallback, SharingSettings, Timeouts, TlsStart,
+    ServerSettings, SharingFallback, SharingIdentity, SharingSettings, SharingTls, Timeouts,
+    TlsStart,
 };
 
 pub(super) fn build(raw: &RawConfig, report: &mut Report) -> Option<ServerSettings> {
@@ -108,9 +109,10 @@ fn sharing(server: &RawServer, report: &mut Report) -> Option<SharingSettings> {
         ));
         NonZeroU32::MIN
     });
-    let address = server.redis.as_ref()?.value.as_str().into();
+    let address = server.redis.as_ref()?.value.as_str();
     Some(SharingSettings {
-        address,
+        address: address.into(),
+        tls: sharing_tls(server, address, report),
         prefix: server.redis_prefix.as_str().into(),
         fallback: match server.redis_fallback.value {
             RedisFallback::Defer => SharingFallback::Defer,
@@ -119,6 +121,43 @@ fn sharing(server: &RawServer, report: &mut Report) -> Option<SharingSettings> {
         timeout: server.redis_timeout.value,
         lease: server.redis_lease.value,
     })
+}
+
+/// What TLS to Redis trusts and shows (O5).
+fn sharing_tls(server: &RawServer, address: &str, report: &mut Report) -> SharingTls {
+    let [ca, certificate, key] = [
+        ("redis_ca", &server.redis_ca),
+        ("redis_certificate", &server.redis_certificate),
+        ("redis_key", &server.redis_key),
+    ];
+    for (name, file) in [ca, certificate, key] {
+        if let Some(file) = file.as_ref().filter(|_| !address.starts_with("rediss://")) {
+            let cure = "write an address that begins with `rediss://`, or remove it";
+            let message = format!("`{name}` is for TLS, and the address of Redis asks for none");
+            report.push(Diagnostic::error("redis-tls", file.place, "O5", message, cure));
+        }
+    }
+    let alone = match (certificate, key) {
+        ((_, Some(_)), (_, Some(_))) | ((_, None), (_, None)) => None,
+        ((name, Some(file)), (other, None)) | ((other, None), (name, Some(file))) => {
+            Some((name, file.place, other))
+        }
+    };
+    if let Some((name, place, other)) = alone {
+        let message = format!("`{name}` is given and `{other}` is not");
+        let cure = format!(
+            "name the other file in `{other}` (it may be the same one), or remove `{name}`"
+        );
+        report.push(Diagnostic::error("redis-tls", place, "O5", message, cure));
+    }
+    let written = |file: &Option<Spanned<raw::FilePath>>| -> Option<Box<str>> {
+        file.as_ref().map(|file| file.as_str().into())
+    };
+    let identity = match (written(certificate.1), written(key.1)) {
+        (Some(certificate), Some(key)) => Some(SharingIdentity { certificate, key }),
+        _ => None,
+    };
+    SharingTls { ca: written(ca.1), identity }
 }
 
 /// The smallest size at which a record is put aside: some lines must fit in.

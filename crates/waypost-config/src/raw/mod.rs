@@ -209,6 +209,11 @@ impl RawConfig {
         let mut add = |path: &Option<Spanned<FilePath>>, kind| {
             files.extend(path.clone().map(|path| NeededFile { path, kind }));
         };
+        if let Some(server) = &self.server {
+            add(&server.redis_ca, FileKind::Roots);
+            add(&server.redis_certificate, FileKind::Certificate);
+            add(&server.redis_key, FileKind::PrivateKey);
+        }
         for tls in self.listener.iter().filter_map(|listener| listener.tls.as_ref()) {
             add(&tls.certificate, FileKind::Certificate);
             add(&tls.key, FileKind::PrivateKey);

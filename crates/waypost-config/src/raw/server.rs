@@ -88,6 +88,22 @@ table! {
         ///
         /// Example: `redis = "redis://127.0.0.1:6379"`
         optional redis: RedisAddress, "O5";
+        /// A PEM file with the authorities that may have signed the certificate of a `rediss://`
+        /// server, instead of the system's. It is read at each connection. The host's name is
+        /// verified all the same. Absent: the system's.
+        ///
+        /// Example: `redis_ca = "redis-ca.pem"`
+        optional redis_ca: FilePath, "O5";
+        /// A PEM file with the certificate that is shown to a `rediss://` server that asks for one,
+        /// and what it is signed by. It is read at each connection, so that a renewed one needs no
+        /// restart; the user that the server becomes must be able to read it. Absent: none.
+        ///
+        /// Example: `redis_certificate = "redis-node.pem"`
+        optional redis_certificate: FilePath, "O5";
+        /// The private key of `redis_certificate`, in PEM, without a passphrase.
+        ///
+        /// Example: `redis_key = "redis-node.key"`
+        optional redis_key: FilePath, "O5";
         /// What holds while Redis does not answer: `"defer"` answers `451 4.3.0` to the recipients
         /// of relayed mail, `"local"` lets each node count for itself, up to its share of each
         /// limit (`redis_nodes`).

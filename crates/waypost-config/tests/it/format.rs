@@ -95,6 +95,10 @@ fn files_that_it_names() {
     let text = r#"
 [server]
 hostname = "a.example"
+redis = "rediss://redis.a.example"
+redis_ca = "ca.pem"
+redis_certificate = "node.pem"
+redis_key = "node.key"
 [[listener]]
 name = "mx"
 role = "mx"
@@ -116,6 +120,9 @@ roots = "roots.pem"
         .map(|file| (file.path.as_str().to_owned(), file.kind))
         .collect();
     let want = [
+        ("ca.pem", FileKind::Roots),
+        ("node.pem", FileKind::Certificate),
+        ("node.key", FileKind::PrivateKey),
         ("mx.pem", FileKind::Certificate),
         ("mx.key", FileKind::PrivateKey),
         ("people.toml", FileKind::Directory),
@@ -127,8 +134,8 @@ roots = "roots.pem"
     assert!(waypost_config::compile(&config, &files, &mut report).is_none());
     let shown = report.render(false);
     assert!(shown.contains("people.toml:3:1"), "{shown}");
-    assert_eq!(shown.matches("warning[unreadable-file]").count(), 2, "{shown}");
-    assert_eq!(shown.matches("error[unreadable-file]").count(), 1, "A6: {shown}");
+    assert_eq!(shown.matches("warning[unreadable-file]").count(), 4, "{shown}");
+    assert_eq!(shown.matches("error[unreadable-file]").count(), 2, "A6: {shown}");
 }
 
 #[test]

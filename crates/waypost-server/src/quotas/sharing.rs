@@ -1,6 +1,7 @@
 //! The Redis that nodes share quotas over, and what holds while it does not answer (O5).
 
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -9,7 +10,7 @@ use siphasher::sip128::SipHasher13;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use waypost_config::settings::{SharingFallback, SharingSettings};
-use waypost_redis::{History, Settings, SettingsError, SharedLedger, Standing};
+use waypost_redis::{History, Identity, Settings, SettingsError, SharedLedger, Standing, TlsFiles};
 use waypost_relay::Limits;
 
 /// A ledger in Redis, and what to do without it.
@@ -32,18 +33,27 @@ pub(crate) struct SharingCounters {
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 impl Sharing {
-    /// Begins to connect. `key` is the spool's own, from which this node has its name.
+    /// Begins to connect. `key` is the spool's own, from which this node has its name; the paths of
+    /// files begin at `base`.
     ///
     /// # Errors
     /// [`SettingsError`].
     pub(crate) fn start(
         settings: &SharingSettings,
+        base: &Path,
         key: [u8; 16],
         history: impl History,
         counters: &SharingCounters,
     ) -> Result<Self, SettingsError> {
         let node = SipHasher13::new_with_key(&key).hash(b"node").as_u128().to_be_bytes();
-        let mut ledger = Settings::new(&settings.address, &settings.prefix, node)?;
+        let files = TlsFiles {
+            ca: settings.tls.ca.as_deref().map(|file| base.join(file)),
+            identity: settings.tls.identity.as_ref().map(|identity| Identity {
+                certificate: base.join(&*identity.certificate),
+                key: base.join(&*identity.key),
+            }),
+        };
+        let mut ledger = Settings::with_tls(&settings.address, &settings.prefix, node, &files)?;
         ledger.timeout = settings.timeout;
         ledger.lease = settings.lease;
         let ledger = SharedLedger::start(ledger, history);
@@ -91,27 +101,48 @@ impl Drop for Sharing {
     }
 }
 
-/// Says each change once: in the log and in the metrics.
+/// Reasons that are told of one outage.
+const REASONS: usize = 8;
+
+/// Says each change once, and each reason of an outage once: in the log and in the metrics.
 async fn watch(
     mut standing: watch::Receiver<Standing>,
     fallback: SharingFallback,
     counters: SharingCounters,
 ) {
     let mut was = None;
+    let mut reasons: Vec<Box<str>> = Vec::new();
     loop {
         let now = standing.borrow_and_update().clone();
-        let is_up = matches!(now, Standing::Up { .. });
-        // Before the first try there is nothing to say. What is wrong may change from try to try; that is
-        // nothing new.
-        if now != Standing::Connecting && was != Some(is_up) {
+        let is_up = match &now {
+            // Before the first try there is nothing to say.
+            Standing::Connecting => None,
+            Standing::Up { .. } => Some(true),
+            Standing::Down { .. } => Some(false),
+        };
+        if is_up.is_some() && is_up != was {
+            reasons.clear();
+        }
+        let is_news = match &now {
+            // Who starts it again with another password sees a new reason; what comes back is none.
+            Standing::Down { because } => {
+                let is_new = reasons.len() < REASONS && !reasons.contains(because);
+                if is_new {
+                    reasons.push(because.clone());
+                }
+                is_new
+            }
+            _ => is_up != was,
+        };
+        if is_news {
             tell(&now, fallback);
-            counters.up.set(i64::from(is_up));
-            if was == Some(true) {
+        }
+        if let Some(up) = is_up {
+            counters.up.set(i64::from(up));
+            if (was, up) == (Some(true), false) {
                 counters.lost.inc();
             }
-        }
-        if now != Standing::Connecting {
-            was = Some(is_up);
+            was = is_up;
         }
         if standing.changed().await.is_err() {
             return;
