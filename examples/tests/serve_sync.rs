@@ -196,14 +196,20 @@ fn o1_each_message_is_synced_before_its_250_and_sessions_share_syncs() {
         .collect();
     let ids: HashMap<String, usize> =
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+    let process = serve.id().to_string();
     serve.terminate();
-    // The tracer may outlive the server by a moment.
-    let until = Instant::now() + Duration::from_secs(30);
+    // The tracer may outlive the server by a moment. Threads that end before the process say the same.
+    let is_end = |line: &str| {
+        line.split_once(' ')
+            .is_some_and(|(id, rest)| id == process && rest.trim_start().starts_with("+++ exited"))
+    };
+    let until = Instant::now() + Duration::from_secs(60);
     let trace = loop {
         let trace = String::from_utf8_lossy(&std::fs::read(&out).unwrap()).into_owned();
-        if trace.contains("exited with 0") || Instant::now() > until {
+        if trace.lines().any(is_end) {
             break trace;
         }
+        assert!(Instant::now() < until, "the trace has no end");
         std::thread::sleep(Duration::from_millis(20));
     };
     let (messages, syncs) = check(&trace, &ids).unwrap_or_else(|error| {

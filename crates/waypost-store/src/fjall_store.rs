@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::fs::{File, OpenOptions, TryLockError};
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use waypost_queue::{
 };
 use waypost_types::QueueId;
 
+use crate::lock::SpoolLock;
 use crate::set_aside::{Corrupt, create_private, sync_folder};
 
 const CACHE: u64 = 4 << 20;
@@ -50,7 +50,7 @@ pub struct FjallStore {
     live: Mutex<Live>,
     corrupt: Corrupt,
     // Last, so that the engine is closed before another process may open it.
-    _lock: File,
+    _lock: SpoolLock,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +67,7 @@ impl FjallStore {
     /// cannot be written or the engine cannot read it.
     pub fn open(spool: &Path) -> Result<Self, StoreError> {
         create_private(spool).map_err(failed("create the spool"))?;
-        let lock = lock(spool)?;
+        let lock = SpoolLock::take(spool)?;
         let corrupt = Corrupt::of(spool);
         let folder = spool.join("db");
         // Creation was cut short before anything could be committed: begin anew.
@@ -393,18 +393,6 @@ impl Live {
     }
 }
 
-fn lock(spool: &Path) -> Result<File, StoreError> {
-    let path: PathBuf = spool.join("lock");
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    let file = options.open(path).map_err(failed("open the lock"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: spool.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(failed("lock the spool")(error)),
-    }
-}
-
 fn ended(event: &Event) -> Option<QueueId> {
     match event {
         Event::Done { id, .. } | Event::Removed { id, .. } => Some(*id),
@@ -412,7 +400,7 @@ fn ended(event: &Event) -> Option<QueueId> {
     }
 }
 
-fn failed<E: Display>(doing: &'static str) -> impl Fn(E) -> StoreError {
+pub(crate) fn failed<E: Display>(doing: &'static str) -> impl Fn(E) -> StoreError {
     move |error| StoreError::Failed { doing, because: error.to_string() }
 }
 

@@ -161,7 +161,8 @@ fn root_becomes_the_user_for_good_in_every_thread() {
     folder.mailbox("marie@solarmora.com", "", 1);
     let mut threads = 0;
     for task in fs::read_dir(format!("/proc/{}/task", serve.id())).unwrap() {
-        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        // A thread may end while it is looked at.
+        let Ok(status) = fs::read_to_string(task.unwrap().path().join("status")) else { continue };
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
             line.unwrap().split_whitespace().collect::<Vec<_>>().join(" ")

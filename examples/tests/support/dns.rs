@@ -9,6 +9,8 @@ use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{MX, PTR, SOA, TXT};
 use hickory_resolver::proto::rr::{Name, RData, Record};
 
+use super::sink::once_free;
+
 /// A record: owner without its last dot, type, value; that of MX may have a preference before the name. The
 /// type `SERVFAIL` makes each question about the owner fail, `SILENT` leaves it unanswered, `NODATA` only says that
 /// the owner is there.
@@ -46,10 +48,12 @@ impl Dns {
         panic!("no port is free for both UDP and TCP");
     }
 
-    /// Serves a zone at an address, to be kept for so many seconds.
+    /// Serves a zone at an address, to be kept for so many seconds. One that served there before may let go
+    /// of it a moment later.
     pub(crate) fn at(address: SocketAddr, zone: Vec<Entry>, ttl: u32) -> Self {
-        let (socket, listener) = (UdpSocket::bind(address), TcpListener::bind(address));
-        Self::on(socket.unwrap(), listener.unwrap(), zone, ttl)
+        let socket = once_free(|| UdpSocket::bind(address)).unwrap();
+        let listener = once_free(|| TcpListener::bind(address)).unwrap();
+        Self::on(socket, listener, zone, ttl)
     }
 
     fn on(socket: UdpSocket, listener: TcpListener, zone: Vec<Entry>, ttl: u32) -> Self {

@@ -80,13 +80,14 @@ impl Folder {
 
     /// Replaces the configuration, in one step.
     pub(crate) fn configure(&self, configuration: &str) {
-        self.write("new.toml", &format!("{}{configuration}", head()));
-        std::fs::rename(self.path("new.toml"), self.path("waypost.toml")).unwrap();
+        self.write("waypost.toml", &format!("{}{configuration}", head()));
     }
 
-    /// Writes a file.
+    /// Writes a file, in one step: a server that looks at it never finds half of it.
     pub(crate) fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.path(name), text).unwrap();
+        let half = self.path(&format!("{name}.half"));
+        std::fs::write(&half, text).unwrap();
+        std::fs::rename(half, self.path(name)).unwrap();
     }
 
     /// A path in the folder.

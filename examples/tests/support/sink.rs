@@ -1,7 +1,8 @@
 //! A next hop: the test kit's peer, with replies by a function.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use waypost_net::test_kit::{self, Act, Peer, Phase, Script, Session};
@@ -70,7 +71,8 @@ impl Sink {
 
     /// A sink on a port that [`reserved`] gave.
     pub(crate) fn at(address: SocketAddr) -> Self {
-        Self::run(Script::new().bind(address))
+        let peer = once_free(|| Script::new().bind(address).start()).unwrap();
+        Self { address, peer }
     }
 
     /// A sink that does what a script says.
@@ -157,18 +159,31 @@ impl Received {
 }
 
 /// How many addresses the tests of this process have drawn.
-static DRAWN: AtomicU8 = AtomicU8::new(0);
+static DRAWN: AtomicU16 = AtomicU16::new(0);
 
 /// An address where nobody listens; one that no other test draws, where the system has more than one
-/// loopback address.
+/// loopback address. Nothing is bound to find it: a process that is being started would hold that socket a
+/// moment longer.
 pub(crate) fn reserved() -> SocketAddr {
-    let own = match cfg!(target_os = "linux") {
-        true => {
-            let [.., high, low] = std::process::id().to_be_bytes();
-            let place = 77 + DRAWN.fetch_add(1, Ordering::Relaxed) % 100;
-            format!("127.{place}.{high}.{}:0", low.max(1))
+    if !cfg!(target_os = "linux") {
+        return TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    }
+    // By the process an address of its own, by the test a port below those that the system gives away.
+    let [.., third, high, low] = std::process::id().to_be_bytes();
+    let port = 20_000 + DRAWN.fetch_add(1, Ordering::Relaxed) % 10_000;
+    SocketAddr::from(([127, 128 + third % 64, high, low], port))
+}
+
+/// Opens what listens at an address where somebody listened before. A process that is being started has a
+/// copy of each socket until it becomes its program, so the address may be in use a moment longer.
+pub(crate) fn once_free<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match open() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            opened => return opened,
         }
-        false => "127.0.0.1:0".to_owned(),
-    };
-    TcpListener::bind(own).unwrap().local_addr().unwrap()
+    }
 }

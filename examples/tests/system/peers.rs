@@ -1,5 +1,6 @@
 //! Sinks: peers of the test kit that go, come back and change their manners, and remember all that they took.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
@@ -7,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use waypost_net::test_kit::{self, Authority, Flaw, Identity, Peer, Received, Script};
 
 use super::step::{self, Fault, Manner};
+use super::support::sink::once_free;
 use super::support::tls_sink;
 
 /// Who signs certificates.
@@ -58,8 +60,14 @@ impl SinkPeer {
     }
 
     pub(crate) fn open(&mut self, authorities: &Authorities) -> Result<(), String> {
-        let script = script(&self.manner, authorities)?.bind(self.address);
-        self.live = Some(script.start().map_err(|error| format!("{}: {error}", self.address))?);
+        // What is wrong with the manner is said before.
+        script(&self.manner, authorities)?;
+        let start = || {
+            let script = script(&self.manner, authorities).map_err(io::Error::other)?;
+            script.bind(self.address).start()
+        };
+        let live = once_free(start).map_err(|error| format!("{}: {error}", self.address))?;
+        self.live = Some(live);
         Ok(())
     }
 

@@ -61,8 +61,7 @@ impl Server {
                 head.push_str(&format!("{key} = {value}\n"));
             }
         }
-        self.folder.write("new.toml", &format!("{head}{text}"));
-        std::fs::rename(self.folder.path("new.toml"), self.folder.path("waypost.toml")).unwrap();
+        self.folder.write("waypost.toml", &format!("{head}{text}"));
     }
 
     /// Starts it, and waits until it is ready.

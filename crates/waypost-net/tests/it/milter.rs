@@ -219,16 +219,30 @@ async fn nobody_there_is_an_error_with_its_cure() {
 
 #[tokio::test]
 async fn a_silent_filter_is_given_its_time_and_no_more() {
-    for phase in [MilterPhase::Options, MilterPhase::Step(Step::EndOfMessage)] {
+    let hour = Duration::from_secs(3600);
+    for (phase, dialogue, owed) in [
+        (MilterPhase::Options, Duration::from_millis(60), "options"),
+        (MilterPhase::Step(Step::EndOfMessage), hour, "end of message"),
+    ] {
         let filter = MilterScript::new().at(phase, MilterFault::Silent).start().unwrap();
-        let limits =
-            MilterLimits { dialogue: Duration::from_millis(60), ..MilterLimits::default() };
+        let limits = MilterLimits { dialogue, ..MilterLimits::default() };
         let client = MilterClient::new(filter.address(), limits);
-        let error = ask(&client, "x").await.unwrap_err();
+        let asking = ask(&client, "x");
+        // The hour is over as soon as the filter has heard all, however long that took.
+        let over = async {
+            while dialogue == hour && filter.asked().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            if dialogue == hour {
+                tokio::time::pause();
+                tokio::time::advance(hour).await;
+            }
+        };
+        let (asked, ()) = tokio::join!(asking, over);
+        let error = asked.unwrap_err();
         assert!(matches!(error, FilterError::Time { .. }), "{error}");
-        let owed = if phase == MilterPhase::Options { "options" } else { "end of message" };
         assert!(error.to_string().contains(&format!("owed the answer to {owed}")), "{error}");
-        assert!(error.to_string().contains("within 60ms"), "{error}");
+        assert!(error.to_string().contains(&format!("within {dialogue:?}")), "{error}");
     }
 }
 
@@ -290,7 +304,8 @@ async fn no_more_are_connected_at_once_than_may_be_and_the_others_wait_d17() {
     assert_eq!(filter.asked().len(), 8);
 }
 
-#[tokio::test]
+/// Time is simulated, so that both have waited equally long.
+#[tokio::test(start_paused = true)]
 async fn who_waits_in_vain_is_told_that_the_filter_was_busy() {
     let end = MilterPhase::Step(Step::EndOfMessage);
     let filter = MilterScript::new().at(end, MilterFault::Silent).start().unwrap();

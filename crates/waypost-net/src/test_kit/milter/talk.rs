@@ -56,7 +56,8 @@ impl Talk<'_> {
             command.map(|command| (command.step(), matches!(command, Command::Quit)))
         });
         if !out.is_empty() {
-            self.say(MilterPhase::Options, &out)?;
+            let fault = self.shared.script.fault(MilterPhase::Options).cloned();
+            self.say(fault.as_ref(), &out)?;
         }
         let event = event.map_err(|fault| {
             self.shared.change(|seen| seen.faults.push(fault.to_string()));
@@ -90,14 +91,15 @@ impl Talk<'_> {
             })?;
         }
         let is_first = self.last.replace(step) != Some(step);
+        // Whoever sees what was asked may rely on its fault being this one's.
+        let fault = match is_first {
+            true => self.shared.script.fault(MilterPhase::Step(step)).cloned(),
+            false => None,
+        };
         if step == Step::EndOfMessage {
             self.note();
         }
-        if is_first {
-            self.say(MilterPhase::Step(step), &out)?;
-        } else {
-            self.stream.write_all(&out)?;
-        }
+        self.say(fault.as_ref(), &out)?;
         Ok(true)
     }
 
@@ -111,8 +113,8 @@ impl Talk<'_> {
     }
 
     /// Answers, or does what goes wrong instead.
-    fn say(&mut self, phase: MilterPhase, answer: &[u8]) -> io::Result<()> {
-        let pause = match self.shared.script.fault(phase) {
+    fn say(&mut self, fault: Option<&MilterFault>, answer: &[u8]) -> io::Result<()> {
+        let pause = match fault {
             None => None,
             Some(MilterFault::Silent) => {
                 self.shared.stall()?;
