@@ -27,6 +27,9 @@ use crate::support::{alone, waypost};
 /// The longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A port on which nobody listens.
+const NOWHERE: u16 = 2599;
+
 fn free() -> (TcpListener, String) {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap().to_string();
@@ -35,7 +38,7 @@ fn free() -> (TcpListener, String) {
 
 /// Nothing here is delivered.
 fn folder() -> Folder {
-    Folder::new(&organization(1, ""))
+    Folder::new(&organization(NOWHERE, ""))
 }
 
 /// Starts a front end, and waits until it is ready.
@@ -98,7 +101,7 @@ fn sockets_that_are_handed_over_are_answered() {
     assert!(path.exists(), "the file is the service manager's");
 
     let (admin, admin_address) = free();
-    folder.configure(&format!("admin = \"127.0.0.1:0\"\n{}", organization(1, "")));
+    folder.configure(&format!("admin = \"127.0.0.1:0\"\n{}", organization(NOWHERE, "")));
     let milter = UnixListener::bind(folder.path("milter")).unwrap();
     let sockets = vec![OwnedFd::from(milter), OwnedFd::from(admin)];
     let server = Serve::activated_as(&["milter", &configuration], "Milter:admin", sockets);
@@ -198,6 +201,7 @@ fn a_unix_socket_has_its_rights_and_only_a_dead_one_is_replaced() {
     assert_eq!(ran.status, 2);
     assert!(ran.stderr.contains("no socket; remove it"), "{}", ran.stderr);
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    let configuration = folder.configuration();
     for (arguments, want) in [
         (["--socket-mode", "rw"], "in octal, such as 0660"),
         (["--socket-mode", "4755"], "in octal, such as 0660"),
@@ -207,7 +211,7 @@ fn a_unix_socket_has_its_rights_and_only_a_dead_one_is_replaced() {
             "--socket-group no-such-group: this machine knows none",
         ),
     ] {
-        let all = [&["milter", &*folder.configuration()], &arguments[..]].concat();
+        let all = [&["milter", &*configuration], &arguments[..]].concat();
         let ran = waypost(&all, "");
         assert_eq!(ran.status, 2, "{arguments:?}");
         assert!(ran.stderr.contains(want), "{arguments:?}: {}", ran.stderr);
@@ -223,7 +227,7 @@ fn root_binds_and_becomes_the_user_for_good() {
         return;
     };
     let folder = folder();
-    folder.configure(&format!("user = \"nobody\"\n{}", organization(1, "")));
+    folder.configure(&format!("user = \"nobody\"\n{}", organization(NOWHERE, "")));
     fs::set_permissions(folder.path(""), Permissions::from_mode(0o755)).unwrap();
     let (policy, milter) = (folder.path("policy"), folder.path("milter"));
     let addresses = [&policy, &milter].map(|path| format!("unix:{}", path.display()));
@@ -250,10 +254,9 @@ fn root_binds_and_becomes_the_user_for_good() {
         let mut threads = 0;
         for task in fs::read_dir(format!("/proc/{}/task", server.id())).unwrap() {
             let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
-            for (field, want) in [("Uid:", [nobody.uid.to_string(); 4].join("\t"))] {
-                let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
-                assert_eq!(line.trim(), want);
-            }
+            let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+            let uid = nobody.uid.to_string();
+            assert_eq!(line.trim(), [&*uid; 4].join("\t"));
             let none = |set: &str| status.contains(&format!("{set}\t0000000000000000"));
             assert!(none("CapPrm:") && none("CapEff:") && none("CapAmb:"), "{status}");
             assert!(status.contains("NoNewPrivs:\t1"), "{status}");
@@ -298,7 +301,7 @@ fn connections_are_limited_and_counted() {
     let limited = |most: usize| {
         format!(
             "admin = \"127.0.0.1:0\"\nlimits = {{ connections = {most} }}\n{}",
-            organization(1, "")
+            organization(NOWHERE, "")
         )
     };
     folder.configure(&limited(3));
@@ -342,8 +345,10 @@ affects = ["inbound"]
 then = { modify = { remove_attachments = true } }
 "#;
     let folder = Folder::new("");
-    folder
-        .configure(&format!("limits = {{ message_size = \"8 MiB\" }}\n{}", organization(1, rule)));
+    folder.configure(&format!(
+        "limits = {{ message_size = \"8 MiB\" }}\n{}",
+        organization(NOWHERE, rule)
+    ));
     let path = folder.path("milter");
     let server = started(&folder, "milter", &["--listen", &format!("unix:{}", path.display())]);
     let before = server.memory().resident;
@@ -483,7 +488,7 @@ fn a_milter_records_envelopes_as_serve_does() {
     assert_eq!(lines[0]["client_ip"], "203.0.113.7");
     assert_eq!(lines[0]["rcpt_to"].as_array().unwrap().len(), 2);
     assert!(lines[0]["message"].as_str().unwrap().contains("From: x@elsewhere.example"));
-    assert_eq!(lines[0]["fate"]["deliveries"][0]["route"], "mailboxes");
+    assert_eq!(lines[0]["fate"]["deliveries"][0]["via"], "mailbox");
     // And it can be compared: another configuration refuses what this one took.
     let other = Folder::new(&recording.replace(
         "senders = [{ address = \"suspect@elsewhere.example\" }]",
