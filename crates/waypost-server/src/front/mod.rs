@@ -375,7 +375,8 @@ async fn accept(
             }
         }
     }
-    drop(serving);
+    // Who comes from now on is refused at once, or waits for a successor in the service manager's socket.
+    drop((listener, serving));
     while clients.join_next().await.is_some() {}
 }
 

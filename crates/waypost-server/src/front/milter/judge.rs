@@ -153,9 +153,8 @@ impl Judge {
 
     /// The name of the listener that a client came to: that of its port, or that of `--listener`.
     fn listener(&self, policy: &Policy, client: &MailClient) -> Option<Box<str>> {
-        let is_one =
-            |name: &&Box<str>| policy.server.listeners.iter().any(|one| one.name == **name);
-        let port = client.port_name.as_ref().filter(is_one);
+        let is_one = |name: &str| policy.server.listeners.iter().any(|one| *one.name == *name);
+        let port = client.port_name.as_ref().filter(|name| is_one(name));
         port.or(self.settings.listener.as_ref()).cloned()
     }
 

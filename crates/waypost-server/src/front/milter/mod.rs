@@ -63,6 +63,8 @@ pub enum RecipientsAtOnce {
 /// How long a connection may say nothing. A client has five minutes for each command, and a mail server may
 /// keep a session open.
 const IDLE: Duration = Duration::from_secs(3600);
+/// Octets that a frame may have beside what is kept of a message already.
+const FRAME_OCTETS: u64 = 1 << 20;
 /// How long the rest of a frame may take to come. A mail server writes it at once.
 const FRAME: Duration = Duration::from_secs(60);
 /// How long the mail server may take to read an answer.
@@ -100,7 +102,7 @@ pub(super) async fn serve(
     let limits = &policy.server.limits;
     let body = needs_body(&policy).then_some(limits.message_size);
     let kept = IntakeLimits { header: limits.header_size, body };
-    let most = limits.header_size.saturating_add(body.unwrap_or(0));
+    let most = limits.header_size.saturating_add(body.unwrap_or(0)).saturating_add(FRAME_OCTETS);
     let mut actions = wanted_actions(&policy);
     if settings.recipients == MilterRecipients::Kept {
         let recipients = Actions::ADD_RECIPIENT.and(Actions::DELETE_RECIPIENT);
