@@ -1,4 +1,4 @@
-//! `waypost serve`: what sessions that wait cost in memory.
+//! `waypost serve`, and the front ends for other mail servers: what sessions that wait cost in memory.
 //!
 //! `WAYPOST_IDLE=10000 cargo test --release -p waypost-examples --test serve_idle_memory -- --nocapture`
 //! prints the figures of `docs/PERFORMANCE.md`.
@@ -106,4 +106,70 @@ fn the_cost_of_an_idle_session_inside_tls_is_known() {
     assert!(each <= 64 << 10, "{each} octets for each of {count} idle sessions inside TLS");
     drop(open);
     serve.terminate();
+}
+
+/// The most that an idle connection of a mail server may hold resident, in octets. One read buffer is more.
+const MOST_OF_A_FRONT: usize = 6 << 10;
+
+/// Of a front end, each connection after it was used: what a request needed is given back.
+fn front_connections_are_small(front: &str, use_it: impl Fn(&mut TcpStream)) {
+    let _alone = support::alone();
+    let count = sessions();
+    let folder = folder(count);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_waypost"));
+    command.args(["policy-server", &folder.configuration(), &format!("--{front}"), "127.0.0.1:0"]);
+    let server = Serve::run(command);
+    server.log.wait_text("ready");
+    let address = server.address(front);
+    let used = || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        use_it(&mut stream);
+        stream
+    };
+    drop((0..WARM_UP).map(|_| used()).collect::<Vec<_>>());
+    let before = resident(&server);
+    let open: Vec<TcpStream> = (0..count).map(|_| used()).collect();
+    let each = resident(&server).saturating_sub(before) / count;
+    println!("{count} idle connections of {front}: {each} octets resident for each");
+    assert!(each <= MOST_OF_A_FRONT, "{each} octets for each of {count} idle connections");
+    drop(open);
+    server.terminate();
+}
+
+#[test]
+fn an_idle_connection_of_postfix_holds_no_buffer() {
+    front_connections_are_small("policy", |stream| {
+        // A request with much in it, and its answer.
+        let padding = "x".repeat(20_000);
+        let request = format!(
+            "request=smtpd_access_policy\nprotocol_state=CONNECT\ninstance=1\n\
+             client_address=192.0.2.1\nccert_subject={padding}\n\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = [0; 14];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"action=DUNNO\n\n");
+    });
+}
+
+#[test]
+fn an_idle_connection_of_a_milter_holds_no_buffer() {
+    front_connections_are_small("milter", |stream| {
+        let mut octets = Vec::new();
+        let all = waypost_milter::Options::new(
+            6,
+            waypost_milter::Actions::ALL,
+            waypost_milter::Steps::OFFERED,
+        );
+        waypost_milter::Command::Options(all).encode(&mut octets);
+        // A long command that wants no answer.
+        waypost_milter::Command::Unknown(&[b'x'; 100_000]).encode(&mut octets);
+        stream.write_all(&octets).unwrap();
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).unwrap();
+        let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(answer[0], b'O');
+    });
 }

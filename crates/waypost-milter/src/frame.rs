@@ -43,6 +43,19 @@ impl Frames {
         self.from == self.buffer.len()
     }
 
+    /// Octets that were not taken out.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        self.buffer.len().saturating_sub(self.from)
+    }
+
+    /// Gives memory back that nothing is in any more: a connection may be idle for an hour.
+    pub fn give_back(&mut self) {
+        if self.is_empty() {
+            *self = Self::new(self.limit);
+        }
+    }
+
     /// The letter of the next frame, which stays; `None`: more octets are needed.
     ///
     /// # Errors
@@ -140,6 +153,19 @@ mod tests {
             let got = frames.take().map(|frame| frame.map(|frame| frame.letter));
             assert_eq!(got, want, "{}", bytes.escape_ascii());
         }
+    }
+
+    #[test]
+    fn memory_is_given_back_once_all_is_taken_out() {
+        let mut frames = Frames::new(100);
+        frames.push(b"\0\0\0\x02ab\0\0\0\x03a");
+        assert!(frames.take().unwrap().is_some());
+        frames.give_back();
+        assert_eq!((frames.octets(), frames.is_empty()), (5, false), "a frame has begun");
+        frames.push(b"bc");
+        assert_eq!(frames.take().unwrap().unwrap().payload, b"bc");
+        frames.give_back();
+        assert_eq!((frames.octets(), frames.buffer.capacity()), (0, 0));
     }
 
     proptest! {

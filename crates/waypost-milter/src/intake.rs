@@ -152,10 +152,22 @@ impl Intake {
         self.server.waiting()
     }
 
-    /// Octets that are kept of the message so far.
+    /// Octets that are kept of the message so far, and of a frame that has begun.
     #[must_use]
     pub fn octets(&self) -> u64 {
-        u64::try_from(self.message.header.len() + self.message.body.len()).unwrap_or(u64::MAX)
+        let message = self.message.header.len() + self.message.body.len();
+        u64::try_from(message + self.server.octets()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether a frame has begun and not ended.
+    #[must_use]
+    pub fn is_midway(&self) -> bool {
+        self.server.octets() > 0
+    }
+
+    /// Gives memory back that holds nothing any more, before a long wait.
+    pub fn give_back(&mut self) {
+        self.server.give_back();
     }
 
     /// The next event; `None`: more octets are needed, or an answer to the last one.

@@ -35,7 +35,8 @@ pub enum AnswerError {
 ///
 /// By turns: [`handle_bytes`](Self::handle_bytes) with what came, [`next`](Self::next) until it has
 /// nothing, and an [`answer`](Self::answer) to each event that [waits for one](Self::waiting). Memory:
-/// one frame, the chunk handed over last, and the macros.
+/// one frame, the chunk handed over last, and the macros (1,024 of 64 KiB in all); between frames the macros
+/// alone.
 #[derive(Clone, Debug)]
 pub struct Server {
     /// What this filter asks for.
@@ -63,6 +64,8 @@ enum Place {
 
 /// Macros that are kept.
 const MAX_MACROS: usize = 1024;
+/// Octets of their names and values. A certificate's names may stand in them.
+const MAX_MACRO_OCTETS: usize = 64 << 10;
 
 /// The longest frame that is taken, in octets: the largest piece of a body, and its letter.
 const MAX_FRAME: u32 = (1 << 20) + 1;
@@ -96,6 +99,17 @@ impl Server {
     /// Takes what the server sent, in chunks of any size. Take out all events before handing over more.
     pub fn handle_bytes(&mut self, bytes: &[u8]) {
         self.frames.push(bytes);
+    }
+
+    /// Octets of frames that were not taken out as events.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        self.frames.octets()
+    }
+
+    /// Gives memory back that no frame is in any more, before a long wait.
+    pub fn give_back(&mut self) {
+        self.frames.give_back();
     }
 
     /// The step that waits for an answer.
@@ -146,6 +160,12 @@ impl Server {
                     if self.macros.len() > MAX_MACROS {
                         let limit = MAX_MACROS as u64;
                         return Err(Fault::TooMuch { what: "macros", limit });
+                    }
+                    let octets =
+                        |((_, name), value): (&(Step, Vec<u8>), &Vec<u8>)| name.len() + value.len();
+                    if self.macros.iter().map(octets).sum::<usize>() > MAX_MACRO_OCTETS {
+                        let limit = MAX_MACRO_OCTETS as u64;
+                        return Err(Fault::TooMuch { what: "octets of macros", limit });
                     }
                 }
                 other => return Err(out_of_place(&other, self.place)),

@@ -2,6 +2,7 @@
 
 use memchr::memchr;
 
+use crate::buffer::take_out;
 use crate::error::RequestError;
 use crate::policy_request::PolicyRequest;
 use crate::text::shown;
@@ -37,7 +38,7 @@ impl PolicyReader {
         let Some(end) = self.end()? else { return Ok(None) };
         let text = self.buffer.get(..end).unwrap_or_default();
         let request = PolicyRequest::from_attributes(attributes(text)?)?;
-        self.buffer.drain(..end);
+        take_out(&mut self.buffer, end);
         self.searched = 0;
         Ok(Some(request))
     }
@@ -46,6 +47,12 @@ impl PolicyReader {
     #[must_use]
     pub fn is_midway(&self) -> bool {
         !self.buffer.is_empty()
+    }
+
+    /// Octets that are kept: those of requests that were not taken out. None where none was begun.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        self.buffer.len()
     }
 
     /// Where the first request ends, its empty line included.

@@ -10,7 +10,7 @@
 //!
 //! **Units:** sizes in octets. **Bounds:** a policy request has at most [`MAX_REQUEST`] octets and
 //! [`MAX_ATTRIBUTES`] attributes, a netstring [`MAX_NETSTRING`], a line of a tcp table [`MAX_LINE`]; a
-//! reader holds no more than that and what it was last fed; each octet is looked at a bounded number of
+//! reader holds no more than that and what it was last fed, and nothing between requests; each octet is looked at a bounded number of
 //! times. **Errors:** [`RequestError`], which names what is wrong; after one the connection cannot be
 //! read on and is to be closed, and Postfix then answers its client with a 4yz and asks again.
 //! **Source:** Postfix's `SMTPD_POLICY_README`, `socketmap_table(5)`, `tcp_table(5)`, `access(5)`,
@@ -40,6 +40,7 @@
 mod action;
 mod address;
 mod attributes;
+mod buffer;
 mod error;
 mod netstring;
 mod next_hop;

@@ -1,5 +1,6 @@
 //! Netstrings: a length in digits, a colon, so many octets, a comma.
 
+use crate::buffer::take_out;
 use crate::error::RequestError;
 
 /// Octets inside a netstring; Postfix reads no longer ones either.
@@ -36,6 +37,12 @@ impl NetstringReader {
         self.buffer.extend_from_slice(octets);
     }
 
+    /// Octets that are kept: those of netstrings that were not taken out. None where none was begun.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// What is inside the next netstring; `None` until it is complete.
     ///
     /// # Errors
@@ -66,7 +73,7 @@ impl NetstringReader {
             Some(_) => return Err(RequestError::Netstring("`,` is wanted at its end")),
         }
         let inside = self.buffer.get(begin..end).unwrap_or_default().to_vec();
-        self.buffer.drain(..=end);
+        take_out(&mut self.buffer, end + 1);
         Ok(Some(inside))
     }
 }

@@ -2,6 +2,7 @@
 
 use memchr::memchr;
 
+use crate::buffer::take_out;
 use crate::error::RequestError;
 use crate::text::{one_line, shown};
 
@@ -38,6 +39,12 @@ impl TableReader {
         self.buffer.extend_from_slice(octets);
     }
 
+    /// Octets that are kept: those of requests that were not taken out. None where none was begun.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// The next request; `None` until its line is complete.
     ///
     /// # Errors
@@ -55,7 +62,7 @@ impl TableReader {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let key = line.strip_prefix(b"get ").ok_or_else(|| RequestError::NotGet(shown(line)))?;
         let key = decoded(key).ok_or_else(|| RequestError::Encoding(shown(line)))?;
-        self.buffer.drain(..=end);
+        take_out(&mut self.buffer, end + 1);
         Ok(Some(TableRequest { key: String::from_utf8_lossy(&key).into() }))
     }
 }

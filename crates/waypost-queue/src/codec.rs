@@ -138,7 +138,7 @@ mod tests {
     use crate::testing::{entry, failed};
     use crate::{
         AdministratorsTold, Attempt, ConfigChange, ConfigOutcome, Ended, QueueChange, QueueCommand,
-        QuotaCommit, SpamRelayed,
+        QuotaCommit, SenderTold, SpamRelayed,
     };
     use waypost_types::{QueueId, Timestamp};
 
@@ -173,6 +173,7 @@ mod tests {
                 organization: "Solarmora".into(),
                 user: "marie@solarmora.com".parse().unwrap(),
             }),
+            Event::SenderTold(SenderTold { at, about: vec![0, u64::MAX] }),
             Event::Removed { id, at, by: "root".into() },
             Event::Done { id, at },
             Event::QuotaCommitted(QuotaCommit {
@@ -248,6 +249,7 @@ mod tests {
             r#"{"AdministratorsTold":{"at":5,"organization":"S","kind":"abuse","user":"m@s.example"}}"#,
             r#"{"AdministratorsTold":{"at":5,"organization":"S","kind":"near","client":"2001:db8::"}}"#,
             r#"{"SpamRelayed":{"at":5,"organization":"S","user":"m@s.example"}}"#,
+            r#"{"SenderTold":{"at":5,"about":[18446744073709551615]}}"#,
             r#"{"QuotaCommitted":{"at":5,"organization":"S","user":null,"recipients":["c@d.example"]}}"#,
             r#"{"QuotaCommitted":{"at":5,"organization":"S","user":null,"recipients":[],"login":"p@s.example","client":"2001:db8::"}}"#,
             r#"{"ConfigChanged":{"at":5,"version":"1","who":"root","what":"x"}}"#,

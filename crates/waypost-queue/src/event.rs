@@ -61,6 +61,9 @@ pub enum Event {
     AdministratorsTold(AdministratorsTold),
     /// A user relayed spam (D17); kept as long as quotas are.
     SpamRelayed(SpamRelayed),
+    /// A sender was told that recipients are refused of a message that another server takes in; kept as
+    /// long as quotas are.
+    SenderTold(SenderTold),
     /// A configuration took effect, or was refused (A12).
     ConfigChanged(ConfigChange),
     /// An administrator gave the queue a command: a line of the audit log, which outlives the message.
@@ -81,6 +84,7 @@ impl Event {
             Event::QuotaCommitted(_)
             | Event::AdministratorsTold(_)
             | Event::SpamRelayed(_)
+            | Event::SenderTold(_)
             | Event::ConfigChanged(_)
             | Event::QueueChanged(_) => None,
         }
@@ -172,6 +176,16 @@ pub struct AdministratorsTold {
     /// The client that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<IpAddr>,
+}
+
+/// A sender was told of refused recipients of a message that another server takes in or refuses as it
+/// likes, so that the same message, sent again, tells nobody twice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SenderTold {
+    /// When.
+    pub at: Timestamp,
+    /// A digest of sender, message and recipient for each of them; the server's.
+    pub about: Vec<u64>,
 }
 
 /// A user relayed a message that the filter takes for spam or malware (D17), whatever became of it.

@@ -104,7 +104,7 @@ pub use codec::{DecodeError, FRAME_HEADER, LARGEST_EVENT, decode, encode, frame_
 pub use entry::{CountsFor, Entry, Hold, Owed};
 pub use event::{
     AdministratorsTold, Attempt, ConfigChange, ConfigOutcome, Ended, Event, Handover, QueueChange,
-    QueueCommand, QuotaCommit, RetryScope, SpamRelayed,
+    QueueCommand, QuotaCommit, RetryScope, SenderTold, SpamRelayed,
 };
 pub use lanes::Site;
 #[cfg(any(test, feature = "test-kit"))]

@@ -83,6 +83,7 @@ impl Kept {
                 Event::QuotaCommitted(commit) => self.quota.push((commit.at, value)),
                 Event::AdministratorsTold(told) => self.quota.push((told.at, value)),
                 Event::SpamRelayed(spam) => self.quota.push((spam.at, value)),
+                Event::SenderTold(told) => self.quota.push((told.at, value)),
                 Event::ConfigChanged(_) | Event::QueueChanged(_) => self.audit.push(value),
                 Event::Done { id, .. } | Event::Removed { id, .. } => {
                     self.messages.remove(id);

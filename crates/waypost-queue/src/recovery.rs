@@ -7,7 +7,7 @@ use waypost_types::{Outcome, QueueId, Timestamp};
 use crate::message::{End, Progress};
 use crate::{
     AdministratorsTold, Attempt, ConfigChange, ConfigOutcome, Entry, Event, Hold, Limits, Queue,
-    QuotaCommit, SpamRelayed,
+    QuotaCommit, SenderTold, SpamRelayed,
 };
 
 /// Folds the events that [`crate::Store::recover`] shows.
@@ -23,6 +23,7 @@ pub struct Recovery {
     quota: Vec<QuotaCommit>,
     told: Vec<AdministratorsTold>,
     spam: Vec<SpamRelayed>,
+    senders_told: Vec<SenderTold>,
     in_force: Option<ConfigChange>,
 }
 
@@ -37,6 +38,8 @@ pub struct Recovered {
     pub told: Vec<AdministratorsTold>,
     /// The spam that users relayed, oldest first.
     pub spam: Vec<SpamRelayed>,
+    /// What senders were told of refused recipients, oldest first.
+    pub senders_told: Vec<SenderTold>,
     /// The messages of which something is over a limit, oldest first.
     pub over_limit: Vec<QueueId>,
     /// The last configuration that took effect (A12).
@@ -94,6 +97,7 @@ impl Recovery {
             Event::QuotaCommitted(commit) => self.quota.push(commit),
             Event::AdministratorsTold(told) => self.told.push(told),
             Event::SpamRelayed(spam) => self.spam.push(spam),
+            Event::SenderTold(told) => self.senders_told.push(told),
             Event::ConfigChanged(change) if change.outcome == ConfigOutcome::InForce => {
                 self.in_force = Some(change);
             }
@@ -109,6 +113,7 @@ impl Recovery {
         self.quota.iter_mut().for_each(|commit| commit.at = commit.at.min(now));
         self.told.iter_mut().for_each(|told| told.at = told.at.min(now));
         self.spam.iter_mut().for_each(|spam| spam.at = spam.at.min(now));
+        self.senders_told.iter_mut().for_each(|told| told.at = told.at.min(now));
         let mut queue = Queue::new(limits);
         let (mut events, mut over_limit) = (Vec::new(), Vec::new());
         for (mut entry, mut progress) in std::mem::take(&mut self.messages).into_values() {
@@ -122,8 +127,8 @@ impl Recovery {
             // Ids are the map's keys, so none is known twice.
             events.extend(queue.insert(entry, None, progress, now, false).ok().flatten());
         }
-        let Self { quota, told, spam, in_force, .. } = self;
-        Recovered { queue, quota, told, spam, over_limit, in_force, events }
+        let Self { quota, told, spam, senders_told, in_force, .. } = self;
+        Recovered { queue, quota, told, spam, senders_told, over_limit, in_force, events }
     }
 
     fn attempted(&mut self, attempt: Attempt) {

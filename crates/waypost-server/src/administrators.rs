@@ -10,7 +10,7 @@ use mail_builder::headers::address::Address;
 use mail_builder::headers::date::Date;
 use mail_builder::headers::raw::Raw;
 use waypost_config::policy::{Organization, Policy};
-use waypost_queue::{AdministratorsTold, Body, Entry, Owed};
+use waypost_queue::{AdministratorsTold, Body, Entry, Event, Owed};
 use waypost_relay::QuotaLimit;
 use waypost_types::{
     Changes, Delivery, Destination, Domain, MailParameters, Mailbox, Notify, QueueId, ReversePath,
@@ -174,7 +174,7 @@ impl Core {
             user: user.clone(),
             client: subject.client,
         };
-        match self.spool.tell(entry, body, told).await {
+        match self.spool.tell(entry, body, Event::AdministratorsTold(told)).await {
             Ok(()) => tracing::info!(%id, %organization, kind = name, "administrators are told"),
             Err(error) => {
                 tracing::error!(%organization, kind = name, %error, "administrators could not be told");

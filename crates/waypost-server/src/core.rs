@@ -23,6 +23,7 @@ use crate::in_force::{Current, InForce, Replaced};
 use crate::metrics::Metrics;
 use crate::quotas::{Quotas, Reserved, Sharing};
 use crate::record::Recorder;
+use crate::senders_told::SendersTold;
 use crate::spool::Spool;
 
 /// What all sessions and deliverers share.
@@ -34,6 +35,8 @@ pub(crate) struct Core {
     pub(crate) health: Health,
     /// What administrators were told.
     pub(crate) told: Told,
+    /// What senders were told of refused recipients of mail that another server takes in.
+    pub(crate) senders_told: SendersTold,
     /// What waits for room in a limit.
     pub(crate) held: Arc<Held>,
     /// Who writes envelopes down, if that is wanted.
@@ -66,6 +69,7 @@ impl Core {
             quotas: Quotas::new(ledger, Arc::clone(&held)),
             health: Health::default(),
             told: Told::default(),
+            senders_told: SendersTold::default(),
             held,
             authenticator: None,
             draw_key: [0; 16],

@@ -70,6 +70,7 @@ mod reload;
 mod room;
 mod route_changes;
 mod schedule;
+mod senders_told;
 mod server;
 mod session;
 mod spool;
@@ -81,8 +82,8 @@ mod way;
 
 pub use files::{LoadError, Loaded, load};
 pub use front::{
-    ForeignSenders, Front, FrontAddress, FrontAddressError, MilterRecipients, MilterSettings,
-    RecipientsAtOnce,
+    ByName, ForeignSenders, Front, FrontAddress, FrontAddressError, MilterRecipients,
+    MilterSettings, RecipientsAtOnce, SocketRights,
 };
 pub use inherited::{Inherited, InheritedError};
 pub use maildir::{Letter, Maildir};

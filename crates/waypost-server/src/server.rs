@@ -93,32 +93,22 @@ impl Server {
         Self::start_on(prepared, options).await
     }
 
-    /// The same on listeners that are bound already. What is done here needs no privileges but those
-    /// for the spool.
-    ///
-    /// # Errors
-    /// [`ServerError`] names what could not be had; nothing runs then.
-    pub async fn start_on(prepared: Prepared, options: Options) -> Result<Self, ServerError> {
-        Self::start_as(prepared, None, options).await
-    }
-
     /// Answers a Postfix that receives and delivers, instead of receiving by listeners of its own: spool
     /// (for quotas), reload, metrics and commands are as after [`Server::start`].
     ///
     /// # Errors
     /// [`ServerError`] names what could not be had; nothing runs then.
     pub async fn start_front(options: Options, front: Front) -> Result<Self, ServerError> {
-        let prepared = Prepared::without_listeners(&options.policy)?;
-        let failed = |(address, source)| ServerError::Front { address, source };
-        let front = front.bind().await.map_err(failed)?;
-        Self::start_as(prepared, Some(front), options).await
+        let prepared = Prepared::bind_front(&options.policy, &front, Inherited::none())?;
+        Self::start_on(prepared, options).await
     }
 
-    async fn start_as(
-        prepared: Prepared,
-        front: Option<front::Bound>,
-        options: Options,
-    ) -> Result<Self, ServerError> {
+    /// Either of them on sockets that are bound already. What is done here needs no privileges but those
+    /// for the spool.
+    ///
+    /// # Errors
+    /// [`ServerError`] names what could not be had; nothing runs then.
+    pub async fn start_on(prepared: Prepared, options: Options) -> Result<Self, ServerError> {
         let Options { policy, base, resolver, authenticator } = options;
         let clock = uptime::clock();
         let settings = &policy.server;
@@ -131,7 +121,7 @@ impl Server {
             }
         };
         can_authenticate(&policy, authenticator.is_some())?;
-        let (bound, admin) = prepared.into_runtime()?;
+        let (bound, admin, front) = prepared.into_runtime()?;
         let spool_path = base.join(&*settings.spool);
         let metrics = Arc::new(Metrics::new(clock.now()));
         metrics.policy(&policy, clock.now());
@@ -153,6 +143,7 @@ impl Server {
         };
         let core = Arc::new(core.with_authenticator(authenticator).with_draw_key(key));
         core.recover(recovered.told, &recovered.spam, &recovered.over_limit);
+        core.senders_told.recover(&recovered.senders_told);
         core.recorder.configure(settings, &base);
         let tls_watch = TlsWatch::new(Arc::clone(&core), Arc::clone(&resolver), base.clone(), key);
         let tls_watch = Arc::new(tls_watch);
@@ -182,7 +173,7 @@ impl Server {
                 }
             })
             .collect();
-        let front = front.map(|front| front.serve(&core));
+        let front = front.map(|front| front.serve(&core, &limits)).transpose()?;
         let admin = admin.map(|(address, listener)| {
             let pages = crate::admin::Admin { core: Arc::clone(&core), limits: limits.clone() };
             (address, tokio::spawn(crate::admin::serve(listener, pages)))

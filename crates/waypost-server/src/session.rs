@@ -31,6 +31,7 @@ pub(crate) use authentication::{stamps, without_forged_results};
 pub(crate) use entry::owed_notice;
 pub(crate) use filter::edited;
 pub(crate) use recipient::own_postmaster;
+pub(crate) use record::{Draft, Noted, Of};
 
 use crate::core::Core;
 use crate::in_force::InForce;

@@ -15,8 +15,8 @@ use tokio::time::{Instant, timeout_at};
 use waypost_net::server::Clock;
 use waypost_queue::{
     AdministratorsTold, Body, ConfigChange, Ended, Entry, Event, Finished, Limits, Queue,
-    QueueError, QuotaCommit, Record, Recovery, Resting, Schedule, SetAside, Site, SpamRelayed,
-    Store, StoreError, Tally, Work,
+    QueueError, QuotaCommit, Record, Recovery, Resting, Schedule, SenderTold, SetAside, Site,
+    SpamRelayed, Store, StoreError, Tally, Work,
 };
 use waypost_store::{
     CommitError, Committer, CommitterOptions, Counts, FjallStore, Handle, free_octets,
@@ -118,6 +118,8 @@ pub(crate) struct Recovered {
     pub(crate) told: Vec<AdministratorsTold>,
     /// The spam that users relayed, oldest first.
     pub(crate) spam: Vec<SpamRelayed>,
+    /// What senders were told of refused recipients, oldest first.
+    pub(crate) senders_told: Vec<SenderTold>,
     /// The messages of which something is over a limit.
     pub(crate) over_limit: Vec<QueueId>,
     /// How many messages are owed.
@@ -199,6 +201,7 @@ impl Spool {
             quota: recovered.quota,
             told: recovered.told,
             spam: recovered.spam,
+            senders_told: recovered.senders_told,
             over_limit: recovered.over_limit,
             set_aside,
             messages: spool.queue().len(),
@@ -306,8 +309,8 @@ impl Spool {
         Ok(())
     }
 
-    /// Puts a mail to administrators into the queue, with the note that they were told; both are on disk
-    /// when this returns.
+    /// Puts a mail to administrators, or a notice to a sender, into the queue, with the note that they were
+    /// told; both are on disk when this returns.
     ///
     /// # Errors
     /// [`CommitError`]: neither is.
@@ -315,10 +318,10 @@ impl Spool {
         &self,
         entry: Entry,
         body: Body,
-        told: AdministratorsTold,
+        told: Event,
     ) -> Result<(), CommitError> {
         let mut record = Record::accepted(entry.clone(), body.clone(), Vec::new());
-        record.events.push(Event::AdministratorsTold(told));
+        record.events.push(told);
         self.committer.commit(record).await?;
         self.enqueue(entry, body);
         Ok(())

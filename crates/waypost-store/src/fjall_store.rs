@@ -157,6 +157,10 @@ impl FjallStore {
                     let key = pair(spam.at.as_millis(), live.number());
                     batch.insert(&self.quota, key, value()?);
                 }
+                Event::SenderTold(told) => {
+                    let key = pair(told.at.as_millis(), live.number());
+                    batch.insert(&self.quota, key, value()?);
+                }
                 Event::ConfigChanged(_) | Event::QueueChanged(_) => {
                     batch.insert(&self.audit, live.number().to_be_bytes(), value()?);
                 }

@@ -231,13 +231,18 @@ impl Serve {
     /// Starts the server with one or two sockets handed over, as a service manager does, and does not
     /// wait. `names` are those of the sockets, with a colon between.
     pub(crate) fn activated(configuration: &str, names: &str, sockets: Vec<OwnedFd>) -> Self {
+        Self::activated_as(&["serve", configuration], names, sockets)
+    }
+
+    /// The same with another command of the program.
+    pub(crate) fn activated_as(arguments: &[&str], names: &str, sockets: Vec<OwnedFd>) -> Self {
         // The shell has them as its input and output, gives them the numbers from 3 on, and becomes the
         // server: no other way lets a descriptor through that needs no unsafe code.
         let mut command = Command::new("sh");
         let second = if sockets.len() > 1 { "4>&1" } else { "" };
         let script =
             format!("export LISTEN_PID=$$; exec \"$@\" 3<&0 {second} </dev/null >/dev/null");
-        command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_waypost"), "serve", configuration]);
+        command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_waypost")]).args(arguments);
         command.env("LISTEN_FDS", sockets.len().to_string()).env("LISTEN_FDNAMES", names);
         let mut sockets = sockets.into_iter();
         command.stdin(sockets.next().map_or_else(Stdio::null, Stdio::from));

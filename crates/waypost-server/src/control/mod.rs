@@ -35,3 +35,4 @@ pub(crate) use peer::named;
 pub use reload::{ReloadAnswer, ReloadRequest, ReloadRequests};
 pub use request::{Request, State};
 pub(crate) use socket::Socket;
+pub(crate) use socket::at_short_path;

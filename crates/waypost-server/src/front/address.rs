@@ -11,7 +11,7 @@ use std::str::FromStr;
 pub enum FrontAddress {
     /// TCP; port 0 takes a free one.
     Tcp(SocketAddr),
-    /// A Unix socket. Every user who may enter its folder may connect.
+    /// A Unix socket, with the rights of [`SocketRights`](super::SocketRights).
     Unix(PathBuf),
 }
 
@@ -19,6 +19,13 @@ pub enum FrontAddress {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no address; write 127.0.0.1:10030 or unix:/run/waypost/policy")]
 pub struct FrontAddressError(String);
+
+impl FrontAddress {
+    /// Whether the system is to choose the port.
+    pub(super) fn is_any_port(&self) -> bool {
+        matches!(self, Self::Tcp(at) if at.port() == 0)
+    }
+}
 
 impl FromStr for FrontAddress {
     type Err = FrontAddressError;

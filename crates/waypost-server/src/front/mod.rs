@@ -6,37 +6,43 @@
 //! ([`tables`]); refusals, header fields and recipients of whole messages ([`milter`]). The decisions are
 //! those of sessions of `serve`, made by the same functions.
 //!
-//! **Bounds:** 1,000 connections an address; a request as `waypost-postfix` bounds it, a message as
-//! `[server.limits]` does; an hour without a request ends a connection; 20,000 messages under way. **Errors:**
-//! a connection whose octets are no requests is closed, which the mail server answers with a 4yz. **Source:** D2 to D13,
-//! E2 to E11, C6 to C8; `docs/POSTFIX.md`, `docs/MILTER.md`.
+//! **Bounds:** `connections` of `[server.limits]` hold for all addresses together; a request as
+//! `waypost-postfix` bounds it, a message as `[server.limits]` does, and both share the room in memory of messages
+//! of `serve`; a connection holds no buffer while it is idle; an hour without a request ends it, and a minute
+//! in the middle of one; 20,000 messages under way. **Errors:** a connection whose octets are no requests is closed,
+//! which the mail server answers with a 4yz. **Source:** D2 to D13, E2 to E11, C6 to C8; `docs/POSTFIX.md`,
+//! `docs/MILTER.md`.
 
 mod address;
 mod connection;
 mod messages;
 mod milter;
 mod policy;
+mod read;
 pub(crate) mod requests;
+mod socket;
 mod tables;
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use waypost_config::postfix::Table;
+use waypost_net::server::SharedLimits;
 
 pub use address::{FrontAddress, FrontAddressError};
 pub use milter::{MilterRecipients, MilterSettings, RecipientsAtOnce};
+pub use socket::SocketRights;
 
 use crate::core::Core;
+use crate::inherited::{Handed, InheritedError, Socket as HandedOver};
+use crate::server::ServerError;
 use policy::PolicyService;
+use socket::{Socket, SocketFile};
 
 /// Where a mail server asks, and what.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +59,35 @@ pub struct Front {
     pub milter: Vec<FrontAddress>,
     /// How it does its work.
     pub milter_settings: MilterSettings,
+    /// Whose the Unix sockets are that are made here, and who may connect.
+    pub socket_rights: SocketRights,
+    /// What sockets that are handed over may be for by their names.
+    pub by_name: ByName,
+}
+
+/// What a socket that is handed over may be for by its name alone; by its address it is for what that
+/// address is given for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ByName {
+    /// `policy`, `socketmap`, `milter`, and `tcp-table-transport` and the like for a table.
+    #[default]
+    Any,
+    /// `milter` alone.
+    Milter,
+}
+
+impl ByName {
+    fn protocol(self, name: &str) -> Option<Protocol> {
+        let named = Protocol::named(name)?;
+        (self == Self::Any || named == Protocol::Milter).then_some(named)
+    }
+
+    fn names(self) -> &'static str {
+        match self {
+            Self::Any => "policy, socketmap, milter or tcp-table-transport",
+            Self::Milter => "milter",
+        }
+    }
 }
 
 /// What becomes of a sender outside the organization's domains whom a relay entry with
@@ -66,11 +101,8 @@ pub enum ForeignSenders {
     Kept,
 }
 
-/// Connections of one address at a time. Each process of Postfix has one or two.
-const CONNECTIONS: usize = 1000;
-
 /// What is answered at one address.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
     Policy,
     Socketmap,
@@ -87,70 +119,96 @@ impl Protocol {
             Protocol::Milter => "milter",
         }
     }
+
+    /// That of a socket with this name.
+    fn named(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        match name.as_str() {
+            "policy" => Some(Protocol::Policy),
+            "socketmap" => Some(Protocol::Socketmap),
+            "milter" => Some(Protocol::Milter),
+            other => {
+                let table = other.strip_prefix("tcp-table-")?;
+                table.parse().ok().map(Protocol::TcpTable)
+            }
+        }
+    }
 }
 
 /// All addresses, bound and not yet served.
+#[derive(Debug)]
 pub(crate) struct Bound {
     sockets: Vec<(Protocol, Socket)>,
     foreign_senders: ForeignSenders,
     milter_settings: MilterSettings,
 }
 
-enum Socket {
-    Tcp(TcpListener, SocketAddr),
-    Unix(UnixListener, PathBuf),
-}
-
 impl Front {
-    /// Binds all addresses.
+    /// Takes the sockets that were handed over, and binds all other addresses.
     ///
     /// # Errors
-    /// The address that cannot be bound, and what the system said.
-    pub(crate) async fn bind(&self) -> Result<Bound, (FrontAddress, io::Error)> {
-        let policy = self.policy.iter().map(|at| (Protocol::Policy, at));
-        let socketmap = self.socketmap.iter().map(|at| (Protocol::Socketmap, at));
-        let tables = self.tcp_table.iter().map(|(table, at)| (Protocol::TcpTable(*table), at));
-        let milter = self.milter.iter().map(|at| (Protocol::Milter, at));
+    /// A socket that is of no use, the address that cannot be bound and what the system said, or that there
+    /// is nowhere to answer.
+    pub(crate) fn bind(&self, inherited: Vec<HandedOver>) -> Result<Bound, ServerError> {
         let mut sockets = Vec::new();
-        for (protocol, address) in policy.chain(socketmap).chain(tables).chain(milter) {
-            let socket = match address {
-                FrontAddress::Tcp(at) => tcp(*at).await,
-                FrontAddress::Unix(path) => unix(path).map(|one| Socket::Unix(one, path.clone())),
+        for HandedOver { name, handed } in inherited {
+            let (shown, at) = (handed.to_string(), address_of(&handed));
+            let by_address = || {
+                let found = self.wanted().find(|(_, wanted)| Some(*wanted) == at.as_ref());
+                found.map(|(protocol, _)| protocol)
             };
-            sockets.push((protocol, socket.map_err(|error| (address.clone(), error))?));
+            let Some(protocol) = self.by_name.protocol(&name).or_else(by_address) else {
+                let names = self.by_name.names();
+                return Err(InheritedError::NoFront { name, address: shown, names }.into());
+            };
+            let socket = match handed {
+                Handed::Tcp(listener, at) => {
+                    let failed = |source| failed(&FrontAddress::Tcp(at), source);
+                    Socket::tcp(listener).map_err(failed)?
+                }
+                Handed::Unix(listener, path) => {
+                    Socket::Unix(listener, path.unwrap_or_default(), None)
+                }
+            };
+            sockets.push((protocol, socket));
+        }
+        for (protocol, address) in self.wanted() {
+            let is_it = |(known, socket): &(Protocol, Socket)| {
+                *known == protocol && socket.address() == *address
+            };
+            // Two with port 0 are two.
+            if !address.is_any_port() && sockets.iter().any(is_it) {
+                continue;
+            }
+            let socket = Socket::bind(address, self.socket_rights);
+            sockets.push((protocol, socket.map_err(|source| failed(address, source))?));
+        }
+        if sockets.is_empty() {
+            return Err(ServerError::Nowhere);
         }
         let milter_settings = self.milter_settings.clone();
         Ok(Bound { sockets, foreign_senders: self.foreign_senders, milter_settings })
     }
+
+    /// What is to be answered where.
+    fn wanted(&self) -> impl Iterator<Item = (Protocol, &FrontAddress)> {
+        let policy = self.policy.iter().map(|at| (Protocol::Policy, at));
+        let socketmap = self.socketmap.iter().map(|at| (Protocol::Socketmap, at));
+        let tables = self.tcp_table.iter().map(|(table, at)| (Protocol::TcpTable(*table), at));
+        let milter = self.milter.iter().map(|at| (Protocol::Milter, at));
+        policy.chain(socketmap).chain(tables).chain(milter)
+    }
 }
 
-async fn tcp(at: SocketAddr) -> io::Result<Socket> {
-    let listener = TcpListener::bind(at).await?;
-    let at = listener.local_addr()?;
-    if !at.ip().is_loopback() {
-        tracing::warn!(
-            address = %at,
-            "whoever reaches this address learns who exists here and can use up quotas; bind to loopback \
-             or a Unix socket, or let nobody but Postfix reach it"
-        );
+fn address_of(handed: &Handed) -> Option<FrontAddress> {
+    match handed {
+        Handed::Tcp(_, at) => Some(FrontAddress::Tcp(*at)),
+        Handed::Unix(_, path) => path.clone().map(FrontAddress::Unix),
     }
-    Ok(Socket::Tcp(listener, at))
 }
 
-/// Binds in place of a socket that nobody answers on any more. Who may connect is said by the rights of
-/// the folder.
-fn unix(path: &Path) -> io::Result<UnixListener> {
-    let is_socket =
-        std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    if is_socket {
-        let refused = std::os::unix::net::UnixStream::connect(path).err();
-        if refused.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-            std::fs::remove_file(path)?;
-        }
-    }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
-    Ok(listener)
+fn failed(address: &FrontAddress, source: io::Error) -> ServerError {
+    ServerError::Front { address: address.clone(), source }
 }
 
 /// All addresses, served. Dropped, it ends at once.
@@ -158,33 +216,49 @@ pub(crate) struct Running {
     addresses: Vec<(&'static str, String)>,
     tasks: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
-    sockets: Vec<PathBuf>,
+    /// Gone with this.
+    files: Vec<SocketFile>,
 }
 
 impl Bound {
-    /// Begins to answer.
-    pub(crate) fn serve(self, core: &Arc<Core>) -> Running {
+    /// Begins to answer, as many connections at a time as the limits allow in all.
+    ///
+    /// # Errors
+    /// A socket that the runtime cannot use.
+    pub(crate) fn serve(
+        self,
+        core: &Arc<Core>,
+        limits: &SharedLimits,
+    ) -> Result<Running, ServerError> {
         let (stop, stopped) = watch::channel(false);
-        let service = Arc::new(PolicyService::new(Arc::clone(core), self.foreign_senders));
-        let milter = Arc::new(self.milter_settings);
+        let shared = Shared {
+            core: Arc::clone(core),
+            limits: limits.clone(),
+            service: Arc::new(PolicyService::new(Arc::clone(core), self.foreign_senders)),
+            milter: Arc::new(self.milter_settings),
+        };
         let mut running =
-            Running { addresses: Vec::new(), tasks: Vec::new(), stop, sockets: Vec::new() };
-        running.tasks.push(tokio::spawn(sweep(Arc::clone(&service), stopped.clone())));
+            Running { addresses: Vec::new(), tasks: Vec::new(), stop, files: Vec::new() };
+        running.tasks.push(tokio::spawn(sweep(Arc::clone(&shared.service), stopped.clone())));
         for (protocol, socket) in self.sockets {
-            let address = match &socket {
-                Socket::Tcp(_, at) => at.to_string(),
-                Socket::Unix(_, path) => {
-                    running.sockets.push(path.clone());
-                    format!("unix:{}", path.display())
+            let address = socket.address();
+            running.addresses.push((protocol.as_str(), address.to_string()));
+            let listener = match socket {
+                Socket::Tcp(listener, _) => {
+                    let made = listener.set_nonblocking(true);
+                    made.and_then(|()| TcpListener::from_std(listener)).map(Listening::Tcp)
+                }
+                Socket::Unix(listener, _, file) => {
+                    running.files.extend(file);
+                    let made = listener.set_nonblocking(true);
+                    made.and_then(|()| UnixListener::from_std(listener)).map(Listening::Unix)
                 }
             };
-            running.addresses.push((protocol.as_str(), address));
-            let (core, service) = (Arc::clone(core), Arc::clone(&service));
-            let shared = Shared { core, service, milter: Arc::clone(&milter) };
-            let task = accept(socket, protocol, shared, stopped.clone());
+            let listener = listener.map_err(|source| failed(&address, source))?;
+            let task = accept(listener, protocol, shared.clone(), stopped.clone());
             running.tasks.push(tokio::spawn(task));
         }
-        running
+        Ok(running)
     }
 }
 
@@ -211,9 +285,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.stop.send_replace(true);
         self.tasks.iter().for_each(JoinHandle::abort);
-        for path in &self.sockets {
-            let _ = std::fs::remove_file(path);
-        }
     }
 }
 
@@ -235,78 +306,126 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 #[derive(Clone)]
 struct Shared {
     core: Arc<Core>,
+    limits: SharedLimits,
     service: Arc<PolicyService>,
     milter: Arc<MilterSettings>,
 }
 
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listening {
+    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Answers are small, and waited for.
+                let _ = stream.set_nodelay(true);
+                Ok(Box::new(stream))
+            }
+            Self::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+        }
+    }
+}
+
 async fn accept(
-    socket: Socket,
+    listener: Listening,
     protocol: Protocol,
     shared: Shared,
     mut stop: watch::Receiver<bool>,
 ) {
-    let core = Arc::clone(&shared.core);
-    let serving = core.health.serving();
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let serving = shared.core.health.serving();
     let mut clients = JoinSet::new();
+    let mut was_full = false;
     loop {
         while clients.try_join_next().is_some() {}
-        let accepted = async {
-            match &socket {
-                Socket::Tcp(listener, _) => {
-                    let (stream, _) = listener.accept().await?;
-                    // Answers are small, and waited for.
-                    let _ = stream.set_nodelay(true);
-                    Ok::<_, io::Error>(Box::new(stream) as Box<dyn Stream>)
-                }
-                Socket::Unix(listener, _) => Ok(Box::new(listener.accept().await?.0) as _),
-            }
-        };
         let accepted = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
-            accepted = accepted => accepted,
+            accepted = listener.accept() => accepted,
         };
-        match (accepted, Arc::clone(&places).try_acquire_owned()) {
-            (Ok(stream), Ok(place)) => {
-                let (Shared { core, service, milter }, stop) = (shared.clone(), stop.clone());
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "accept failed; trying again");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        // Like a proxy, the mail server takes a place of all, and none of a client's.
+        match shared.limits.admit_proxy() {
+            Ok(place) => {
+                was_full = false;
+                let (shared, stop) = (shared.clone(), stop.clone());
                 clients.spawn(async move {
-                    let served = match protocol {
-                        Protocol::Milter => {
-                            let served = milter::serve(stream, core, milter, stop).await;
-                            if let Err(error) = served {
-                                tracing::warn!(protocol = protocol.as_str(), %error, "a connection is closed");
-                            }
-                            drop(place);
-                            return;
-                        }
-                        Protocol::Policy => {
-                            connection::serve(stream, service.connection(), stop).await
-                        }
-                        Protocol::Socketmap => {
-                            connection::serve(stream, tables::Socketmap::new(core), stop).await
-                        }
-                        Protocol::TcpTable(table) => {
-                            connection::serve(stream, tables::TcpTable::new(core, table), stop).await
-                        }
-                    };
-                    if let Err(error) = served {
-                        tracing::warn!(protocol = protocol.as_str(), %error, "a connection is closed");
-                    }
+                    serve(stream, protocol, shared, stop).await;
                     drop(place);
                 });
             }
-            (Ok(_), Err(_)) => {
-                tracing::warn!(
-                    protocol = protocol.as_str(),
-                    "{CONNECTIONS} connections are open; another one is closed"
-                );
-            }
-            (Err(error), _) => {
-                tracing::warn!(%error, "accept failed; trying again");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+            Err(refusal) => {
+                // Once, until there was a place again.
+                if !std::mem::replace(&mut was_full, true) {
+                    tracing::warn!(
+                        protocol = protocol.as_str(), %refusal,
+                        "a connection of the mail server is closed; let it open fewer, or raise \
+                         `connections` in [server.limits]"
+                    );
+                }
             }
         }
     }
-    drop(serving);
+    // Who comes from now on is refused at once, or waits for a successor in the service manager's socket.
+    drop((listener, serving));
     while clients.join_next().await.is_some() {}
+}
+
+/// One connection, to its end.
+async fn serve(
+    stream: Box<dyn Stream>,
+    protocol: Protocol,
+    shared: Shared,
+    stop: watch::Receiver<bool>,
+) {
+    let Shared { core, service, milter, .. } = shared;
+    let closed = |error: &dyn std::fmt::Display| {
+        tracing::warn!(protocol = protocol.as_str(), %error, "a connection is closed");
+    };
+    let room = Arc::clone(&core);
+    let room = room.spool.intake();
+    let served = match protocol {
+        Protocol::Milter => {
+            let served = milter::serve(stream, core, milter, stop).await;
+            return served.unwrap_or_else(|error| closed(&error));
+        }
+        Protocol::Policy => connection::serve(stream, service.connection(), room, stop).await,
+        Protocol::Socketmap => {
+            connection::serve(stream, tables::Socketmap::new(core), room, stop).await
+        }
+        Protocol::TcpTable(table) => {
+            connection::serve(stream, tables::TcpTable::new(core, table), room, stop).await
+        }
+    };
+    served.unwrap_or_else(|error| closed(&error));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_sockets() {
+        for (name, any, milter) in [
+            ("policy", Some(Protocol::Policy), None),
+            ("Socketmap", Some(Protocol::Socketmap), None),
+            ("milter", Some(Protocol::Milter), Some(Protocol::Milter)),
+            ("tcp-table-transport", Some(Protocol::TcpTable(Table::Transport)), None),
+            ("tcp-table-nonsense", None, None),
+            ("waypost-milter.socket", None, None),
+            ("", None, None),
+        ] {
+            assert_eq!(ByName::Any.protocol(name), any, "{name}");
+            assert_eq!(ByName::Milter.protocol(name), milter, "{name}");
+        }
+    }
 }

@@ -47,6 +47,10 @@ impl Conversation for Socketmap {
         self.reader.feed(octets);
     }
 
+    fn octets(&self) -> usize {
+        self.reader.octets()
+    }
+
     async fn answer(&mut self) -> Result<Option<Vec<u8>>, RequestError> {
         let Some(inside) = self.reader.next_octets()? else { return Ok(None) };
         let SocketmapRequest { name, key } = SocketmapRequest::decode(&inside)?;
@@ -82,6 +86,10 @@ impl TcpTable {
 impl Conversation for TcpTable {
     fn feed(&mut self, octets: &[u8]) {
         self.reader.feed(octets);
+    }
+
+    fn octets(&self) -> usize {
+        self.reader.octets()
     }
 
     async fn answer(&mut self) -> Result<Option<Vec<u8>>, RequestError> {

@@ -40,6 +40,12 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
+    /// There is no address where a mail server is answered.
+    #[error(
+        "there is nowhere to answer; give --policy, --socketmap, --tcp-table or --milter, such as \
+         --policy 127.0.0.1:10030, or hand a socket over"
+    )]
+    Nowhere,
     /// A certificate or key is of no use.
     #[error("the TLS files of listener \"{name}\" are of no use: {source}")]
     Tls {

@@ -12,19 +12,23 @@ use waypost_smtp::server::{AuthOffer, Settings};
 use waypost_types::ListenerRole;
 
 use super::ServerError;
-use crate::inherited::{Inherited, Place};
+use crate::front::{self, Front};
+use crate::inherited::{Handed, Inherited, Place};
 
 /// The name under which errors and inherited sockets mean the page of metrics and health.
 const ADMIN: &str = "admin";
 
-/// The listeners of a policy, bound, with their certificates and keys read: all that a server does
-/// for which it may need privileges that it then gives up. Nothing is accepted yet; clients wait.
+/// The listeners of a policy, bound, with their certificates and keys read, or the addresses of a front end:
+/// all that a server does for which it may need privileges that it then gives up. Nothing is accepted
+/// yet; clients wait.
 ///
 /// Made without a runtime, so that a program can change its user while it has a single thread.
 #[derive(Debug)]
 pub struct Prepared {
     listeners: Vec<(Box<str>, TcpListener, Arc<Configuration>)>,
     admin: Option<TcpListener>,
+    /// Where another mail server is answered, in the place of listeners.
+    front: Option<front::Bound>,
 }
 
 impl Prepared {
@@ -54,20 +58,41 @@ impl Prepared {
             None => None,
             Some(address) => Some(taken_or_bound(sockets.next().flatten(), ADMIN, address)?),
         };
-        Ok(Self { listeners, admin })
+        Ok(Self { listeners, admin, front: None })
     }
 
-    /// Binds the page of metrics and health alone, for a server whose clients come another way.
+    /// Binds the addresses of front ends, but for those whose socket was inherited, and the page of metrics and
+    /// health, in the place of listeners.
     ///
     /// # Errors
-    /// [`ServerError::Bind`].
-    pub(super) fn without_listeners(policy: &Policy) -> Result<Self, ServerError> {
-        let admin = policy.server.admin.map(|address| taken_or_bound(None, ADMIN, address));
-        Ok(Self { listeners: Vec::new(), admin: admin.transpose()? })
+    /// [`ServerError::Bind`], [`ServerError::Front`], [`ServerError::Nowhere`], and
+    /// [`ServerError::Inherited`] for a socket that is of no front end; nothing is bound then.
+    pub fn bind_front(
+        policy: &Policy,
+        front: &Front,
+        inherited: Inherited,
+    ) -> Result<Self, ServerError> {
+        let address = policy.server.admin;
+        let (mut admin, mut others) = (None, Vec::new());
+        for socket in inherited.into_sockets() {
+            match socket.handed {
+                Handed::Tcp(listener, at)
+                    if address.is_some()
+                        && admin.is_none()
+                        && (socket.name.eq_ignore_ascii_case(ADMIN) || address == Some(at)) =>
+                {
+                    admin = Some(listener);
+                }
+                _ => others.push(socket),
+            }
+        }
+        let front = front.bind(others)?;
+        let admin = address.map(|address| taken_or_bound(admin, ADMIN, address)).transpose()?;
+        Ok(Self { listeners: Vec::new(), admin, front: Some(front) })
     }
 
     /// The sockets as the runtime has them.
-    pub(super) fn into_runtime(self) -> Result<(Vec<Bound>, Option<Admin>), ServerError> {
+    pub(super) fn into_runtime(self) -> Result<InRuntime, ServerError> {
         let mut bound = Vec::with_capacity(self.listeners.len());
         for (name, socket, configuration) in self.listeners {
             let address = address_of(&socket, &name)?;
@@ -75,12 +100,13 @@ impl Prepared {
             let listener = Listener::from_std(socket).map_err(failed)?;
             bound.push(Bound { name, address, listener, configuration });
         }
-        let Some(socket) = self.admin else { return Ok((bound, None)) };
+        let front = self.front;
+        let Some(socket) = self.admin else { return Ok((bound, None, front)) };
         let address = address_of(&socket, ADMIN)?;
         let failed = |source| ServerError::Bind { name: ADMIN.to_owned(), address, source };
         socket.set_nonblocking(true).map_err(failed)?;
         let listener = tokio::net::TcpListener::from_std(socket).map_err(failed)?;
-        Ok((bound, Some((address, listener))))
+        Ok((bound, Some((address, listener)), front))
     }
 }
 
@@ -93,6 +119,9 @@ pub(super) struct Bound {
 }
 
 pub(super) type Admin = (SocketAddr, tokio::net::TcpListener);
+
+/// Listeners, the page of metrics, front ends.
+type InRuntime = (Vec<Bound>, Option<Admin>, Option<front::Bound>);
 
 fn taken_or_bound(
     inherited: Option<TcpListener>,

@@ -1,4 +1,4 @@
-//! What a session writes down of a transaction for the record of envelopes.
+//! What a session, of SMTP or of a milter, writes down of a transaction for the record of envelopes.
 //!
 //! A line is written for each message that reached DATA and that no rule of SMTP itself refused, for
 //! each MAIL that the policy refuses, and for each transaction that ends without a message after a
@@ -24,15 +24,47 @@ const DELIVERIES: usize = 2000;
 
 /// The recipients of a transaction and what each was told.
 #[derive(Default)]
-pub(super) struct Noted {
+pub(crate) struct Noted {
     recipients: Vec<(Mailbox, Option<Reply>)>,
     refused: bool,
     cut: bool,
 }
 
+impl Noted {
+    /// What to note recipients in, if anything is recorded.
+    pub(crate) fn of(core: &Core) -> Option<Self> {
+        core.recorder.is_on().then(Self::default)
+    }
+
+    /// Notes what a recipient was told; `None`: he was taken.
+    pub(crate) fn note(&mut self, recipient: Mailbox, refused: Option<Reply>) {
+        if self.recipients.len() >= RECIPIENTS {
+            self.cut = true;
+            return;
+        }
+        self.refused |= refused.is_some();
+        self.recipients.push((recipient, refused));
+    }
+
+    /// Whether a recipient was refused.
+    pub(crate) fn has_refused(&self) -> bool {
+        self.refused
+    }
+}
+
+/// Whose line it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Of<'a> {
+    pub(crate) session: &'a Session,
+    /// The listener that the client came to.
+    pub(crate) listener: Option<&'a str>,
+    pub(crate) sender: &'a ReversePath,
+    pub(crate) policy: &'a Policy,
+}
+
 /// A line that is written when it is dropped: also when the client goes away while its message is
 /// stored.
-pub(super) struct Draft {
+pub(crate) struct Draft {
     core: Arc<Core>,
     key: Option<LocalPartKey>,
     recorded: Recorded,
@@ -50,7 +82,7 @@ impl Drop for Draft {
 impl SmtpHandler {
     /// What to note recipients in, if anything is recorded.
     pub(super) fn noting(&self) -> Option<Noted> {
-        self.core.recorder.is_on().then(Noted::default)
+        Noted::of(&self.core)
     }
 
     /// The recipient to be noted, if anything is.
@@ -63,20 +95,13 @@ impl SmtpHandler {
     pub(super) fn note_recipient(&mut self, given: Option<Mailbox>, told: &Result<(), Reply>) {
         let (Some(given), Some(open)) = (given, &mut self.open) else { return };
         let Some(noted) = &mut open.noted else { return };
-        if noted.recipients.len() >= RECIPIENTS {
-            noted.cut = true;
-            return;
-        }
         match told {
             // Our own postmaster is taken under another address.
             Ok(()) => {
                 let taken = open.recipients.last().map(|one| one.address.clone());
-                noted.recipients.push((taken.unwrap_or(given), None));
+                noted.note(taken.unwrap_or(given), None);
             }
-            Err(reply) => {
-                noted.refused = true;
-                noted.recipients.push((given, Some(reply.clone())));
-            }
+            Err(reply) => noted.note(given, Some(reply.clone())),
         }
     }
 
@@ -88,18 +113,14 @@ impl SmtpHandler {
         reply: &Reply,
         policy: &Policy,
     ) {
-        if let Some(mut draft) = self.draft(session, sender, policy) {
-            draft.recorded.fate = Some(RecordedFate {
-                mail: draft.hidden(&reply.to_string()),
-                ..RecordedFate::default()
-            });
-        }
+        let of = Of { session, listener: Some(&self.on.name), sender, policy };
+        Draft::refused_mail(&self.core, of, reply);
     }
 
     /// The open transaction, if there is one, ends without a message.
     pub(super) fn forget(&mut self) {
         let Some(open) = self.open.take() else { return };
-        if open.noted.as_ref().is_some_and(|noted| noted.refused) {
+        if open.noted.as_ref().is_some_and(Noted::has_refused) {
             let none = HeaderBlock::of(b"");
             drop(self.draft_of(&open, &none));
         }
@@ -107,10 +128,63 @@ impl SmtpHandler {
 
     /// A line for a transaction with this header, without what becomes of it.
     pub(super) fn draft_of(&self, open: &Open, header: &HeaderBlock<'_>) -> Option<Draft> {
-        let noted = open.noted.as_ref()?;
         let transaction = &open.transaction;
-        let mut draft = self.draft(&transaction.session, &transaction.sender, &open.policy)?;
-        let kept = kept_header(header, &open.policy, draft.key.as_ref());
+        let of = Of {
+            session: &transaction.session,
+            listener: Some(&self.on.name),
+            sender: &transaction.sender,
+            policy: &open.policy,
+        };
+        Draft::of_transaction(&self.core, of, open.noted.as_ref()?, header)
+    }
+}
+
+impl Draft {
+    /// A line of which nothing is known but who sends, if anything is recorded.
+    fn new(core: &Arc<Core>, Of { session, listener, sender, policy }: Of<'_>) -> Option<Self> {
+        let key = core.recorder.key()?;
+        let hidden = |text: &str| match &key {
+            Some(key) => key.hide(text).into(),
+            None => text.into(),
+        };
+        let address = |address: &Mailbox| match &key {
+            Some(key) => key.hashed(address).to_string().into(),
+            None => address.to_string().into(),
+        };
+        let recorded = Recorded {
+            time: Some(core.clock.now().to_string().into()),
+            client_ip: session.client_ip,
+            listener: listener.map(Box::from),
+            helo: session.helo.as_deref().map(hidden),
+            auth: session.auth.as_ref().map(address),
+            tls: Some(session.tls == TlsState::Encrypted),
+            mail_from: Some(sender.mailbox().map(address).unwrap_or_default()),
+            hashed: key.as_ref().map(|key| key.fingerprint().into()),
+            version: Some(policy.version().into()),
+            ..Recorded::default()
+        };
+        Some(Self { core: Arc::clone(core), key, recorded })
+    }
+
+    /// Writes down a MAIL that the policy refuses.
+    pub(crate) fn refused_mail(core: &Arc<Core>, of: Of<'_>, reply: &Reply) {
+        if let Some(mut draft) = Self::new(core, of) {
+            draft.recorded.fate = Some(RecordedFate {
+                mail: draft.hidden(&reply.to_string()),
+                ..RecordedFate::default()
+            });
+        }
+    }
+
+    /// A line for a transaction with this header, without what becomes of it.
+    pub(crate) fn of_transaction(
+        core: &Arc<Core>,
+        of: Of<'_>,
+        noted: &Noted,
+        header: &HeaderBlock<'_>,
+    ) -> Option<Self> {
+        let mut draft = Self::new(core, of)?;
+        let kept = kept_header(header, of.policy, draft.key.as_ref());
         let shown = |address: &Mailbox| draft.address(address).into();
         draft.recorded.rcpt_to = noted.recipients.iter().map(|(one, _)| shown(one)).collect();
         let accepted = rcpt_accepted();
@@ -126,33 +200,6 @@ impl SmtpHandler {
         Some(draft)
     }
 
-    fn draft(&self, session: &Session, sender: &ReversePath, policy: &Policy) -> Option<Draft> {
-        let key = self.core.recorder.key()?;
-        let hidden = |text: &str| match &key {
-            Some(key) => key.hide(text).into(),
-            None => text.into(),
-        };
-        let address = |address: &Mailbox| match &key {
-            Some(key) => key.hashed(address).to_string().into(),
-            None => address.to_string().into(),
-        };
-        let recorded = Recorded {
-            time: Some(self.core.clock.now().to_string().into()),
-            client_ip: session.client_ip,
-            listener: Some(self.on.name.clone()),
-            helo: session.helo.as_deref().map(hidden),
-            auth: session.auth.as_ref().map(address),
-            tls: Some(session.tls == TlsState::Encrypted),
-            mail_from: Some(sender.mailbox().map(address).unwrap_or_default()),
-            hashed: key.as_ref().map(|key| key.fingerprint().into()),
-            version: Some(policy.version().into()),
-            ..Recorded::default()
-        };
-        Some(Draft { core: Arc::clone(&self.core), key, recorded })
-    }
-}
-
-impl Draft {
     fn address(&self, address: &Mailbox) -> String {
         match &self.key {
             Some(key) => key.hashed(address).to_string(),
@@ -168,12 +215,12 @@ impl Draft {
     }
 
     /// What SPF, DKIM and DMARC said.
-    pub(super) fn authenticated(&mut self, answers: Vec<Authentication>) {
+    pub(crate) fn authenticated(&mut self, answers: Vec<Authentication>) {
         self.recorded.authentication = answers;
     }
 
     /// What the filter said.
-    pub(super) fn filtered(&mut self, answers: &[FilterAnswer], settings: Option<&FilterSettings>) {
+    pub(crate) fn filtered(&mut self, answers: &[FilterAnswer], settings: Option<&FilterSettings>) {
         let kept = answers.iter().map(|answer| answer.deciding(settings));
         self.recorded.filter = match &self.key {
             None => kept.collect(),
@@ -188,7 +235,7 @@ impl Draft {
     }
 
     /// Where the message goes.
-    pub(super) fn decided(&mut self, decision: &Decision) {
+    pub(crate) fn decided(&mut self, decision: &Decision) {
         let kept = decision.quarantined.iter().flat_map(|kept| {
             kept.deliveries.iter().map(|one| (one, Some(kept.quarantine.clone())))
         });
@@ -217,8 +264,14 @@ impl Draft {
         self.recorded.queue_id = Some(id.to_string().into());
     }
 
+    /// The mail server that asks has the message in its queue under this name.
+    pub(crate) fn queued_elsewhere(&mut self, id: QueueId, name: Option<&str>) {
+        self.recorded.id = id.to_string().into();
+        self.recorded.queue_id = name.map(Box::from);
+    }
+
     /// The message was answered.
-    pub(super) fn answered(&mut self, reply: &Reply) {
+    pub(crate) fn answered(&mut self, reply: &Reply) {
         let text = self.hidden(&reply.to_string());
         if let Some(fate) = &mut self.recorded.fate {
             fate.data = Some(text);

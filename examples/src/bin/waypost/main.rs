@@ -29,6 +29,7 @@ mod reload;
 mod replay;
 mod serve;
 mod service_manager;
+mod sockets;
 mod source_ip;
 mod table;
 mod test_tag;

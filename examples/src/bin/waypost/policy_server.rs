@@ -6,17 +6,24 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use waypost_config::policy::Policy;
 use waypost_config::postfix::{Limit, Table, limits};
-use waypost_server::{ForeignSenders, Front, FrontAddress, Options, Reload, Server, load};
+use waypost_server::{
+    ForeignSenders, Front, FrontAddress, Inherited, InheritedError, Options, Prepared, Reload,
+    Server, load,
+};
 
 use crate::answer::{Answer, Failure};
 use crate::configuration::unusable;
 use crate::milter::Work;
 use crate::serve::{GRACE, Signals, live, raise_open_files, start_log};
+use crate::sockets::Rights;
+use crate::{privileges, service_manager};
 
 /// Answers Postfix: who may relay, quotas and recipients by policy delegation; next hops, recipients and
 /// aliases as tables. The decisions are those of `serve` with the same configuration, as far as
 /// Postfix can follow them. Prints `ready` on stderr; SIGHUP or a changed file reloads; SIGTERM ends in
-/// order. docs/POSTFIX.md says what to write in main.cf.
+/// order. Sockets of a service manager are taken (LISTEN_FDS) by their names (policy, socketmap, milter,
+/// tcp-table-transport and the like) or addresses, and it is told of the state (NOTIFY_SOCKET); started as root, it becomes
+/// the `user` of the configuration. docs/POSTFIX.md says what to write in main.cf.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The configuration file.
@@ -40,6 +47,8 @@ pub(crate) struct Arguments {
     milter: Vec<FrontAddress>,
     #[command(flatten)]
     work: Work,
+    #[command(flatten)]
+    rights: Rights,
     /// Prints the settings that Postfix cannot follow as serve does, each with the reason, and ends.
     #[arg(long)]
     list_limits: bool,
@@ -71,6 +80,8 @@ pub(crate) struct Asked<'a> {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
+    // While there is one thread: it takes variables out of the environment.
+    let inherited = Inherited::from_environment();
     let front = Front {
         policy: arguments.policy.clone(),
         socketmap: arguments.socketmap.clone(),
@@ -81,17 +92,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         },
         milter: arguments.milter.clone(),
         milter_settings: arguments.work.settings(),
+        socket_rights: arguments.rights.of_sockets()?,
+        ..Front::default()
     };
-    let is_empty = front.policy.is_empty()
-        && front.socketmap.is_empty()
-        && front.tcp_table.is_empty()
-        && front.milter.is_empty();
-    if is_empty && !arguments.list_limits {
-        let cure =
-            "give --policy, --socketmap, --tcp-table or --milter, such as --policy 127.0.0.1:10030";
-        return Err(Failure::Input(format!("there is nowhere to answer; {cure}")));
-    }
-    let (has_policy, has_milter) = (!front.policy.is_empty(), !front.milter.is_empty());
+    let handed = |name| inherited.as_ref().is_ok_and(|inherited| inherited.has(name));
+    let has_policy = !front.policy.is_empty() || handed("policy");
+    let has_milter = !front.milter.is_empty() || handed("milter");
     let limits = |policy: &Policy| both(policy, has_policy, has_milter);
     let asked = Asked {
         config: &arguments.config,
@@ -101,7 +107,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         server: "Postfix",
         limits: &limits,
     };
-    run_front(&asked, front)
+    run_front(&asked, front, inherited)
 }
 
 /// What is not followed: with a milter, what that cannot do, and routes as tables tell them.
@@ -115,8 +121,13 @@ fn both(policy: &Policy, has_policy: bool, has_milter: bool) -> Vec<Limit> {
     found
 }
 
-pub(crate) fn run_front(asked: &Asked<'_>, front: Front) -> Result<Answer, Failure> {
+pub(crate) fn run_front(
+    asked: &Asked<'_>,
+    front: Front,
+    inherited: Result<Inherited, InheritedError>,
+) -> Result<Answer, Failure> {
     start_log(asked.json, asked.log)?;
+    let inherited = inherited.map_err(|error| Failure::Input(error.to_string()))?;
     let loaded = load(asked.config).map_err(|error| Failure::Input(unusable(&error)))?;
     let shown = loaded.report.render(false);
     if !shown.is_empty() {
@@ -141,6 +152,10 @@ pub(crate) fn run_front(asked: &Asked<'_>, front: Front) -> Result<Answer, Failu
     }
     let base = loaded.base.clone();
     raise_open_files();
+    let prepared = Prepared::bind_front(&policy, &front, inherited)
+        .map_err(|error| Failure::Input(error.to_string()))?;
+    privileges::give_up(&policy.server, &base.join(&*policy.server.spool))?;
+    // From here on there are threads.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| Failure::Input(format!("the system gives no threads: {error}")))?;
@@ -149,7 +164,7 @@ pub(crate) fn run_front(asked: &Asked<'_>, front: Front) -> Result<Answer, Failu
         let signals = Signals::listen()
             .map_err(|error| Failure::Input(format!("signals cannot be heard: {error}")))?;
         let options = Options { policy, base, resolver: None, authenticator: None };
-        let started = Server::start_front(options, front).await;
+        let started = Server::start_on(prepared, options).await;
         let server = started.map_err(|error| {
             let cure = "a spool has one owner: where serve runs too, give this program a \
                         configuration with a spool of its own, that includes the same organizations";
@@ -172,7 +187,9 @@ pub(crate) fn run_front(asked: &Asked<'_>, front: Front) -> Result<Answer, Failu
         let requests = server.reload_requests();
         let reload = Reload::started(&server, asked.config, loaded).await;
         eprintln!("ready");
+        service_manager::ready();
         live(&server, asked.config, reload, signals, requests).await;
+        service_manager::stopping();
         server.stop(GRACE).await;
         Ok(Answer::Done)
     })

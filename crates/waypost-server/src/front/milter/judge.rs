@@ -14,18 +14,21 @@ use waypost_mime::HeaderText;
 use waypost_net::milter::MilterClient;
 use waypost_queue::Body;
 use waypost_smtp::end_of_data::stuff;
-use waypost_types::{Changes, ListenerRole, Mailbox, QueueId, Recipient, Reply, ReversePath};
+use waypost_types::{
+    Changes, HeaderBlock, ListenerRole, Mailbox, QueueId, Recipient, Reply, ReversePath,
+};
 
 use super::changed::{Changed, changed};
 use super::notice::notice;
 use super::{MilterSettings, RecipientsAtOnce};
-use crate::asking::Asking;
+use crate::asking::{Asking, Decided};
 use crate::core::Core;
 use crate::front::requests;
 use crate::in_force::InForce;
 use crate::log;
 use crate::metrics::{At, Reason};
-use crate::session::{edited, own_postmaster, without_forged_results};
+use crate::senders_told::digests;
+use crate::session::{Draft, Noted, Of, edited, own_postmaster, without_forged_results};
 
 /// One connection.
 pub(super) struct Judge {
@@ -48,6 +51,10 @@ pub(super) struct Open {
     written: Vec<Box<str>>,
     observed: Vec<Observation>,
     filter: Option<MilterClient>,
+    /// The listener that the client came to, as far as it is known.
+    listener: Option<Box<str>>,
+    /// What the recipients were told, if envelopes are recorded.
+    noted: Option<Noted>,
 }
 
 /// Who wants what of whom, as far as it is known when something is refused.
@@ -77,7 +84,7 @@ impl Judge {
         from: &str,
         parameters: &[Box<str>],
     ) -> Response {
-        self.open = None;
+        self.forget();
         match self.begin(client, from, parameters) {
             Ok(open) => {
                 self.open = Some(open);
@@ -112,12 +119,20 @@ impl Judge {
             let because = reply.text().to_owned();
             self.note(known, (At::Mail, Reason::Other), reply, &because)
         })?;
+        let listener = self.listener(&policy, client);
         let tried = policy.at_mail(&session, &from);
         let observed = observed_at_mail(tried.as_ref());
         self.observe(session.client_ip, &from, &observed);
         let transaction = tried.map_err(|refusal| {
             let (known, why) =
                 (Who { sender: Some(&from), ..known }, (At::Mail, refusal.because.into()));
+            let of = Of {
+                session: &session,
+                listener: listener.as_deref(),
+                sender: &from,
+                policy: &policy,
+            };
+            Draft::refused_mail(&self.core, of, &refusal.reply);
             self.note(known, why, refusal.reply.clone(), &refusal.to_string())
         })?;
         let utf8 = parameters.iter().any(|one| one.eq_ignore_ascii_case("SMTPUTF8"));
@@ -131,7 +146,24 @@ impl Judge {
             written: Vec::new(),
             observed,
             filter: self.core.filter.client(),
+            listener,
+            noted: Noted::of(&self.core),
         })
+    }
+
+    /// The name of the listener that a client came to: that of its port, or that of `--listener`.
+    fn listener(&self, policy: &Policy, client: &MailClient) -> Option<Box<str>> {
+        let is_one = |name: &str| policy.server.listeners.iter().any(|one| *one.name == *name);
+        let port = client.port_name.as_ref().filter(|name| is_one(name));
+        port.or(self.settings.listener.as_ref()).cloned()
+    }
+
+    /// The open transaction, if there is one, ends without a message.
+    fn forget(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        if open.noted.as_ref().is_some_and(Noted::has_refused) {
+            drop(open.draft(&self.core, &HeaderBlock::of(b"")));
+        }
     }
 
     /// The role of a port whose name is that of no listener.
@@ -169,7 +201,15 @@ impl Judge {
             self.note(known, (At::Rcpt, Reason::Other), reply, &because)
         })?;
         let address = own_postmaster(&open.policy, &address).unwrap_or(address);
-        let known = known.to(&address);
+        let taken = self.taken(open, &address, to);
+        if let Some(noted) = &mut open.noted {
+            noted.note(address, taken.as_ref().err().cloned());
+        }
+        taken
+    }
+
+    fn taken(&self, open: &mut Open, address: &Mailbox, to: &str) -> Result<(), Reply> {
+        let known = Who::of(&open.transaction).to(address);
         let standing = open.recipients.len();
         if self.settings.recipients_at_once == RecipientsAtOnce::One && standing > 0 {
             let reply =
@@ -204,10 +244,15 @@ impl Judge {
             let reply = Reply::new(503, (5, 5, 1), "There is no transaction; send MAIL first");
             return vec![self.refused(reply)];
         };
-        match self.judged(&open, message, may).await {
-            Ok(answers) => answers,
-            Err(reply) => vec![self.refused(reply)],
+        let mut record = None;
+        let (reply, answers) = match self.judged(&open, message, may, &mut record).await {
+            Ok(answers) => (Reply::new(250, (2, 0, 0), "The mail server takes it"), answers),
+            Err(reply) => (reply.clone(), vec![self.refused(reply)]),
+        };
+        if let Some(record) = &mut record {
+            record.answered(&reply);
         }
+        answers
     }
 
     async fn judged(
@@ -215,6 +260,7 @@ impl Judge {
         open: &Open,
         message: Gathered,
         may: Actions,
+        record: &mut Option<Draft>,
     ) -> Result<Vec<Response>, Reply> {
         let Open { policy, transaction, recipients, .. } = open;
         let (client, from) = (transaction.session.client_ip, &transaction.sender);
@@ -237,6 +283,7 @@ impl Judge {
         let queue_id = message.queue_id.clone();
         let body = whole(message);
         let id = self.core.spool.next_id();
+        *record = open.draft(&self.core, &HeaderBlock::of(&body));
         let asking = Asking {
             core: &self.core,
             session: &transaction.session,
@@ -246,16 +293,22 @@ impl Judge {
             recipients,
             filter: open.filter.as_ref(),
         };
-        let decision = asking.decided(&body, id).await.decision;
+        let Decided { decision, authentication, filter } = asking.decided(&body, id).await;
+        if let Some(record) = record {
+            record.filtered(&filter, policy.server.filter.as_ref());
+            record.authenticated(authentication.unwrap_or_default());
+            record.decided(&decision);
+        }
         self.observe(client, from, &decision.observations);
         let plan = MilterPlan::of(&decision, from, recipients, may);
         if let MilterVerdict::Refuse(reply, because) = &plan.verdict {
             let why = (At::Data, decision.refused_for().map_or(Reason::Rule, Reason::from));
             return Err(self.note(known, why, reply.clone(), because));
         }
-        self.tell_refused(open, &decision, &plan.refused, &body, id).await?;
         let Changed { mut answers, left, removed } =
-            self.changed(open, body, &decision, plan.changes.clone(), may).await?;
+            self.changed(open, body.clone(), &decision, plan.changes.clone(), may).await?;
+        // Last of all that may end in a 4yz: who is told is told for good.
+        self.tell_refused(open, &decision, &plan.refused, &body, id).await?;
         for attachment in removed.iter().take(20) {
             tracing::info!(
                 queue_id = queue_id.as_deref(),
@@ -281,6 +334,9 @@ impl Judge {
             _ => (Response::Continue, "accepted", ""),
         };
         answers.push(last);
+        if let Some(record) = record {
+            record.queued_elsewhere(id, queue_id.as_deref());
+        }
         requests::count(&self.core.metrics.front, "milter", answer);
         tracing::info!(
             queue_id = queue_id.as_deref(), %client, source = source.ip.as_ref().map(tracing::field::display),
@@ -339,7 +395,9 @@ impl Judge {
     }
 
     /// Recipients refused while others are not: the mail server can only leave them out, so the sender's
-    /// notice goes out from here.
+    /// notice goes out from here. It is in the queue before the mail server has its answer, so that none is lost; where
+    /// the same message is told again, since its client or the mail server did not hear of that, there is no second
+    /// one.
     async fn tell_refused(
         &self,
         open: &Open,
@@ -361,12 +419,31 @@ impl Judge {
             return Ok(());
         }
         let entry = notice(&self.core, open, decision, (sender, refused), (body, id));
-        self.core.store(entry, body.clone(), None).await.map_err(|error| {
+        let stored = if self.is_known_again(body) {
+            let to = refused.iter().map(|one| &one.recipient);
+            let about = digests(&self.core.draw_key, sender, body, to);
+            let told = self.core.tell_sender(entry, body.clone(), about).await;
+            told.map(|told| {
+                if told < refused.len() {
+                    let before = refused.len() - told;
+                    tracing::info!(%id, %sender, before, "the sender was told before");
+                }
+            })
+        } else {
+            self.core.store(entry, body.clone(), None).await
+        };
+        stored.map_err(|error| {
             let text = "The sender cannot be told of a refused recipient now; try again later";
             let reply = Reply::new(451, (4, 3, 0), text);
             let why = (At::Data, Reason::StoreFailed);
             self.note(Who::of(transaction), why, reply, &error.to_string())
         })
+    }
+
+    /// Whether another message cannot be mistaken for this one. Without bodies, and without a field that
+    /// tells it apart, one header may be that of many.
+    fn is_known_again(&self, message: &Body) -> bool {
+        self.has_bodies || HeaderBlock::of(message).first("Message-ID").is_some()
     }
 
     /// The answer that refuses.
@@ -397,6 +474,26 @@ impl Judge {
         log::Refused { at, reason, client, proxy, sender, recipient, reply: answer, because }
             .write();
         reply
+    }
+}
+
+impl Open {
+    /// A line of the record for this transaction, if envelopes are recorded.
+    fn draft(&self, core: &Arc<Core>, header: &HeaderBlock<'_>) -> Option<Draft> {
+        let of = Of {
+            session: &self.transaction.session,
+            listener: self.listener.as_deref(),
+            sender: &self.transaction.sender,
+            policy: &self.policy,
+        };
+        Draft::of_transaction(core, of, self.noted.as_ref()?, header)
+    }
+}
+
+impl Drop for Judge {
+    /// The mail server has gone away.
+    fn drop(&mut self) {
+        self.forget();
     }
 }
 

@@ -3,6 +3,11 @@
 //! What the server tells is gathered by [`Intake`], which has no I/O; [`judge`] asks the policy, the DNS and a
 //! filter as a session of `serve` does; [`changed`] makes changes of headers and bodies. Here are time
 //! limits, room in memory, and the octets.
+//!
+//! **Bounds:** idle, a connection holds no octets but macros (64 KiB at most; a mail server tells some hundred
+//! octets of them). What is kept of a message and of a frame has a share of the room that messages have in `serve`, so
+//! all connections together take no more than that; who finds no room is not read from, and after a minute
+//! closed, for which the mail server defers.
 
 mod changed;
 mod judge;
@@ -12,12 +17,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 use waypost_config::milter::{needs_body, wanted_actions};
 use waypost_milter::{Actions, Event, Fault, Intake, IntakeLimits, Response};
 
 use super::Stream;
+use super::read::read;
 use crate::core::Core;
 use crate::room::{SMALL, Share};
 use judge::Judge;
@@ -57,6 +63,10 @@ pub enum RecipientsAtOnce {
 /// How long a connection may say nothing. A client has five minutes for each command, and a mail server may
 /// keep a session open.
 const IDLE: Duration = Duration::from_secs(3600);
+/// Octets that a frame may have beside what is kept of a message already.
+const FRAME_OCTETS: u64 = 1 << 20;
+/// How long the rest of a frame may take to come. A mail server writes it at once.
+const FRAME: Duration = Duration::from_secs(60);
 /// How long the mail server may take to read an answer.
 const WRITE: Duration = Duration::from_secs(30);
 /// How often it is told that a message is still worked on: it waits at least so long.
@@ -71,6 +81,9 @@ pub(super) enum Closed {
     /// The connection failed.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// A frame does not end.
+    #[error("nothing came for a minute in the middle of a frame")]
+    Slow,
     /// There is no room in memory.
     #[error(
         "no room in memory for a message of {0} octets and more; the mail server tells the client to come again"
@@ -89,7 +102,7 @@ pub(super) async fn serve(
     let limits = &policy.server.limits;
     let body = needs_body(&policy).then_some(limits.message_size);
     let kept = IntakeLimits { header: limits.header_size, body };
-    let most = limits.header_size.saturating_add(body.unwrap_or(0));
+    let most = limits.header_size.saturating_add(body.unwrap_or(0)).saturating_add(FRAME_OCTETS);
     let mut actions = wanted_actions(&policy);
     if settings.recipients == MilterRecipients::Kept {
         let recipients = Actions::ADD_RECIPIENT.and(Actions::DELETE_RECIPIENT);
@@ -99,7 +112,6 @@ pub(super) async fn serve(
     let mut intake = Intake::new(actions, kept);
     let mut judge = Judge::new(Arc::clone(&core), settings, body.is_some());
     let mut share: Option<Share> = None;
-    let mut chunk = vec![0; 16 << 10];
     loop {
         let mut out = Vec::new();
         while let Some(event) = intake.next(&mut out)? {
@@ -110,8 +122,8 @@ pub(super) async fn serve(
                 Event::Rcpt { recipient } => vec![judge.rcpt(&recipient)],
                 Event::Message(message) => {
                     let agreed = intake.agreed().map(|agreed| agreed.actions);
-                    let judged = judge.message(message, agreed.unwrap_or_default());
-                    tokio::pin!(judged);
+                    // On the heap, and only while there is a message.
+                    let mut judged = Box::pin(judge.message(message, agreed.unwrap_or_default()));
                     loop {
                         tokio::select! {
                             answers = &mut judged => break answers,
@@ -136,16 +148,23 @@ pub(super) async fn serve(
             write(&mut stream, &std::mem::take(&mut out)).await?;
         }
         write(&mut stream, &out).await?;
+        drop(out);
+        intake.give_back();
         let octets = intake.octets();
         make_room(&core, &mut share, octets, most).await?;
-        let count = tokio::select! {
+        let is_midway = intake.is_midway();
+        let patience = if is_midway { FRAME } else { IDLE };
+        let reading = read(&mut *stream, |octets| intake.handle_bytes(octets));
+        let read = tokio::select! {
             _ = stop.wait_for(|stop| *stop), if octets == 0 && !judge.is_in_message() => return Ok(()),
-            read = tokio::time::timeout(IDLE, stream.read(&mut chunk)) => match read {
-                Err(_) | Ok(Ok(0)) => return Ok(()),
-                Ok(count) => count?,
-            },
+            read = tokio::time::timeout(patience, reading) => read,
         };
-        intake.handle_bytes(chunk.get(..count).unwrap_or_default());
+        match read {
+            Err(_) if is_midway => return Err(Closed::Slow),
+            Err(_) | Ok(Ok(0)) => return Ok(()),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(error.into()),
+        }
     }
 }
 

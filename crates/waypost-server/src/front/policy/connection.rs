@@ -27,6 +27,10 @@ impl Conversation for Connection {
         self.reader.feed(octets);
     }
 
+    fn octets(&self) -> usize {
+        self.reader.octets()
+    }
+
     async fn answer(&mut self) -> Result<Option<Vec<u8>>, RequestError> {
         let Some(request) = self.reader.next_request()? else { return Ok(None) };
         if self.current.as_ref() != Some(&request.instance) {
