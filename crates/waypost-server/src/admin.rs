@@ -28,8 +28,8 @@ pub(crate) struct Admin {
     pub(crate) limits: SharedLimits,
 }
 
-/// Answers `GET` and `HEAD` of `/healthz`, `/readyz` and `/metrics`, one request a connection, until it
-/// is dropped.
+/// Answers `GET` and `HEAD` of `/healthz` or `/health`, `/readyz` or `/ready`, and `/metrics`, one
+/// request a connection, until it is dropped.
 pub(crate) async fn serve(listener: TcpListener, admin: Admin) {
     let admin = Arc::new(admin);
     let places = Arc::new(Semaphore::new(AT_ONCE));
@@ -189,8 +189,8 @@ impl Answer {
 impl Admin {
     async fn answer(&self, request: &Request<'_>) -> Answer {
         match request.path {
-            "/healthz" => Answer::new(200, "ok\n"),
-            "/readyz" => self.readiness(request),
+            "/healthz" | "/health" => Answer::new(200, "ok\n"),
+            "/readyz" | "/ready" => self.readiness(request),
             "/metrics" => {
                 let format = Format::accepted(request.accept);
                 let found = self.look().await;

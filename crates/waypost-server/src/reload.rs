@@ -280,7 +280,9 @@ fn errors(report: &waypost_config::diagnostics::Report) -> Vec<String> {
     let errors = report.diagnostics().into_iter().filter(|found| found.severity == Severity::Error);
     let line = |found: &waypost_config::diagnostics::Diagnostic| {
         let place = report.locate(found.place);
-        format!("{place}: {} ({}); {}", found.message, found.rule, found.cure)
+        let rule = format!(" ({})", found.rule);
+        let rule = if found.message.contains(&rule) { "" } else { &rule };
+        format!("{place}: {}{rule}; {}", found.message, found.cure)
     };
     bounded(errors.map(line).collect())
 }

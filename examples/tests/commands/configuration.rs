@@ -202,10 +202,12 @@ fn pick_host_spreads_by_load_a3_a9() {
     let value: Value = serde_json::from_str(&text).unwrap();
     let count = |host: &str| value[host].as_u64().unwrap();
     assert_eq!(status, 0);
+    // The object has the hosts that get messages, and no others.
+    assert_eq!(value.as_object().unwrap().len(), 2, "{text}");
     assert!((5_800..6_200).contains(&count(first)), "{text}");
-    assert_eq!((count(first) + count(second), count(third)), (10_000, 0), "{text}");
+    assert_eq!((count(first) + count(second), value.get(third)), (10_000, None), "{text}");
     assert!(text.starts_with(&format!("{{\"{first}\":")), "{text}");
-    let all = |host: &str| json!({ first: 0, second: 0, third: 0, host: 7 });
+    let all = |host: &str| json!({ host: 7 });
     for (down, want) in [(&[first][..], second), (&[first, second], third)] {
         let mut more = vec!["--count", "7"];
         more.extend(down.iter().flat_map(|host| ["--down", *host]));
@@ -224,11 +226,11 @@ fn pick_host_spreads_by_load_a3_a9() {
         more.extend(down.iter().flat_map(|host| ["--down", *host]));
         let value: Value = serde_json::from_str(&counts(&more).1).unwrap();
         for (host, want) in [first, second, third].iter().zip(want) {
-            assert!(value[host].as_i64().unwrap().abs_diff(want) < 500, "{down:?}: {value}");
+            assert!(value[host].as_i64().unwrap_or(0).abs_diff(want) < 500, "{down:?}: {value}");
         }
     }
     let down = ["--down", first, "--down", second, "--down", third];
-    assert_eq!(counts(&down).0, 1);
+    assert_eq!(counts(&down), (1, "{}\n".to_owned()));
     let text = waypost(&["pick-host", SAMPLE, "exchange"], "").stdout;
     assert!(text.contains(&format!("  {first}   primary     60 %   60.00 %")), "{text}");
     for (route, more, part) in [

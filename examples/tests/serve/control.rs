@@ -158,6 +158,9 @@ fn a12_reload_takes_effect_or_says_everything_that_is_wrong() {
     // Refused: all of it is told, in the words of `check`, and the running one stays.
     let wrong =
         good.replace("licences", "licenses").replace("route = \"second\" }", "route = \"third\" }");
+    let wrong = format!(
+        "{wrong}\n[[organization.route]]\nname = \"port\"\nhost = \"a.example\"\nport = 465\n"
+    );
     folder.configure(&wrong);
     let no = ask(&folder, &["reload"]);
     assert_eq!(no.status, 1, "{}", no.stderr);
@@ -208,6 +211,10 @@ fn a12_reload_takes_effect_or_says_everything_that_is_wrong() {
         "{audit}"
     );
     assert!(said("configuration: refused: it has errors; version "), "{audit}");
+    assert!(
+        audit.contains("not allowed for a single host (A2); "),
+        "the rule stands once: {audit}"
+    );
     serve.terminate();
     assert_eq!(done(&folder, &["audit"]), audit, "the same without a server");
 }

@@ -329,6 +329,9 @@ fn o4_the_admin_page_is_no_way_in() {
     let serve = folder.serve();
     for (request, status) in [
         ("GET /healthz HTTP/1.0\r\n\r\n", "200 "),
+        ("GET /health HTTP/1.1\r\n\r\n", "200 "),
+        ("GET /ready HTTP/1.1\r\n\r\n", "200 "),
+        ("GET /healthy HTTP/1.1\r\n\r\n", "404 "),
         ("GET /healthz?x HTTP/1.1\r\n\r\n", "200 "),
         ("HEAD /metrics HTTP/1.1\r\n\r\n", "200 "),
         ("GET / HTTP/1.1\r\n\r\n", "404 "),

@@ -251,9 +251,8 @@ impl Policy {
                 (decision.reply, cause) = (DataReply::Refuse(reply), because);
             }
         }
-        if let DataReply::Refuse(reply) = &decision.reply {
-            let reply = reply.clone();
-            refuse_all(&mut decision, &reply, cause, recipients);
+        if let DataReply::Refuse(reply) = decision.reply.clone() {
+            refuse_all(&mut decision, reply, cause, recipients);
         }
         filter_edits(&mut decision);
         if message.signed {
@@ -309,9 +308,9 @@ fn marks_of(outcome: &FateOutcome) -> Vec<Mark> {
 
 /// The message is refused as a whole: every recipient shares the reply, but keeps a refusal of its
 /// own, and nothing is owed.
-fn refuse_all(
+pub(super) fn refuse_all(
     decision: &mut Decision,
-    reply: &Reply,
+    reply: Reply,
     cause: RefusalCause,
     recipients: &[Recipient],
 ) {
@@ -328,6 +327,7 @@ fn refuse_all(
             because: format!("the message is refused as a whole: {}", reply.text()),
         }));
     }
+    decision.reply = DataReply::Refuse(reply);
 }
 
 /// The refusal of a recipient for SPF or DMARC.

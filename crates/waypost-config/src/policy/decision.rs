@@ -340,6 +340,9 @@ pub enum RefusalCause {
     DirectoryUnavailable,
     /// More `Received` lines than are allowed (O3), or our own mark (O8).
     Loop,
+    /// The message or its header is larger than is taken: of a dry run alone, since a server refuses such
+    /// a message before it asks.
+    TooLarge,
     /// Other recipients are refused, and with them the message.
     WithOthers,
 }

@@ -3,15 +3,16 @@
 use std::net::IpAddr;
 
 use waypost_types::{
-    HeaderBlock, ListenerRole, Mailbox, Recipient, ReversePath, Session, TlsState,
+    HeaderBlock, ListenerRole, Mailbox, Recipient, Reply, ReversePath, Session, TlsState,
 };
 
+use super::at_data::refuse_all;
 use super::evaluate::Told;
 use super::explanation::{ExplainedFilter, ExplainedRefusal, explained_gateway};
 use super::known::Known;
 use super::{
-    Decision, Explanation, ObservedKind, Policy, RcptVerdict, Transaction, observed_at_mail,
-    rcpt_accepted,
+    Decision, Explanation, ObservedKind, Policy, RcptVerdict, RefusalCause, Transaction,
+    observed_at_mail, rcpt_accepted,
 };
 
 /// A transaction to be tried without sending anything.
@@ -31,7 +32,8 @@ pub struct DryRun<'a> {
     pub mail_from: &'a str,
     /// The recipients.
     pub rcpt_to: Vec<&'a str>,
-    /// The message; only its header is looked at.
+    /// The message, or its header alone. Of the rest only the size counts and, where attachments go, the
+    /// parts. A line may end in LF alone, as in files; it counts as CR LF.
     pub message: &'a [u8],
 }
 
@@ -197,8 +199,14 @@ impl Policy {
                 }
             }
         }
-        let at_data =
-            |recipients: &[Recipient]| self.decide(&transaction, recipients, &header, known, told);
+        let too_large = self.too_large(message, &header);
+        let at_data = |recipients: &[Recipient]| {
+            let mut decision = self.decide(&transaction, recipients, &header, known, told);
+            if let Some(reply) = too_large.clone() {
+                refuse_all(&mut decision, reply, RefusalCause::TooLarge, recipients);
+            }
+            decision
+        };
         let decision = at_data(&standing);
         let looked_at =
             if standing.len() == recipients.len() { None } else { Some(at_data(recipients)) };
@@ -235,4 +243,27 @@ impl Policy {
         }
         explanation
     }
+    /// What a server says of a message or header that is larger than it takes, before anything is
+    /// decided.
+    fn too_large(&self, message: &[u8], header: &HeaderBlock<'_>) -> Option<Reply> {
+        let limits = &self.server.limits;
+        let refused = |text: &str| Some(Reply::new(552, (5, 3, 4), text));
+        if received_size(message) > limits.message_size {
+            let limit = limits.message_size;
+            return refused(&format!(
+                "The message has more than {limit} octets; send a smaller one"
+            ));
+        }
+        if received_size(header.as_bytes()) > limits.header_size {
+            return refused(&format!("The header is larger than {} octets", limits.header_size));
+        }
+        None
+    }
+}
+
+/// The octets of what is received when `text` is sent: each line ends in CR LF.
+fn received_size(text: &[u8]) -> u64 {
+    let bare = memchr::memchr_iter(b'\n', text)
+        .filter(|at| at.checked_sub(1).and_then(|before| text.get(before)) != Some(&b'\r'));
+    u64::try_from(text.len().saturating_add(bare.count())).unwrap_or(u64::MAX)
 }

@@ -106,3 +106,38 @@ fn the_json_of_an_explanation_is_the_contract() {
     let wanted = std::fs::read_to_string(&golden).unwrap_or_default();
     assert!(wanted == got, "UPDATE_GOLDENS=1 rewrites the golden:\n{got}");
 }
+
+/// `explain` plays a live session, and that refuses what is above `message_size` or `header_size` (C9).
+#[test]
+fn what_a_session_finds_too_large_is_refused_c9() {
+    let base = testdata().join("scenarios/given/base.toml");
+    let limits = "spool = \"spool\"\n[server.limits]\nheader_size = 20\nmessage_size = 30\n";
+    let text = std::fs::read_to_string(base).unwrap().replace("spool = \"spool\"\n", limits);
+    let policy = policy_of(&text, "1");
+    let header = "552 5.3.4 The header is larger than 20 octets";
+    let whole = "552 5.3.4 The message has more than 30 octets; send a smaller one";
+    for (message, rcpt_to, data) in [
+        ("From: aa@b.example\r\n\r\n123456\r\n", "marie@solarmora.com", Some("250 2.0.0 Accepted")),
+        ("From: aa@b.example\n\n123456\n", "marie@solarmora.com", Some("250 2.0.0 Accepted")),
+        ("From: aa@b.example\r\n\r\n1234567\r\n", "marie@solarmora.com", Some(whole)),
+        ("From: aa@b.example\n\n1234567\n", "marie@solarmora.com", Some(whole)),
+        ("From: aaa@b.example\r\n\r\nx\r\n", "marie@solarmora.com", Some(header)),
+        ("From: aaa@b.example\n", "marie@solarmora.com", Some(header)),
+        ("From: aaa@b.example\r\n\r\nx\r\n", "nobody@solarmora.com", None),
+    ] {
+        let run = DryRun {
+            client_ip: "192.0.2.2".parse().unwrap(),
+            listener: Some("mx"),
+            helo: None,
+            auth: None,
+            tls: TlsState::Clear,
+            mail_from: "aa@b.example",
+            rcpt_to: vec![rcpt_to],
+            message: message.as_bytes(),
+        };
+        let got = policy.explain(&run).unwrap();
+        assert_eq!(got.replies.data.as_deref(), data, "{message:?}");
+        let taken = data.is_some_and(|reply| reply.starts_with('2'));
+        assert_eq!((got.deliveries.len(), got.refusals.len()), (taken.into(), (!taken).into()));
+    }
+}

@@ -91,6 +91,16 @@ impl TlsSwitch {
             TlsSwitch::VerifyHostname => "verify_hostname",
         }
     }
+
+    /// The requirement that it is for, such as `A5`.
+    #[must_use]
+    pub fn requirement(self) -> &'static str {
+        match self {
+            TlsSwitch::RequireTls => "A5",
+            TlsSwitch::RequireCaSigned => "A6",
+            TlsSwitch::VerifyHostname => "A7",
+        }
+    }
 }
 
 impl fmt::Display for TlsSwitch {

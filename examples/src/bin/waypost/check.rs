@@ -22,7 +22,8 @@ const CAME_WIDTH: usize = 60;
 /// Check a configuration: errors, warnings and its `[[expect]]` tests (O7)
 ///
 /// Exit status: 0 usable, warnings included; 1 a rule is broken, a key is unknown or of the wrong
-/// type, or a test fails; 2 a file is missing, unreadable or not TOML.
+/// type, a file that a key names is of no use, or a test fails; 2 the configuration, or a part of it
+/// that it includes, is missing, unreadable or not TOML.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The configuration's main file

@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
     /// The organization, where several have a route of that name
     #[arg(long, value_name = "NAME")]
     organization: Option<String>,
-    /// Answer one JSON object: messages by host
+    /// Answer one JSON object: messages by host, without hosts that get none
     #[arg(long)]
     json: bool,
 }
@@ -102,14 +102,14 @@ pub(crate) fn found_route<'a>(
     }
 }
 
-/// Messages by host, in the order of the route's settings.
+/// Messages by host, in the order of the route's settings; hosts that get none are left out.
 struct ByHost<'a>(&'a Spread<'a>);
 
 impl Serialize for ByHost<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut order = Vec::new();
         let mut counts = BTreeMap::new();
-        for (host, count) in &self.0.counts {
+        for (host, count) in self.0.counts.iter().filter(|(_, count)| *count > 0) {
             let at = host.at().to_string();
             if !order.contains(&at) {
                 order.push(at.clone());

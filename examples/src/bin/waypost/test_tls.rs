@@ -132,6 +132,7 @@ struct AddressReply<'a> {
 #[derive(Serialize)]
 struct OptionReply {
     option: &'static str,
+    rule: &'static str,
     on: bool,
     result: &'static str,
     because: Option<String>,
@@ -189,6 +190,7 @@ fn address_reply(report: &TlsReport, now: Timestamp) -> AddressReply<'_> {
             .iter()
             .map(|finding| OptionReply {
                 option: finding.switch.as_str(),
+                rule: finding.switch.requirement(),
                 on: finding.is_on,
                 result: result(finding),
                 because: because(finding),
@@ -230,6 +232,14 @@ fn because(finding: &Finding) -> Option<String> {
     match &finding.result {
         Checked::Fails(failure) => Some(failure.what()),
         Checked::Passes | Checked::Unknown => None,
+    }
+}
+
+/// What a row of the table says of a failure: why, and by which requirement.
+fn told(finding: &Finding) -> String {
+    match because(finding) {
+        Some(why) => format!("{why} ({})", finding.switch.requirement()),
+        None => String::new(),
     }
 }
 
@@ -315,7 +325,7 @@ fn write_address(
                 finding.switch.to_string(),
                 if finding.is_on { "on" } else { "off" }.to_owned(),
                 result(finding).to_owned(),
-                because(finding).unwrap_or_default(),
+                told(finding),
             ]
         })
         .collect();

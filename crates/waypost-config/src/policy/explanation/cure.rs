@@ -48,6 +48,9 @@ pub(super) fn cure(cause: RefusalCause) -> Option<&'static str> {
             "mend the organization's directory; the client tries again by itself"
         }
         RefusalCause::Loop => "find the next hop that sends the mail back: read its Received lines",
+        RefusalCause::TooLarge => {
+            "send a smaller one, or raise message_size or header_size in [server.limits]"
+        }
         _ => return None,
     })
 }
