@@ -101,8 +101,9 @@ pub fn at_recipient(sender: &ReversePath, accepted: usize, most: usize) -> Resul
         ));
     }
     if accepted >= most {
+        // In the words of `waypost-smtp`, which answers before this where both have one limit.
         let text = format!(
-            "A transaction may have {most} recipients; send to the others in another one (D14)"
+            "No more than {most} recipients at once; send the rest in another transaction (RFC 5321 section 4.5.3.1.10)"
         );
         return Err(Reply::new(452, (4, 5, 3), &text));
     }
@@ -118,11 +119,11 @@ mod tests {
         for (sender, accepted, most, want) in [
             ("<>", 0, 1000, None),
             ("<>", 1, 1000, Some("(D9)")),
-            ("<>", 0, 0, Some("(D14)")),
+            ("<>", 0, 0, Some("4.5.3.1.10")),
             ("a@b.example", 1, 1000, None),
             ("a@b.example", 100, 1000, None),
             ("a@b.example", 999, 1000, None),
-            ("a@b.example", 1000, 1000, Some("(D14)")),
+            ("a@b.example", 1000, 1000, Some("4.5.3.1.10")),
         ] {
             let got = at_recipient(&sender.parse().unwrap(), accepted, most);
             match (got, want) {

@@ -19,7 +19,7 @@
 //! [`RelayError`], [`ServiceError`] and [`PasswordHashError`], for settings alone, all of an entry's
 //! at once; what is refused is a value.
 //! **Source:** requirements D1 to D14 and O6; RFC 5321 (SMTP), RFC 3463 (enhanced codes), RFC 4954
-//! (AUTH), RFC 9106 (Argon2).
+//! (AUTH), RFC 9106 (Argon2), RFC 7914 (scrypt), RFC 8018 (PBKDF2).
 //!
 //! **Not here:** no clock, network, disk or randomness; the SMTP dialogue of AUTH; the delay after a
 //! failed AUTH; rates of connections (D15); copies of relayed mail (D16: an admission only says that

@@ -8,6 +8,8 @@ use std::str::FromStr;
 use argon2::password_hash::phc;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
+use pbkdf2::Pbkdf2;
+use scrypt::Scrypt;
 
 /// The longest password that is hashed, in octets; a longer one is wrong without a look.
 pub const MAX_PASSWORD: usize = 1024;
@@ -16,10 +18,14 @@ pub const MAX_PASSWORD: usize = 1024;
 const MAX_MEMORY: u32 = 256 * 1024;
 const MAX_PASSES: u32 = 32;
 const MAX_LANES: u32 = 16;
+/// Some five times what is advised for PBKDF2 with SHA-256 today.
+const MAX_ROUNDS: u32 = 3_000_000;
 
-/// A password's hash: a PHC string of argon2id, argon2i or argon2d.
+/// A password's hash: a PHC string of argon2id, argon2i, argon2d, scrypt, pbkdf2-sha256 or
+/// pbkdf2-sha512. The last three are for hashes that exist already; [`hash_password`] makes argon2id.
 ///
-/// Checking takes the time and memory that the string names: at most 256 MiB, 32 passes, 16 lanes.
+/// Checking takes the time and memory that the string names: at most 256 MiB, 32 passes, 16 lanes; of
+/// PBKDF2 at most 3,000,000 rounds.
 /// Shown by `Display` as the PHC string; `Debug` shows nothing of it.
 ///
 /// ```
@@ -44,14 +50,14 @@ pub enum PasswordHashError {
         "the password is no PHC string such as `$argon2id$v=19$…` (D6); make one with `waypost hash-password`"
     )]
     Shape,
-    /// A PHC string of something other than Argon2.
+    /// A PHC string of something other than Argon2, scrypt or PBKDF2.
     #[error(
-        "the password hash is of `{0}` (D6); make one of argon2id with `waypost hash-password`"
+        "the password hash is of `{0}`, and those of argon2, scrypt and pbkdf2 can be checked (D6); make one of argon2id with `waypost hash-password`"
     )]
     Algorithm(String),
-    /// The version or parameters are not of Argon2.
+    /// The version or parameters are not of the algorithm.
     #[error(
-        "the password hash has a version, salt or parameters that Argon2 does not have (RFC 9106); make another with `waypost hash-password`"
+        "the password hash has a version, salt or parameters that its algorithm does not have (RFC 9106, RFC 7914, RFC 8018); make another with `waypost hash-password`"
     )]
     Parameters,
     /// Checking would take too much.
@@ -66,6 +72,11 @@ pub enum PasswordHashError {
         /// Lanes.
         lanes: u32,
     },
+    /// Checking would take too long.
+    #[error(
+        "checking the password hash takes {0} rounds; at most 3000000 are allowed (D6); make another with `waypost hash-password`"
+    )]
+    TooManyRounds(u32),
     /// The password to be hashed is empty or has more than [`MAX_PASSWORD`] octets.
     #[error("a password has 1 to 1024 octets (D6), not {0}")]
     PasswordLength(usize),
@@ -78,12 +89,72 @@ impl PasswordHash {
     pub fn verify(&self, password: &[u8]) -> bool {
         #[cfg(test)]
         tests::RUNS.with(|runs| runs.set(runs.get() + u32::from(is_password(password))));
-        is_password(password) && Argon2::default().verify_password(password, &self.0).is_ok()
+        is_password(password)
+            && match Scheme::of(&self.0) {
+                Some(Scheme::Argon2) => Argon2::default().verify_password(password, &self.0),
+                Some(Scheme::Scrypt) => Scrypt::new().verify_password(password, &self.0),
+                Some(Scheme::Pbkdf2) => Pbkdf2::default().verify_password(password, &self.0),
+                None => return false,
+            }
+            .is_ok()
     }
 
     fn cost(&self) -> (String, Option<u32>, String) {
         let phc::PasswordHash { algorithm, version, params, .. } = &self.0;
         (algorithm.as_str().to_owned(), *version, params.as_str().to_owned())
+    }
+}
+
+/// What computes a hash.
+#[derive(Clone, Copy)]
+enum Scheme {
+    Argon2,
+    Scrypt,
+    Pbkdf2,
+}
+
+impl Scheme {
+    fn of(hash: &phc::PasswordHash) -> Option<Self> {
+        let name = hash.algorithm.as_str();
+        if Algorithm::try_from(name).is_ok() {
+            Some(Self::Argon2)
+        } else if name == "scrypt" {
+            Some(Self::Scrypt)
+        } else {
+            pbkdf2::Algorithm::new(name).is_ok().then_some(Self::Pbkdf2)
+        }
+    }
+
+    /// What a check takes has bounds, whoever wrote the hash.
+    fn bounded(self, hash: &phc::PasswordHash) -> Result<(), PasswordHashError> {
+        let (memory, passes, lanes) = match self {
+            Self::Argon2 => {
+                let params = Params::try_from(hash).map_err(|_| PasswordHashError::Parameters)?;
+                if hash.version.is_some_and(|version| Version::try_from(version).is_err()) {
+                    return Err(PasswordHashError::Parameters);
+                }
+                (params.m_cost(), params.t_cost(), params.p_cost())
+            }
+            Self::Scrypt => {
+                let params =
+                    scrypt::Params::try_from(hash).map_err(|_| PasswordHashError::Parameters)?;
+                // 128 octets for each unit of r and N (RFC 7914 section 2).
+                let memory = params.n().saturating_mul(u64::from(params.r())) / 8;
+                (u32::try_from(memory).unwrap_or(u32::MAX), 1, params.p())
+            }
+            Self::Pbkdf2 => {
+                let params =
+                    pbkdf2::Params::try_from(hash).map_err(|_| PasswordHashError::Parameters)?;
+                return match params.rounds() {
+                    rounds if rounds > MAX_ROUNDS => Err(PasswordHashError::TooManyRounds(rounds)),
+                    _ => Ok(()),
+                };
+            }
+        };
+        if memory > MAX_MEMORY || passes > MAX_PASSES || lanes > MAX_LANES {
+            return Err(PasswordHashError::TooCostly { memory, passes, lanes });
+        }
+        Ok(())
     }
 }
 
@@ -96,21 +167,16 @@ impl FromStr for PasswordHash {
 
     fn from_str(text: &str) -> Result<Self, PasswordHashError> {
         let hash = phc::PasswordHash::new(text).map_err(|_| PasswordHashError::Shape)?;
-        if Algorithm::try_from(hash.algorithm.as_str()).is_err() {
+        let Some(scheme) = Scheme::of(&hash) else {
             return Err(PasswordHashError::Algorithm(hash.algorithm.as_str().to_owned()));
-        }
+        };
         let (Some(salt), Some(_)) = (&hash.salt, &hash.hash) else {
             return Err(PasswordHashError::Shape);
         };
-        let known = hash.version.is_none_or(|version| Version::try_from(version).is_ok());
-        let params = Params::try_from(&hash).map_err(|_| PasswordHashError::Parameters)?;
-        if !known || salt.len() < argon2::MIN_SALT_LEN {
+        if salt.len() < argon2::MIN_SALT_LEN {
             return Err(PasswordHashError::Parameters);
         }
-        let (memory, passes, lanes) = (params.m_cost(), params.t_cost(), params.p_cost());
-        if memory > MAX_MEMORY || passes > MAX_PASSES || lanes > MAX_LANES {
-            return Err(PasswordHashError::TooCostly { memory, passes, lanes });
-        }
+        scheme.bounded(&hash)?;
         Ok(Self(hash))
     }
 }
@@ -218,7 +284,10 @@ mod tests {
         }
         for (from, to, want) in [
             ("argon2id", "argon2", "is of `argon2`"),
-            ("argon2id", "scrypt", "is of `scrypt`"),
+            ("argon2id", "bcrypt", "is of `bcrypt`"),
+            ("argon2id", "scrypt", "parameters"),
+            ("argon2id", "pbkdf2-sha256", "parameters"),
+            ("argon2id", "pbkdf2-sha1", "is of `pbkdf2-sha1`"),
             ("v=19", "v=20", "version"),
             ("m=64", "m=1", "parameters"),
             ("m=64", "m=262145", "takes 262145 KiB"),
@@ -240,6 +309,46 @@ mod tests {
             assert!(text.parse::<PasswordHash>().is_err(), "{text}");
         }
         assert_eq!(format!("{:?}", hash.parse::<PasswordHash>()), "Ok(PasswordHash(…))");
+    }
+
+    /// Of `password`, salt `somesalt`, made by another program.
+    const OTHER: [&str; 3] = [
+        "$scrypt$ln=4,r=8,p=1$c29tZXNhbHQ$7xe5L3Roj67jYaBKf3ePT2Y6rVHHGUWO44Z8iz+O6PQ",
+        "$pbkdf2-sha256$i=1000,l=32$c29tZXNhbHQ$j4Aa14inUtOh7Sg/D7hH54ohymuHNQD4+ccfhepGWAY",
+        "$pbkdf2-sha512$i=1000,l=64$c29tZXNhbHQ$pArTsT8AahzxmI5OZcxKNw2o4l9qiKwc5zbWR8bo8900Q7MYRcodIEijxiztL4hDlWTfVLTSRiLheMi39WU5Yw",
+    ];
+
+    #[test]
+    fn other_phc_strings_are_checked_too_d6() {
+        for text in OTHER {
+            let hash: PasswordHash = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(hash.to_string(), text);
+            assert!(hash.verify(b"password"), "{text}");
+            assert!(!hash.verify(b"passwort"), "{text}");
+            assert!(!hash.verify(b""), "{text}");
+            assert!(!Verifier::new([&hash]).verify(None, b"password"), "an unknown user");
+        }
+        for (at, from, to, want) in [
+            (0, "ln=4", "ln=18", ""),
+            (0, "ln=4", "ln=19", "takes 524288 KiB"),
+            (0, "ln=4", "ln=40", "takes 4294967295 KiB"),
+            (0, "ln=4", "ln=64", "parameters"),
+            (0, "p=1", "p=17", "17 lanes"),
+            (0, "r=8", "r=0", "parameters"),
+            (0, "$scrypt", "$scrypt$v=1", "version"),
+            (1, "i=1000", "i=3000000", ""),
+            (1, "i=1000", "i=3000001", "takes 3000001 rounds"),
+            (1, "i=1000", "i=999", "parameters"),
+            (1, "l=32", "l=33", "parameters"),
+            (2, "$c29tZXNhbHQ", "$c29t", "PHC string"),
+        ] {
+            let text = OTHER[at].replacen(from, to, 1);
+            let read = text.parse::<PasswordHash>().map_err(|error| error.to_string());
+            match read {
+                Ok(_) => assert_eq!(want, "", "{text}"),
+                Err(error) => assert!(!want.is_empty() && error.contains(want), "{text}: {error}"),
+            }
+        }
     }
 
     #[test]
@@ -316,7 +425,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics(text in "\\PC{0,40}|\\$argon2id\\$v=19\\$[mtp=,0-9]{0,20}\\$[a-zA-Z0-9+/]{0,24}\\$[a-zA-Z0-9+/]{0,24}") {
+        fn no_text_panics(text in "\\PC{0,40}|\\$(scrypt|pbkdf2-sha256)\\$[lnripl=,0-9]{0,20}\\$[a-zA-Z0-9+/]{0,24}\\$[a-zA-Z0-9+/]{0,24}|\\$argon2id\\$v=19\\$[mtp=,0-9]{0,20}\\$[a-zA-Z0-9+/]{0,24}\\$[a-zA-Z0-9+/]{0,24}") {
             if let Ok(hash) = text.parse::<PasswordHash>() {
                 prop_assert_eq!(hash.to_string().parse::<PasswordHash>().unwrap(), hash);
             }

@@ -69,6 +69,11 @@ pub enum QuotaLimit {
     /// Recipients of an organization in 24 hours (D11).
     RecipientsPerDay,
     /// Recipients of an organization in 10 minutes (D11).
+    // Kebab case alone would say `per10-minutes`, and did.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "recipients-per-10-minutes", alias = "recipients-per10-minutes")
+    )]
     RecipientsPer10Minutes,
     /// Recipients of a login in 24 hours, where the organization limits them.
     RecipientsPerLoginPerDay,
@@ -125,25 +130,37 @@ impl QuotaRefusal {
     pub fn reply(&self) -> Reply {
         match self.limit {
             QuotaLimit::MessagesPerUserPerDay | QuotaLimit::UniqueRecipientsPerUserPerDay => {
-                Reply::new(550, (5, 4, 5), &self.text("Daily relay limit of a user reached", "D10"))
+                Reply::new(
+                    550,
+                    (5, 4, 5),
+                    &self.text("Daily SMTP relay limit of a user exceeded", "D10"),
+                )
             }
             QuotaLimit::RecipientsPerDay => Reply::new(
                 550,
                 (5, 7, 1),
-                &self.text("Daily relay limit of an organization reached", "D11"),
+                &self.text("Daily SMTP relay limit of an organization reached", "D11"),
             ),
             QuotaLimit::RecipientsPer10Minutes => Reply::new(
                 450,
                 (4, 2, 1),
-                &self.text("Peak relay limit of an organization reached", "D11"),
+                &self.text("Peak SMTP relay limit of an organization reached", "D11"),
             ),
             QuotaLimit::RecipientsPerLoginPerDay => {
                 let key = "recipients_per_login_per_day";
-                Reply::new(550, (5, 7, 1), &self.text("Daily relay limit of a login reached", key))
+                Reply::new(
+                    550,
+                    (5, 7, 1),
+                    &self.text("Daily SMTP relay limit of a login reached", key),
+                )
             }
             QuotaLimit::RecipientsPerClientPerDay => {
                 let key = "recipients_per_client_per_day";
-                Reply::new(550, (5, 7, 1), &self.text("Daily relay limit of a client reached", key))
+                Reply::new(
+                    550,
+                    (5, 7, 1),
+                    &self.text("Daily SMTP relay limit of a client reached", key),
+                )
             }
         }
     }

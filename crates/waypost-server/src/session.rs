@@ -54,6 +54,8 @@ pub(crate) struct SmtpHandler {
     tls: Option<String>,
     /// The client tried AUTH since it came or TLS began, and failed.
     auth_failed: bool,
+    /// The client gave a generic name before: its connection counts once, however often it says EHLO (D15).
+    generic_counted: bool,
     open: Option<Open>,
 }
 
@@ -110,6 +112,7 @@ impl Handler for SmtpHandler {
         self.forget();
         self.extended = false;
         self.auth_failed = false;
+        self.generic_counted = false;
         self.proxy = peer.proxy.map(|proxy| proxy.ip().to_canonical());
         // What the proxy was told is not proved to us: it stands in the log, and gives no right.
         let shown = |told: &Option<Told<Box<str>>>| told.as_ref().and_then(Told::known).cloned();
@@ -137,7 +140,8 @@ impl Handler for SmtpHandler {
         self.forget();
         self.extended = kind == HelloKind::Ehlo;
         let policy = self.core.policy();
-        if is_generic_hello(name, &policy.server.hostname) {
+        if !self.generic_counted && is_generic_hello(name, &policy.server.hostname) {
+            self.generic_counted = true;
             tracing::info!(client = %session.client_ip, proxy = self.proxy.map(tracing::field::display), name, "generic HELO name (D15)");
             let now = self.core.clock.now();
             let counted = self.limits.lock().generic_hello(now, session.client_ip);
@@ -243,6 +247,7 @@ impl SmtpHandler {
             extended: false,
             tls: None,
             auth_failed: false,
+            generic_counted: false,
             open: None,
         }
     }

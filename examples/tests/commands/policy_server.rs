@@ -243,7 +243,7 @@ fn d11_d13_reserve_count_release_and_survive_a_kill() {
     assert_eq!(slow.recipients("2", marie, &[&a, &b, &c]), ["OK"; 3]);
     // For good only once they are counted: Postfix does not tell of a message that is given up.
     let said = postfix.recipients("3", marie, &[&d]);
-    assert!(said[0].starts_with("450 4.7.1 Daily relay limit of an organization"), "{said:?}");
+    assert!(said[0].starts_with("450 4.7.1 Daily SMTP relay limit of an organization"), "{said:?}");
     // The same connection goes on with another message: the former one was given up.
     assert_eq!(slow.recipients("4", marie, &[&d]), ["OK"]);
     assert_eq!(postfix.recipients("5", marie, &[&a, &b]), ["OK", "OK"]);
@@ -353,11 +353,11 @@ fn d10_a_user_has_limits_of_her_own_and_peak_is_temporary() {
     let alias = "m.paul@solarmora.com";
     assert_eq!(postfix.message("1", "marie@solarmora.com", &["a@x.example"]), ["OK"]);
     let said = postfix.message("2", alias, &["a@x.example"]);
-    assert!(said[0].starts_with("550 5.4.5 Daily relay limit of a user"), "{said:?}");
+    assert!(said[0].starts_with("550 5.4.5 Daily SMTP relay limit of a user"), "{said:?}");
     let app = "app@solarmora.com";
     let said = postfix.message("3", app, &["a@x.example", "b@x.example", "c@x.example"]);
     assert_eq!(said[..2], ["OK", "OK"]);
-    assert!(said[2].starts_with("450 4.2.1 Peak relay limit"), "{said:?}");
+    assert!(said[2].starts_with("450 4.2.1 Peak SMTP relay limit"), "{said:?}");
 }
 
 #[test]

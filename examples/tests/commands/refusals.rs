@@ -15,6 +15,8 @@ use waypost_types::{ListenerRole, Reply, ReversePath, Session, Timestamp, TlsSta
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
+const RCPT: &str = "RCPT TO:<b@elsewhere.example>";
+
 const HEAD: &str = "\
 # What clients of the relay service are told
 
@@ -76,6 +78,10 @@ fn rows() -> Vec<Row> {
     for (why, sender, standing) in limits {
         row("RCPT", why, at_recipient(sender, standing, 1000).unwrap_err());
     }
+    // Of too many the machine speaks first, and in the same words (D14).
+    let commands = ["!", "MAIL FROM:<a@solarmora.com>"].into_iter();
+    let commands: Vec<&str> = commands.chain([RCPT; 1001]).collect();
+    assert_eq!(by_the_machine(&commands), at_recipient(&anybody, 1000, 1000).unwrap_err());
     for (limit, allowed) in [
         (QuotaLimit::MessagesPerUserPerDay, 10_000),
         (QuotaLimit::UniqueRecipientsPerUserPerDay, 32_500),
@@ -113,7 +119,8 @@ fn by_the_machine(lines: &[&str]) -> Reply {
             server.handle_bytes(NOW, format!("{line}\r\n").as_bytes());
         }
         while let Some(event) = server.poll_event(NOW) {
-            assert!(matches!(event, Event::Connect | Event::Hello { .. }), "{event:?}");
+            let begins = matches!(event, Event::Connect | Event::Hello { .. });
+            assert!(begins || matches!(event, Event::Mail { .. } | Event::Rcpt(_)), "{event:?}");
             server.accept(NOW);
         }
         said = String::from_utf8(server.take_output()).unwrap();

@@ -9,6 +9,9 @@ use support::waypost;
 
 const MARIE: &str = "marie@solarmora.com";
 
+/// Of `password`, made by another program.
+const SCRYPT: &str = "$scrypt$ln=4,r=8,p=1$c29tZXNhbHQ$7xe5L3Roj67jYaBKf3ePT2Y6rVHHGUWO44Z8iz+O6PQ";
+
 /// Marie relays by AUTH from anywhere, and servers of a network that no test comes from.
 fn folder(gateway: &Sink, server: &str) -> Folder {
     let hashed = waypost(&["hash-password"], "correct horse\n").stdout;
@@ -25,6 +28,10 @@ outbound_gateway = "{}"
 [[organization.user]]
 address = "{MARIE}"
 password = "{}"
+
+[[organization.user]]
+address = "otto@solarmora.com"
+password = "{SCRYPT}"
 
 [[organization.relay]]
 description = "Servers"
@@ -43,6 +50,20 @@ require_auth = true
 
 fn in_tls(serve: &Serve, folder: &Folder) -> SmtpClient {
     serve.session("relay").start_tls(folder.certificate(), "client.elsewhere.example")
+}
+
+#[test]
+fn d6_a_hash_that_another_program_made_is_checked() {
+    let gateway = Sink::start();
+    let folder = folder(&gateway, "");
+    let serve = folder.serve();
+    let mut client = in_tls(&serve, &folder);
+    assert!(client.auth_plain("otto@solarmora.com", "passwort").starts_with("535 5.7.8"));
+    assert!(client.auth_plain("otto@solarmora.com", "password").starts_with("235 2.7.0"));
+    let taken =
+        client.message("otto@solarmora.com", &["a@elsewhere.example"], b"Subject: x\r\n\r\nx\r\n");
+    assert!(taken.starts_with("250 2.0.0"), "{taken}");
+    serve.terminate();
 }
 
 #[test]

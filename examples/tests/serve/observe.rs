@@ -355,7 +355,8 @@ fn o6_each_switch_tells_what_it_would_do_and_then_does_it() {
         if !enforced.starts_with("250") {
             let refused = |line: &str| line.ends_with('\n') || line.contains(&enforced);
             let line = serve.log.wait_for(name, |line| line.contains(" refused ") && refused(line));
-            let because = ["No partners", "inbound_gateway: ", "SPF", "registered", "Daily relay"];
+            let because =
+                ["No partners", "inbound_gateway: ", "SPF", "registered", "Daily SMTP relay"];
             assert!(because.iter().any(|part| line.contains(part)), "{line}");
         }
     }

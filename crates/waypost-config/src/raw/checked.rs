@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use regex::RegexBuilder;
 use toml::de::DeValue;
-use waypost_relay::PasswordHash;
+use waypost_relay::{PasswordHash, PasswordHashError};
 use waypost_types::Mailbox;
 
 use super::keys::Form;
@@ -116,11 +116,16 @@ impl Leaf for PasswordHash {
     }
 
     fn from_value(value: &DeValue<'_>) -> Result<Self, Fault> {
-        text(value)?.parse().map_err(|_| Fault::Value {
-            message: "this is no password hash".into(),
-            cure: Some(
-                "never write a password in clear text; `waypost hash-password` makes a hash".into(),
-            ),
+        text(value)?.parse().map_err(|error| match error {
+            PasswordHashError::Shape => Fault::Value {
+                message: "this is no password hash".into(),
+                cure: Some(
+                    "never write a password in clear text; `waypost hash-password` makes a hash"
+                        .into(),
+                ),
+            },
+            // A hash, but not one that can be checked; the error shows nothing of it and has the cure.
+            error => Fault::Value { message: error.to_string(), cure: None },
         })
     }
 

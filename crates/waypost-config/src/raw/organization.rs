@@ -161,7 +161,8 @@ table! {
         ///
         /// Example: `org_unit = "/sales/emea"`
         default org_unit: OrgUnit = OrgUnit::root(), "C8";
-        /// The password's hash, a PHC string, for SMTP AUTH; `waypost hash-password` makes one.
+        /// The password's hash, a PHC string, for SMTP AUTH; `waypost hash-password` makes one
+        /// of argon2id; argon2i, argon2d, scrypt, pbkdf2-sha256 and pbkdf2-sha512 are read too.
         /// Absent: the user cannot authenticate. Clear text is refused, and never shown.
         ///
         /// Example: `password = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21l$RdescudvJCsgt3ub+b3dWRWJTmaaJObG0kLb9X4V1Y0"`

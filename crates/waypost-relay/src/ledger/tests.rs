@@ -208,7 +208,7 @@ fn refusals_say_when_there_is_room_d13() {
     assert_eq!(refusal.room_at, Some(at(602)));
     assert_eq!(
         refusal.reply().to_string(),
-        "450 4.2.1 Peak relay limit of an organization reached: 3 recipients of this organization in 10 minutes; room again at 2020-09-13T12:36:42Z or before (D11)"
+        "450 4.2.1 Peak SMTP relay limit of an organization reached: 3 recipients of this organization in 10 minutes; room again at 2020-09-13T12:36:42Z or before (D11)"
     );
     assert_eq!(refusal.deferral().code(), 450);
     assert!(ledger.reserve(at(601), &mut transaction, &mailbox("b")).is_err());
@@ -279,7 +279,7 @@ fn logins_and_clients_are_limited_beside_the_others_d11() {
     let refusal = ledger.reserve(at(1), &mut transaction, &mailbox("c")).unwrap_err();
     assert_eq!(
         refusal.reply().to_string(),
-        "550 5.7.1 Daily relay limit of a login reached: 2 recipients of this login in 24 hours; room again at 2020-09-14T12:30:00Z or before (recipients_per_login_per_day)"
+        "550 5.7.1 Daily SMTP relay limit of a login reached: 2 recipients of this login in 24 hours; room again at 2020-09-14T12:30:00Z or before (recipients_per_login_per_day)"
     );
     assert_eq!(refusal.deferral().enhanced().unwrap().to_string(), "4.7.1");
     assert_eq!(send(&mut ledger, at(86_700), &printer, &["c"]), ["250"], "two places free again");
@@ -433,6 +433,18 @@ fn old_commits_change_nothing_when_replayed() {
     ledger.replay(&commit(190_000, "a"));
     assert_eq!(used(&mut ledger, at(200_000), Some("marie")), [2, 1]);
     assert_eq!(used(&mut ledger, at(200_000 + 80_000), Some("marie")), [1, 1]);
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn limits_are_named_as_in_metrics_d11() {
+    let limit = crate::QuotaLimit::RecipientsPer10Minutes;
+    assert_eq!(serde_json::to_string(&limit).unwrap(), "\"recipients-per-10-minutes\"");
+    // As it was written before.
+    assert_eq!(
+        serde_json::from_str::<crate::QuotaLimit>("\"recipients-per10-minutes\"").unwrap(),
+        limit
+    );
 }
 
 #[cfg(feature = "serde")]

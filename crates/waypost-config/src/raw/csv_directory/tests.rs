@@ -117,6 +117,11 @@ fn c4_everything_wrong_is_told_at_once_with_line_column_and_cure() {
     let (_, report) = read("address,password\nm@s.example,secret\n");
     let shown = report.render(false);
     assert!(shown.contains("no password hash") && !shown.contains("secret"), "{shown}");
+    // A hash that cannot be checked is told by its algorithm, and not shown either (D6).
+    let (_, report) =
+        read("address,password\nm@s.example,$bcrypt$r=10$c29tZXNhbHQ$c29tZWhhc2hzb21laGFzaA\n");
+    let shown = report.render(false);
+    assert!(shown.contains("is of `bcrypt`") && !shown.contains("c29t"), "{shown}");
 }
 
 #[test]
