@@ -15,8 +15,8 @@
 //! Where candidates disagree in a way that a forger could have brought about, nothing is read: a miss
 //! only falls back, a wrong address passes SPF.
 
-use crate::clause::{Before, Clause, End, Part, Word, is_blank, is_by};
 use crate::class::Class;
+use crate::clause::{Before, Clause, End, Part, Word, is_blank, is_by};
 use crate::comment::{Said, comment};
 use crate::literal::Found;
 use crate::reading::{Place, Unreadable};
