@@ -15,6 +15,7 @@
 //! Where candidates disagree in a way that a forger could have brought about, nothing is read: a miss
 //! only falls back, a wrong address passes SPF.
 
+use crate::class::Class;
 use crate::clause::{Before, Clause, End, Part, Word, is_blank, is_by};
 use crate::comment::{Said, comment};
 use crate::literal::Found;
@@ -46,6 +47,36 @@ struct Candidates {
     parts: usize,
 }
 
+/// Whether what stands behind the parts so far is in a quoted text, which a HELO may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Quote {
+    Closed,
+    Open,
+    /// A comment has begun in it.
+    OpenAroundComment,
+    /// It was closed behind that comment: who wrote the comment cannot be told. One that stays open
+    /// is no quote, or any HELO could hide its client.
+    HeldComment,
+}
+
+impl Quote {
+    fn behind(self, value: &[u8], part: &Part) -> Self {
+        let quotes = match part {
+            Part::Comment(_) if self == Self::Open => return Self::OpenAroundComment,
+            Part::Word(word) if word.classes.meets(Class::QUOTE) => {
+                value.get(word.place.clone()).unwrap_or_default().iter().filter(|b| **b == b'"')
+            }
+            Part::Comment(_) | Part::Word(_) => return self,
+        };
+        match (self, quotes.count() % 2) {
+            (Self::Closed, 1) => Self::Open,
+            (Self::Open, 1) => Self::Closed,
+            (Self::OpenAroundComment, _) => Self::HeldComment,
+            (same, _) => same,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Comment {
     found: Found,
@@ -65,7 +96,9 @@ pub(crate) fn read(
     };
     // The first word is mostly a name: it is looked at only where it can matter.
     let mut first = None;
+    let mut quote = Quote::Closed;
     while let Some(part) = clause.next_part() {
+        quote = quote.behind(value, &part);
         match part {
             Part::Word(word) if first.is_none() && met.words == 0 => {
                 met.parts += 1;
@@ -105,6 +138,9 @@ pub(crate) fn read(
     }
     if let Some(first) = first.filter(|_| met.comment.is_none()) {
         met.word(look(first));
+    }
+    if quote == Quote::HeldComment {
+        return (Err(Unreadable::Ambiguous), steps + clause.steps());
     }
     steps += clause.steps();
     let cut = match clause.end() {

@@ -150,8 +150,10 @@ fn client_information(head: &Head<'_>, helo: bool, open: bool) -> Said {
             (None, Shape::Bracket(Some(b))) if is_word_in_brackets(first) => Said::Client(b),
             (None, _) => Said::Masked,
         },
-        Shape::Named(found) => client_or_masked(found),
-        Shape::User(found) => Said::Bare(found),
+        Shape::Named(found) if head.count == 1 => client_or_masked(found),
+        Shape::Named(found) => found.map_or(Said::Masked, |a| after_user(head, a, Said::Client)),
+        Shape::User(found) if head.count == 1 => Said::Bare(found),
+        Shape::User(found) => after_user(head, found, Said::Bare),
         Shape::Login(found) if helo && head.count == 1 => Said::Bare(found),
         Shape::Bare(a) => match head.shape(1) {
             // (ip [ip]): the first is a name that looks like an address
@@ -177,7 +179,9 @@ fn after_name(head: &Head<'_>) -> Said {
     match second {
         // (name [ip] …)
         Shape::Bracket(Some(a)) => match head.shape(2) {
-            Shape::Bracket(Some(b)) if a.ip != b.ip => Said::Ambiguous,
+            Shape::Bracket(Some(b)) | Shape::Named(Some(b)) | Shape::User(b) if a.ip != b.ip => {
+                Said::Ambiguous
+            }
             _ => Said::Client(a),
         },
         Shape::Bracket(None) => Said::Masked,
@@ -252,6 +256,33 @@ fn after_ident(head: &Head<'_>) -> Said {
         }
     }
     last
+}
+
+/// `(user@[ip] …)`: what stands before the last literal may be an ident answer, so only one right
+/// behind it, as in `(name [ip])`, is the client's instead; any other makes the comment unreadable.
+fn after_user(head: &Head<'_>, first: Found, said: fn(Found) -> Said) -> Said {
+    let mut words = Words::of(head.value, head.inside.clone());
+    let (mut count, mut second) = (0_usize, None);
+    while let Some(word) = next_of(&mut words) {
+        count += 1;
+        let found = match shape_in_comment(head.value, &word) {
+            Shape::Bracket(Some(b)) | Shape::Named(Some(b)) | Shape::User(b) => b,
+            _ => continue,
+        };
+        match count {
+            1 => {}
+            2 if word_begins(head.value, &word, b'[') => second = Some(found),
+            _ if found.ip != second.as_ref().map_or(first.ip, |b: &Found| b.ip) => {
+                return Said::Ambiguous;
+            }
+            _ => {}
+        }
+    }
+    second.map_or_else(|| said(first), Said::Client)
+}
+
+fn word_begins(value: &[u8], word: &Word, mark: u8) -> bool {
+    value.get(word.place.start) == Some(&mark)
 }
 
 /// The next word, for the rules that seldom need one: the loop over all comments has its own copy.

@@ -105,7 +105,8 @@ impl Response {
             Self::Options(options) => options.encode(out),
             Self::Reply(reply) => {
                 let mut text = Vec::new();
-                reply.write_to(&mut text);
+                // Whether the client asked for SMTPUTF8 is not known here.
+                reply.in_ascii().write_to(&mut text);
                 put_text(out, text.strip_suffix(b"\r\n").unwrap_or(&text));
             }
             Self::Modify(modification) => put_modification(out, modification, lead),

@@ -1,5 +1,6 @@
 //! An SMTP reply: code, enhanced code, text.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// The first digit of a reply code (RFC 5321 section 4.2.1).
@@ -95,6 +96,28 @@ impl Reply {
         self.class() == ReplyClass::Completed
     }
 
+    /// The reply for a client that did not ask for SMTPUTF8, which may get ASCII alone (RFC 5321
+    /// section 4.2, RFC 6531 section 3.7.4): letters of western Europe lose their accents,
+    /// typographic marks become plain ones, all else `?`. Never longer than the reply itself.
+    ///
+    /// ```
+    /// use waypost_types::Reply;
+    ///
+    /// let reply = Reply::new(550, (5, 7, 1), "Écrivez à l’accueil");
+    /// assert_eq!(reply.in_ascii().text(), "Ecrivez a l'accueil");
+    /// ```
+    #[must_use]
+    pub fn in_ascii(&self) -> Cow<'_, Self> {
+        if self.text.is_ascii() {
+            return Cow::Borrowed(self);
+        }
+        let mut text = String::with_capacity(self.text.len());
+        for c in self.text.chars() {
+            if c.is_ascii() { text.push(c) } else { text.push_str(plain_form(c)) }
+        }
+        Cow::Owned(Self { text: text.into(), ..*self })
+    }
+
     /// Appends the reply as it goes over the wire: one or more lines, each ended by CR LF.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         let mut lines = self.text.split('\n').peekable();
@@ -108,6 +131,40 @@ impl Reply {
             out.extend_from_slice(line.as_bytes());
             out.extend_from_slice(b"\r\n");
         }
+    }
+}
+
+/// What is written for a character that is not ASCII; it has no more octets than that.
+fn plain_form(c: char) -> &'static str {
+    match c {
+        'À'..='Å' => "A",
+        'Æ' => "AE",
+        'Ç' => "C",
+        'È'..='Ë' => "E",
+        'Ì'..='Ï' => "I",
+        'Ñ' => "N",
+        'Ò'..='Ö' | 'Ø' => "O",
+        'Œ' => "OE",
+        'Ù'..='Ü' => "U",
+        'Ý' | 'Ÿ' => "Y",
+        'ß' => "ss",
+        'à'..='å' => "a",
+        'æ' => "ae",
+        'ç' => "c",
+        'è'..='ë' => "e",
+        'ì'..='ï' => "i",
+        'ñ' => "n",
+        'ò'..='ö' | 'ø' => "o",
+        'œ' => "oe",
+        'ù'..='ü' => "u",
+        'ý' | 'ÿ' => "y",
+        '\u{a0}' | '\u{2009}' | '\u{202f}' => " ",
+        '‘' | '’' => "'",
+        '“' | '”' | '„' | '«' | '»' => "\"",
+        '–' | '—' => "-",
+        '…' => "...",
+        '€' => "EUR",
+        _ => "?",
     }
 }
 
@@ -165,6 +222,25 @@ mod tests {
         Reply::new(550, (5, 1, 1), &long).write_to(&mut out);
         let longest = out.split(|b| *b == b'\n').map(<[u8]>::len).max().unwrap();
         assert!(longest <= 511, "{longest}");
+    }
+
+    #[test]
+    fn the_ascii_form_is_ascii_and_no_longer() {
+        for (text, want) in [
+            ("No such user", "No such user"),
+            ("Réponse non", "Reponse non"),
+            ("Übergröße\nNaïve façade", "Ubergrosse\nNaive facade"),
+            ("« Œuvre » – 5\u{a0}€…", "\" OEuvre \" - 5 EUR..."),
+            ("日本 ł", "?? ?"),
+        ] {
+            let reply = Reply::new(550, (5, 7, 1), text);
+            assert_eq!(reply.in_ascii().text(), want);
+            assert_eq!(reply.in_ascii().enhanced(), reply.enhanced());
+        }
+        for c in '\u{80}'..=char::MAX {
+            let plain = plain_form(c);
+            assert!(plain.is_ascii() && plain.len() <= c.len_utf8(), "{c}");
+        }
     }
 
     #[test]

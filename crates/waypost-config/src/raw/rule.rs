@@ -140,7 +140,8 @@ table! {
     /// ```
     RawThen {
         /// Refuse with `550 5.7.1` and this text: at RCPT if every direction that the message could
-        /// still have refuses it in the same way, else after DATA. Not empty.
+        /// still have refuses it in the same way, else after DATA. Not empty. A client that does not
+        /// ask for SMTPUTF8 gets it in ASCII, without accents.
         ///
         /// Example: `reject = "This address is for colleagues"`
         optional reject: OneLine, "C6";

@@ -38,6 +38,7 @@ impl Server {
                 }
                 let script =
                     if parameters.smtputf8 { Script::NeedsSmtpUtf8 } else { Script::Ascii };
+                self.script = script;
                 let transaction = Transaction { script, recipients: 0, chunks: None };
                 let event = Event::Mail { sender, parameters, size };
                 self.ask(Question::Mail(transaction), event);

@@ -142,6 +142,8 @@ pub struct Server {
     events: Events,
     client: Client,
     transaction: Option<Transaction>,
+    /// What the last MAIL allows in replies (RFC 6531 section 3.7.4).
+    script: Script,
     tally: Tally,
     lines: LineReader,
     pending: Pending,
@@ -178,6 +180,7 @@ impl Server {
             events: Events { next: Some(Event::Connect), more: VecDeque::new() },
             client: Client::unheard(tls),
             transaction: None,
+            script: Script::Ascii,
             tally: Tally::default(),
             lines: LineReader::new(LONGEST_LINE),
             pending: Pending::default(),
@@ -479,8 +482,15 @@ impl Server {
 
     /// Sends a reply that the application gave; the client's time begins anew.
     fn pass_on(&mut self, now: Timestamp, reply: &Reply) {
-        reply.write_to(&mut self.output);
+        self.write(reply);
         self.rearm(now);
+    }
+
+    fn write(&mut self, reply: &Reply) {
+        match self.script {
+            Script::Ascii => reply.in_ascii().write_to(&mut self.output),
+            Script::NeedsSmtpUtf8 => reply.write_to(&mut self.output),
+        }
     }
 
     /// Refuses a command for its form or order, or ends the connection if that was one too many.
@@ -568,7 +578,7 @@ impl Server {
             return;
         }
         if let Some(reply) = reply {
-            reply.write_to(&mut self.output);
+            self.write(reply);
         }
         self.phase = Phase::Closed;
         self.question = None;
