@@ -87,7 +87,7 @@ const BUDGETS: [(&str, [usize; 2], [usize; 2]); 17] = [
     ("waypost-types", [2, 7], [4, 36]),
     ("waypost-route", [2, 8], [3, 11]),
     ("waypost-rules", [9, 18], [9, 18]),
-    ("waypost-relay", [7, 25], [8, 28]),
+    ("waypost-relay", [9, 33], [10, 36]),
     ("waypost-auth", [0, 7], [1, 10]),
     ("waypost-inbound", [4, 12], [5, 15]),
     ("waypost-queue", [4, 14], [4, 14]),
@@ -95,12 +95,12 @@ const BUDGETS: [(&str, [usize; 2], [usize; 2]); 17] = [
     ("waypost-milter", [2, 7], [3, 11]),
     ("waypost-mime", [3, 13], [3, 13]),
     ("waypost-postfix", [2, 7], [2, 7]),
-    ("waypost-redis", [6, 90], [6, 90]),
-    ("waypost-config", [14, 82], [14, 82]),
+    ("waypost-redis", [6, 97], [6, 97]),
+    ("waypost-config", [14, 90], [14, 90]),
     ("waypost-store", [6, 53], [6, 53]),
     ("waypost-net", [12, 119], [14, 148]),
-    ("waypost-server", [15, 196], [15, 211]),
-    ("waypost", [0, 83], [0, 199]),
+    ("waypost-server", [15, 203], [15, 218]),
+    ("waypost", [0, 91], [0, 206]),
 ];
 
 #[test]
