@@ -39,7 +39,13 @@ pub(crate) struct Order<'a> {
     pub(crate) at: Timestamp,
     /// How long ago that is.
     pub(crate) age: std::time::Duration,
+    /// What it is known by when it is told again from the history.
+    pub(crate) digest: Digest,
 }
+
+/// Commits are made before they are journaled, and Redis hears of them in the order of the journal: one is
+/// behind another that was made later by less than this. So long Redis knows each by name.
+pub(crate) const JOURNALING: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// What a reservation found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +70,7 @@ impl Call {
             Now::Given(now) => now.as_millis().to_string(),
         };
         Self {
-            keys: vec![format!("{messages}{id}"), keys.leases(), keys.mark(node)],
+            keys: vec![format!("{messages}{id}"), keys.leases(), keys.mark(node), keys.told(node)],
             arguments: vec![operation.into(), now.into_bytes(), messages.into_bytes()],
         }
     }
@@ -126,6 +132,8 @@ impl Call {
             .with_number(order.number)
             .with_number(order.at.as_millis())
             .with_number(millis(order.age))
+            .with(order.name())
+            .with_number(millis(JOURNALING))
             .with_counters(counters)
             .with_digests(digests)
     }
@@ -146,6 +154,13 @@ impl Call {
         let mut command = redis::cmd("EVALSHA");
         command.arg(sha).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
         command
+    }
+}
+
+impl Order<'_> {
+    /// The name that Redis keeps: the digest, and what makes it another one than that of an equal commit.
+    fn name(&self) -> String {
+        format!("{} {}-{:x}", self.digest, self.start, self.number)
     }
 }
 

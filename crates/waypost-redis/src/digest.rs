@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::Hasher;
 
 use siphasher::sip128::{Hasher128, SipHasher13};
+use waypost_relay::QuotaSubject;
 use waypost_types::Mailbox;
 
 /// The key of the digests; all nodes have the same one.
@@ -39,6 +40,25 @@ impl DigestKey {
     }
 }
 
+impl DigestKey {
+    /// The digest of all that a commit counts for but its time and organization.
+    pub(crate) fn of_commit(self, subject: &QuotaSubject, recipients: &[Digest]) -> Digest {
+        let QuotaSubject { organization: _, user, limits: _, login, client } = subject;
+        let mut hasher = SipHasher13::new_with_key(&self.0);
+        for mailbox in [user, login] {
+            let digest = mailbox.as_ref().map_or([0; 16], |mailbox| self.of(mailbox).octets());
+            hasher.write(&digest);
+        }
+        let client = client.map_or_else(String::new, |client| client.to_string());
+        hasher.write(client.as_bytes());
+        hasher.write(b"@");
+        for recipient in recipients {
+            hasher.write(&recipient.octets());
+        }
+        Digest(hasher.finish128().as_u128())
+    }
+}
+
 impl fmt::Debug for DigestKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("DigestKey(..)")
@@ -46,6 +66,11 @@ impl fmt::Debug for DigestKey {
 }
 
 impl Digest {
+    /// Reads what it displays as.
+    pub(crate) fn from_hex(text: &str) -> Option<Self> {
+        u128::from_str_radix(text, 16).ok().map(Self)
+    }
+
     pub(crate) fn octets(self) -> [u8; 16] {
         self.0.to_be_bytes()
     }

@@ -9,11 +9,12 @@ use tokio::sync::mpsc;
 use waypost_relay::{LimitMode, Limits, QuotaCommit, QuotaSubject};
 use waypost_types::{Mailbox, Timestamp};
 
-use crate::call::{Call, Now, Order, SCRIPT};
+use crate::call::{Call, JOURNALING, Now, Order, SCRIPT};
 use crate::counter;
 use crate::digest::{Digest, DigestKey};
 use crate::history::{History, Told};
 use crate::keys::{self, Keys};
+use crate::mark::Mark;
 use crate::outbox::Task;
 use crate::shared::{Shared, Unavailable, Up, told};
 
@@ -22,9 +23,6 @@ const TOGETHER: usize = 128;
 
 /// How far back the history is asked for: a day and a bucket.
 const DAY: Duration = Duration::from_secs(86_400 + 300);
-
-/// Commits are made before they are journaled: by less than this.
-const JOURNALING: Duration = Duration::from_secs(30);
 
 /// What is known of Redis from one connection to the next.
 #[derive(Default)]
@@ -229,9 +227,10 @@ fn commit(
     let age = shared.now().since(at);
     // What is counted at once is counted now, whatever the clocks' grain.
     let age = if age < Duration::from_secs(1) { Duration::ZERO } else { age };
-    let order = Order { start: &shared.start, number, at, age };
     let counters = counter::of_subject(keys, up.key, subject);
     let digests = digests(up.key, recipients);
+    let digest = up.key.of_commit(subject, &digests);
+    let order = Order { start: &shared.start, number, at, age, digest };
     Call::commit(keys, shared.settings.node(), Now::OfRedis, id, &order, &counters, &digests)
 }
 
@@ -242,9 +241,8 @@ pub(crate) fn digests(key: DigestKey, recipients: &[Mailbox]) -> Vec<Digest> {
 
 /// Tells Redis whatever this node accepted in the last day and Redis does not have.
 ///
-/// For each organization it has what was accepted up to its mark of this node. Commits made at one
-/// moment reach the journal in another order than Redis: at the mark, those of some milliseconds may
-/// be taken for told.
+/// Commits made at nearly one moment reach the journal in another order than Redis, so the last of them that
+/// it has does not say which others; those it knows by name.
 async fn tell_history(shared: &Shared, up: &Up, history: &Arc<dyn History>) -> Result<(), String> {
     let now = shared.now();
     let waiting = shared.state().outbox.begin_history();
@@ -257,27 +255,28 @@ async fn tell_history(shared: &Shared, up: &Up, history: &Arc<dyn History>) -> R
             commit.at > now || send.blocking_send(commit).is_ok()
         })
     });
-    let mut marks: HashMap<Arc<str>, Timestamp> = HashMap::new();
+    let mut marks: HashMap<Arc<str>, Mark> = HashMap::new();
     let mut together = Vec::with_capacity(TOGETHER);
     while commits.recv_many(&mut together, TOGETHER).await > 0 {
         let mut pipeline = Pipeline::new();
         for commit in together.drain(..) {
             let keys = Keys::new(shared.settings.prefix(), &commit.organization);
-            let mark = match marks.get(&commit.organization) {
-                Some(mark) => *mark,
-                None => {
-                    let mark = mark(shared, up, &keys).await?;
-                    marks.insert(commit.organization.clone(), mark);
-                    mark
-                }
-            };
-            if commit.at <= mark || commit.recipients.is_empty() {
+            if !marks.contains_key(&commit.organization) {
+                let found = mark(shared, up, &keys).await?;
+                marks.insert(Arc::clone(&commit.organization), found);
+            }
+            let subject = subject_of(&commit);
+            let digest = up.key.of_commit(&subject, &digests(up.key, &commit.recipients));
+            let mark = marks.entry(Arc::clone(&commit.organization)).or_default();
+            if mark.has(commit.at, digest) || commit.recipients.is_empty() {
                 continue;
             }
             if commit.at >= remember {
                 done.add(&commit);
             }
-            let call = past(shared, up, &keys, commit);
+            let id = shared.id_of(shared.next_id());
+            let order = (shared.state().outbox.number(), commit.at);
+            let call = self::commit(shared, up, &keys, &id, order, &subject, &commit.recipients);
             pipeline.add_command(call.command(&up.sha));
         }
         if pipeline.is_empty() {
@@ -293,30 +292,39 @@ async fn tell_history(shared: &Shared, up: &Up, history: &Arc<dyn History>) -> R
     Ok(())
 }
 
-/// A commit of the history, as a call.
-fn past(shared: &Shared, up: &Up, keys: &Keys, commit: QuotaCommit) -> Call {
-    let QuotaCommit { at, organization, user, recipients, login, client } = commit;
-    let number = shared.state().outbox.number();
-    // What is counted does not depend on what is allowed.
+/// Whom a commit of the history counts for. What is counted does not depend on what is allowed.
+fn subject_of(commit: &QuotaCommit) -> QuotaSubject {
     let limits = Limits {
         recipients_per_day: 0,
         recipients_per_10_minutes: 0,
         messages_per_user_per_day: 0,
         unique_recipients_per_user_per_day: 0,
-        recipients_per_login_per_day: login.as_ref().map(|_| 0),
-        recipients_per_client_per_day: client.map(|_| 0),
+        recipients_per_login_per_day: commit.login.as_ref().map(|_| 0),
+        recipients_per_client_per_day: commit.client.map(|_| 0),
         mode: LimitMode::Enforce,
     };
-    let subject = QuotaSubject { organization, user, limits, login, client };
-    let id = shared.id_of(shared.next_id());
-    self::commit(shared, up, keys, &id, (number, at), &subject, &recipients)
+    QuotaSubject {
+        organization: Arc::clone(&commit.organization),
+        user: commit.user.clone(),
+        limits,
+        login: commit.login.clone(),
+        client: commit.client,
+    }
 }
 
-/// Up to when Redis has what this node accepted for an organization.
-async fn mark(shared: &Shared, up: &Up, keys: &Keys) -> Result<Timestamp, String> {
-    let mut asks = redis::cmd("HGET");
-    asks.arg(keys.mark(shared.settings.node())).arg("a");
-    let at: Option<u64> =
-        asks.query_async(&mut up.connection.clone()).await.map_err(|error| told(&error))?;
-    Ok(Timestamp::from_millis(at.unwrap_or_default()))
+/// What Redis has of what this node accepted for an organization.
+async fn mark(shared: &Shared, up: &Up, keys: &Keys) -> Result<Mark, String> {
+    let node = shared.settings.node();
+    let (last, names): (Option<u64>, Vec<(String, u64)>) = Pipeline::new()
+        .cmd("HGET")
+        .arg(keys.mark(node))
+        .arg("a")
+        .cmd("ZRANGE")
+        .arg(keys.told(node))
+        .arg(&[0, -1])
+        .arg("WITHSCORES")
+        .query_async(&mut up.connection.clone())
+        .await
+        .map_err(|error| told(&error))?;
+    Ok(Mark::new(last.map(Timestamp::from_millis), &names))
 }

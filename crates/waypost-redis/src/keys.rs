@@ -48,6 +48,10 @@ impl Keys {
     pub(crate) fn mark(&self, node: &str) -> String {
         self.named("node", node)
     }
+
+    pub(crate) fn told(&self, node: &str) -> String {
+        self.named("told", node)
+    }
 }
 
 /// Where the key of the digests is kept.
@@ -72,6 +76,7 @@ mod tests {
         let keys = Keys::new("p", "S");
         assert_eq!(keys.messages(), "p:{S}:message:");
         assert_eq!(keys.mark("n"), "p:{S}:node:n");
+        assert_eq!(keys.told("n"), "p:{S}:told:n");
         assert_eq!(digest_key("p"), "p:key");
     }
 }

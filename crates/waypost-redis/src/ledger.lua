@@ -1,7 +1,7 @@
 -- The counts of one organization, changed by one call. Bounded: each counter of a call costs a few commands and
 -- looks at no more than 302 buckets; docs/REDIS.md tells the keys.
 --
--- KEYS: message under way, leases, mark of the node, then a key for each counter.
+-- KEYS: message under way, leases, mark of the node, what it told lately, then a key for each counter.
 -- ARGV: operation, time in ms (-1: of Redis), prefix of messages under way, then as told at each operation.
 
 local call = redis.call
@@ -16,7 +16,7 @@ local SWEPT, PRUNED = 32, 128
 -- More buckets than a window has.
 local SPAN = 304
 
-local MESSAGE, LEASES, MARK = KEYS[1], KEYS[2], KEYS[3]
+local MESSAGE, LEASES, MARK, TOLD = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
 local function whole(x) return string.format('%.0f', x) end
 
@@ -44,7 +44,7 @@ local function counters()
   local all = {}
   for i = 1, number() do
     local kind, bucket, window, allowed = take(), number(), number(), number()
-    all[i] = counter(kind, bucket, window, KEYS[3 + i])
+    all[i] = counter(kind, bucket, window, KEYS[4 + i])
     all[i].allowed = allowed
   end
   return all
@@ -274,14 +274,18 @@ if operation == 'reserve' then
   return answer
 end
 
--- commit: id, start of the node, its number, when by the node's clock, how long ago in ms, counters, digests.
--- Answers 1, or 0 for what was counted before.
+-- commit: id, start of the node, its number, when by the node's clock, how long ago in ms, its name, how long in ms
+-- names are kept behind the last commit, counters, digests. Answers 1, or 0 for what was counted before.
 if operation == 'commit' then
-  local id, start, order, at, age = take(), take(), number(), number(), number()
+  local id, start, order, at, age, name, named = take(), take(), number(), number(), number(), take(), number()
   local mark = call('HMGET', MARK, 's', 'n', 'a')
   if mark[1] == start and tonumber(mark[2]) >= order then return { 0 } end
-  call('HSET', MARK, 's', start, 'n', whole(order), 'a', whole(math.max(tonumber(mark[3]) or 0, at)))
+  local last = math.max(tonumber(mark[3]) or 0, at)
+  call('HSET', MARK, 's', start, 'n', whole(order), 'a', whole(last))
   call('PEXPIRE', MARK, KEEP)
+  call('ZADD', TOLD, whole(at), name)
+  call('ZREMRANGEBYSCORE', TOLD, '-inf', '(' .. whole(last - named))
+  call('PEXPIRE', TOLD, KEEP)
   for _, c in ipairs(counters()) do
     local bucket = math.floor((now - age) / c.bucket)
     if bucket >= c.first then

@@ -60,6 +60,7 @@ mod history;
 mod keys;
 mod ledger;
 mod link;
+mod mark;
 mod outbox;
 mod settings;
 mod shared;

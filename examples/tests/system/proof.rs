@@ -1,6 +1,6 @@
 //! Whether a claim holds at this moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::claim::{Claim, Has, Often, Place, Relation, What};
 use super::post::{Sent, marked};
@@ -129,11 +129,19 @@ impl World {
                 if relation.holds(is, *value) { Ok(()) } else { Err(format!("{name} is {is}")) }
             }
             Claim::Count { places, relation, count } => {
-                let mut is = 0;
+                let mut different = BTreeSet::new();
+                let mut came = 0;
                 for place in places {
-                    is += self.at(place)?.iter().map(|one| one.to.len()).sum::<usize>();
+                    for one in self.at(place)? {
+                        came += one.to.len();
+                        let text = String::from_utf8_lossy(&one.text);
+                        let which = marked(&text).map(|(name, number)| (name.to_owned(), number));
+                        different.extend(one.to.iter().map(|to| (which.clone(), to.clone())));
+                    }
                 }
-                if relation.holds(is, *count) { Ok(()) } else { Err(format!("{is} came")) }
+                let is = different.len();
+                let error = || format!("{is} came, {} of them once more", came - is);
+                if relation.holds(is, *count) { Ok(()) } else { Err(error()) }
             }
             Claim::Queue { server, count } => {
                 let list = ["queue", "list"].map(str::to_owned).to_vec();

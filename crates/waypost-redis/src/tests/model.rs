@@ -94,8 +94,8 @@ impl Scripted<'_> {
         self.number += 1;
         let counters = counter::of_subject(&self.keys, self.key, subject);
         let (start, number, at) = ("start", self.number, self.now.before(age));
-        let order = Order { start, number, at, age };
         let (now, digests) = (Now::Given(self.now), self.digests(recipients));
+        let order = Order { start, number, at, age, digest: self.key.of_commit(subject, &digests) };
         let call = Call::commit(&self.keys, "node", now, id, &order, &counters, &digests);
         assert_eq!(self.call(&call), Value::Array(vec![Value::Int(1)]));
         assert_eq!(self.call(&call), Value::Array(vec![Value::Int(0)]), "once");

@@ -65,7 +65,13 @@ impl Node {
         let Some(first) = message.recipients().first() else { return };
         assert!(first.domain().is_some());
         // In the journal first, as a server does.
-        self.journal.0.lock().unwrap().push(QuotaCommit {
+        self.writes(at, &message);
+        assert!(self.ledger.commit(at, message).is_some());
+    }
+
+    fn writes(&self, at: Timestamp, message: &crate::SharedTransaction) {
+        let mut journal = self.journal.0.lock().unwrap();
+        journal.push(QuotaCommit {
             at,
             organization: "S".into(),
             user: message.subject().user.clone(),
@@ -73,7 +79,7 @@ impl Node {
             login: None,
             client: None,
         });
-        assert!(self.ledger.commit(at, message).is_some());
+        journal.sort_by_key(|commit| commit.at);
     }
 
     async fn used(&self) -> (u32, u32) {
@@ -283,6 +289,44 @@ async fn a_node_that_starts_again_tells_what_redis_misses_and_no_more_d13_o5() {
     server.restart(&[]);
     assert!(few.ledger.ready(LONG).await);
     few.waits_for(26, 0).await;
+}
+
+/// Messages accepted at nearly one moment reach Redis in any order, and a kill leaves any of them behind.
+#[tokio::test]
+#[ignore = "needs redis-server: run scripts/redis"]
+async fn a_kill_forgets_nothing_of_the_last_moment_and_counts_nothing_twice_d13_o5() {
+    let server = Server::start();
+    let mut node = Node::start(&server, 1, 1000).await;
+    let (journal, last) = (node.journal.clone(), wall());
+    // Milliseconds before the last one that Redis hears of, which recipient, and whether it hears.
+    let messages = [
+        (0, 0, true),
+        (0, 0, true),
+        (0, 0, false),
+        (0, 1, false),
+        (1, 1, true),
+        (1, 1, false),
+        (3, 2, false),
+        (2_000, 0, false),
+        (29_000, 1, true),
+        (29_000, 2, false),
+    ];
+    for (before, name, is_heard_of) in messages {
+        let at = last.before(Duration::from_millis(before));
+        let mut message = node.ledger.begin(subject(1000));
+        message.take_unreserved(to(3)[name].parse().unwrap());
+        node.writes(at, &message);
+        if is_heard_of {
+            assert!(node.ledger.commit(at, message).is_some());
+        }
+    }
+    assert!(node.ledger.flush(LONG).await);
+    assert_eq!(node.used().await, (4, 0));
+    for _ in 0..3 {
+        drop(node);
+        node = Node::again(&server, 1, 1000, journal.clone()).await;
+        assert_eq!(node.used().await, (10, 0));
+    }
 }
 
 #[tokio::test]
