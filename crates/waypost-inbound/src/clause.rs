@@ -107,9 +107,16 @@ impl<'a> Clause<'a> {
         self.stray
     }
 
-    /// Whether the last part and the word `by` behind it are one word that HELO may have said.
-    pub(crate) fn runs_into_by(&self) -> bool {
-        is_by(self.rest()) && !ends_at_by(self.rest())
+    /// Whether the last part and the word behind it, at which the clause ends, are one word that HELO
+    /// may have said.
+    pub(crate) fn runs_into_end(&self) -> bool {
+        let rest = self.rest();
+        let length = rest.iter().take_while(|b| b.is_ascii_alphabetic()).count();
+        let (word, behind) = rest.split_at_checked(length).unwrap_or((rest, b""));
+        match end_of_clause(word, Class::NONE) {
+            Some(End::By) => behind.first().is_some_and(|b| !is_blank(*b)) || !ends_at_by(rest),
+            end => end.is_some(),
+        }
     }
 
     /// How the clause ended, once [`Self::next_part`] has said that it did.

@@ -45,6 +45,8 @@ struct Candidates {
     later: Option<Found>,
     words: usize,
     parts: usize,
+    /// A word stands right behind a comment.
+    sticks: bool,
 }
 
 /// Whether what stands behind the parts so far is in a quoted text, which a HELO may be.
@@ -81,6 +83,8 @@ impl Quote {
 struct Comment {
     found: Found,
     bare: bool,
+    /// A parenthesis had been closed before it that was not open.
+    stray: bool,
 }
 
 /// Reads a from clause. The number is the count of bytes looked at.
@@ -108,6 +112,8 @@ pub(crate) fn read(
                 if let Some(first) = first.take() {
                     met.word(look(first));
                 }
+                let before = word.place.start.checked_sub(1).and_then(|i| value.get(i));
+                met.sticks |= before == Some(&b')');
                 met.word(look(word));
             }
             Part::Comment(_) if met.is_settled() => {}
@@ -130,8 +136,8 @@ pub(crate) fn read(
                 }
                 match (glued, open) {
                     (true, true) => {}
-                    (true, false) => met.glued(said, clause.runs_into_by()),
-                    (false, _) => met.comment(said),
+                    (true, false) => met.glued(said, clause.runs_into_end()),
+                    (false, _) => met.comment(said, clause.stray()),
                 }
             }
         }
@@ -244,7 +250,7 @@ impl Candidates {
     }
 
     /// A comment whose parentheses the server wrote.
-    fn comment(&mut self, said: Said) {
+    fn comment(&mut self, said: Said, stray: bool) {
         let (found, bare) = match said {
             Said::Client(found) => (found, false),
             Said::Bare(found) => (found, true),
@@ -281,20 +287,20 @@ impl Candidates {
             None => {
                 // `from [ip] (helo=x) ([ip])`: the first word is the client, as the label says.
                 self.ambiguous |= self.remark && !self.helo && differs(self.first.as_ref(), &found);
-                self.comment = Some(Comment { found, bare });
+                self.comment = Some(Comment { found, bare, stray });
             }
         }
     }
 
     /// A comment that HELO may have brought along.
-    fn glued(&mut self, said: Said, into_by: bool) {
+    fn glued(&mut self, said: Said, into_end: bool) {
         // `([ip] helo=x)([ip])`: the server has said who it is.
         if self.comment.is_some() {
             return;
         }
         match said {
             Said::Client(found) | Said::Bare(found) => {
-                self.forked |= into_by || differs(self.glued.as_ref(), &found);
+                self.forked |= into_end || differs(self.glued.as_ref(), &found);
                 self.glued = Some(found);
             }
             Said::Masked | Said::Name => self.spoken = true,
@@ -308,9 +314,10 @@ impl Candidates {
         if self.ambiguous {
             return Err(Unreadable::Ambiguous);
         }
-        if let Some(Comment { found, .. }) = self.comment {
+        if let Some(Comment { found, stray: before, .. }) = self.comment {
             let other = [&self.later, &self.glued].iter().any(|o| differs(o.as_ref(), &found));
-            return match other || (stray && self.glued.is_some()) {
+            // One closed behind it may be its own: then what closed it was an ident answer's.
+            return match other || (stray && (!before || self.glued.is_some())) {
                 true => Err(Unreadable::Ambiguous),
                 false => Ok((found, Place::ClientInformation)),
             };
@@ -330,8 +337,10 @@ impl Candidates {
                 () => Ok((found, Place::ClientInformation)),
             };
         }
+        // `from [ip] (helo=a)[ip](b) by`: the second one is a part of what HELO said.
+        let other = self.first.as_ref().is_some_and(|first| differs(self.later.as_ref(), first));
         match self.later.or(self.first.filter(|_| !self.spoken)) {
-            Some(_) if cut || stray => Err(Unreadable::Ambiguous),
+            Some(_) if cut || stray || (self.sticks && other) => Err(Unreadable::Ambiguous),
             Some(found) => Ok((found, Place::Literal)),
             None => Err(Unreadable::NoAddress),
         }

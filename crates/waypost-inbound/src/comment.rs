@@ -144,7 +144,12 @@ fn client_information(head: &Head<'_>, helo: bool, open: bool) -> Said {
     match head.shape(0) {
         Shape::Bracket(found) => match (found, head.shape(1)) {
             // ([ip] …), and ([ip] [ip]) where both must agree
-            (Some(a), Shape::Bracket(Some(b))) if a.ip != b.ip => Said::Ambiguous,
+            (Some(a), Shape::Bracket(Some(b)) | Shape::User(b)) if a.ip != b.ip => Said::Ambiguous,
+            // ([ip](a)@name [ip]): all but the last may be an ident answer
+            (Some(a), Shape::Text) if head.text(1).contains(&b'@') => match head.shape(2) {
+                Shape::Bracket(Some(b)) if a.ip != b.ip => Said::Ambiguous,
+                _ => Said::Client(a),
+            },
             (Some(a), _) => Said::Client(a),
             // ([UNAVAILABLE]. [ip])
             (None, Shape::Bracket(Some(b))) if is_word_in_brackets(first) => Said::Client(b),

@@ -45,7 +45,8 @@ impl fmt::Display for Action {
         match self {
             Action::Dunno => f.write_str("DUNNO")?,
             Action::Permit => f.write_str("OK")?,
-            Action::Refuse(reply) => f.write_str(&line(&reply.to_string()))?,
+            // Postfix does not say whether the client asked for SMTPUTF8.
+            Action::Refuse(reply) => f.write_str(&line(&reply.in_ascii().to_string()))?,
             Action::DeferIfPermit(text) => write!(f, "DEFER_IF_PERMIT {}", line(text))?,
             Action::Hold(text) => write!(f, "HOLD {}", line(text))?,
             Action::Prepend(header) => {
@@ -117,6 +118,10 @@ mod tests {
             (Action::Dunno, "action=DUNNO\n\n"),
             (Action::Permit, "action=OK\n\n"),
             (Action::from(two_lines), "action=550 5.7.1 one two\n\n"),
+            (
+                Action::from(Reply::new(550, (5, 7, 1), "Réponse non")),
+                "action=550 5.7.1 Reponse non\n\n",
+            ),
             (Action::from(Reply::plain(421, "Go away")), "action=421 Go away\n\n"),
             (Action::from(Reply::new(250, (2, 1, 5), "ok")), "action=DUNNO\n\n"),
             (
