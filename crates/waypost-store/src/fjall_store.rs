@@ -46,6 +46,7 @@ pub struct FjallStore {
     bodies: Keyspace,
     quota: Keyspace,
     audit: Keyspace,
+    meta: Keyspace,
     /// The numbers of the stored events of messages that are not done, so that removing reads nothing.
     live: Mutex<Live>,
     corrupt: Corrupt,
@@ -56,6 +57,8 @@ pub struct FjallStore {
 #[derive(Debug, Default)]
 struct Live {
     next: u64,
+    /// The number of this opening, while it is not on disk.
+    opening: Option<u64>,
     events: HashMap<QueueId, Vec<u64>>,
 }
 
@@ -94,6 +97,9 @@ impl FjallStore {
             bodies: keyspace("bodies")?,
             quota: keyspace("quota")?,
             audit: keyspace("audit")?,
+            meta: db
+                .keyspace("meta", KeyspaceCreateOptions::default)
+                .map_err(failed("open a keyspace"))?,
             live: Mutex::default(),
             corrupt,
             _lock: lock,
@@ -108,18 +114,13 @@ impl FjallStore {
 
     /// Finds the numbers in use, so that new events sort after the old ones.
     fn number_on(&self) -> Result<(), StoreError> {
-        let meta = self
-            .db
-            .keyspace("meta", KeyspaceCreateOptions::default)
-            .map_err(failed("open a keyspace"))?;
-        // Every opening has a range of its own. The journal is in order: a number that is on disk
-        // implies that its opening is.
-        let stored = meta.get("openings").map_err(failed("read"))?;
+        // Every opening that writes has a range of its own. Its number is written with what is first
+        // numbered by it, so that opening itself needs no room on the disk.
+        let stored = self.meta.get("openings").map_err(failed("read"))?;
         let opening = stored.as_deref().and_then(number).unwrap_or(0).saturating_add(1);
-        meta.insert("openings", opening.to_be_bytes()).map_err(failed("write"))?;
 
         let mut live = self.live();
-        live.next = opening << 40;
+        (live.next, live.opening) = (opening << 40, Some(opening));
         for item in self.events.iter() {
             let key = item.key().map_err(failed("scan events"))?;
             if let Some((id, number)) = event_key_parts(&key) {
@@ -293,7 +294,11 @@ impl Store for FjallStore {
             self.add(&mut batch, &mut live, record)?;
         }
         if !batch.is_empty() {
+            if let Some(opening) = live.opening {
+                batch.insert(&self.meta, "openings", opening.to_be_bytes());
+            }
             batch.commit().map_err(failed("commit"))?;
+            live.opening = None;
             return self.sort();
         }
         match durability {

@@ -16,6 +16,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -56,6 +57,31 @@ pub(crate) fn waypost(arguments: &[&str], stdin: &str) -> Ran {
         status: output.status.code().unwrap(),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// The longest wait without anything going on, and in all.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// How long something is waited for: as long as there is progress, whatever the machine does beside.
+pub(crate) struct Patience<T> {
+    begun: Instant,
+    last: (Option<T>, Instant),
+}
+
+impl<T: PartialEq> Patience<T> {
+    pub(crate) fn new() -> Self {
+        let now = Instant::now();
+        Self { begun: now, last: (None, now) }
+    }
+
+    /// Whether to go on waiting, when this is how far it has come.
+    pub(crate) fn lasts(&mut self, come: T) -> bool {
+        if self.last.0.as_ref() != Some(&come) {
+            self.last = (Some(come), Instant::now());
+        }
+        self.last.1.elapsed() < PATIENCE && self.begun.elapsed() < LONGEST
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 
+use super::Patience;
 use super::smtp_client::SmtpClient;
 
 /// The name of the server under test.
@@ -116,7 +117,7 @@ impl Folder {
     pub(crate) fn mailbox(&self, address: &str, sub: &str, count: usize) -> Vec<String> {
         let (local, domain) = address.split_once('@').unwrap();
         let new = self.path("spool/maildir").join(domain).join(local).join(sub).join("new");
-        let until = Instant::now() + PATIENCE;
+        let mut patience = Patience::new();
         loop {
             let files = files(&new);
             if files.len() >= count {
@@ -124,7 +125,7 @@ impl Folder {
                     |file| String::from_utf8_lossy(&std::fs::read(file).unwrap()).into_owned();
                 return files.iter().map(text).collect();
             }
-            assert!(Instant::now() < until, "{address}: {} of {count} came", files.len());
+            assert!(patience.lasts(files.len()), "{address}: {} of {count} came", files.len());
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use waypost_net::test_kit::{self, Act, Peer, Phase, Script, Session};
 
-/// The longest wait for a message.
+use super::Patience;
+
+/// The longest wait for an address.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a sink took with 250 to the final dot.
@@ -105,13 +107,13 @@ impl Sink {
         enough: impl Fn(&[Received]) -> bool,
     ) -> Vec<Received> {
         // Looked at now and then, since a look copies all that came.
-        let until = Instant::now() + PATIENCE;
+        let mut patience = Patience::new();
         loop {
             let all = self.received();
             if enough(&all) {
                 return all;
             }
-            assert!(Instant::now() < until, "{what}: only {} came", all.len());
+            assert!(patience.lasts(all.len()), "{what}: only {} came", all.len());
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -1,4 +1,4 @@
-//! Claims: what must hold, now or within a minute.
+//! Claims: what must hold, now or when what goes on has come to its end.
 
 use super::step::{Ask, ask};
 use super::text::{Statement, Words, Wrong};

@@ -15,13 +15,12 @@ use super::peers::{Authorities, SinkPeer};
 use super::post::{Load, Sent, Target};
 use super::server::Server;
 use super::step::{Ask, Mail, Placed, Step};
+use super::support::Patience;
 use super::support::control;
 use super::support::dns::{Dns, Entry};
 use super::support::redis::Redis;
 use super::support::tmpfs::Tmpfs;
 
-/// How long a claim may take to come true.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -219,10 +218,13 @@ impl World {
             Step::LoadGot(name, more) => {
                 let sent = self.sent(name)?;
                 let want = sent.acknowledged().len() + more;
-                let until = Instant::now() + PATIENCE;
-                while sent.acknowledged().len() < want {
-                    if Instant::now() > until {
-                        let got = sent.acknowledged().len();
+                let mut patience = Patience::new();
+                loop {
+                    let got = sent.acknowledged().len();
+                    if got >= want {
+                        break;
+                    }
+                    if !patience.lasts(got) {
                         return Err(format!("{got} got their 250, not {want}").into());
                     }
                     std::thread::sleep(Duration::from_millis(1));
@@ -244,13 +246,13 @@ impl World {
         Ok(())
     }
 
-    /// Looks until a claim holds.
+    /// Looks until a claim holds. What it lacks tells whether it comes nearer.
     fn poll(&mut self, claim: &Claim) -> Result<(), String> {
-        let until = Instant::now() + PATIENCE;
+        let mut patience = Patience::new();
         loop {
             match self.check(claim) {
                 Ok(()) => return Ok(()),
-                Err(error) if Instant::now() > until || !claim.may_come_true() => {
+                Err(error) if !claim.may_come_true() || !patience.lasts(error.clone()) => {
                     return Err(error);
                 }
                 Err(_) => std::thread::sleep(LOOK),
