@@ -159,6 +159,35 @@ def set_up(server, page):
     server.start()
 
 
+def over_unix(waypost, folder, postfix, hop, failures):
+    """By a Unix socket for Postfix's group alone, below its queue folder, as its smtpd sees it in its chroot."""
+    place = postfix.root.root + "/var/spool/postfix/waypost"
+    os.makedirs(place)
+    group = postfix.root.must("id", "-g", "postfix").stdout.strip()
+    server = policy.program(waypost, "milter", folder + "/milter", "--listen", f"unix:{place}/milter",
+                            "--socket-mode", "0660", "--socket-group", group)
+    found = os.lstat(place + "/milter")
+    if (found.st_mode & 0o777, str(found.st_gid)) != (0o660, group):
+        failures.append(f"the rights of the socket: {found}")
+    postfix.root.must("postconf", "-e", "smtpd_milters = unix:waypost/milter")
+    postfix.root.must("postfix", "reload")
+    marks = []
+
+    def is_taken():
+        # Processes from before the reload know of the other address.
+        marks.append(f"unix-{len(marks)}")
+        _, end = send(MESSAGES[0], marks[-1])
+        return (end or "").startswith("250")
+
+    wait_until("a message by way of the Unix socket", is_taken)
+    wait_until("its delivery", lambda: came(hop, marks[-1]))
+    if b"\r\nSubject: [EXT] Hi\r\n" not in came(hop, marks[-1])[0][2]:
+        failures.append(f"over the Unix socket: {came(hop, marks[-1])}")
+    policy.stop(server)
+    if os.path.exists(place + "/milter"):
+        failures.append("the socket is still there")
+
+
 def main(waypost, archives, folder, name):
     lab.run("mount", "-t", "tmpfs", "tmpfs", folder)
     lab.network()
@@ -191,6 +220,8 @@ def main(waypost, archives, folder, name):
     told, _ = send(MESSAGES[0], "nobody-answers")
     if any(not reply.startswith("4") for reply in told):
         failures.append(f"without the milter: {told}")
+    if name == "postfix":
+        over_unix(waypost, folder, postfix, hop, failures)
     postfix.stop()
 
     server = policy.program(waypost, "serve", folder + "/serve")

@@ -389,6 +389,41 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_is_told_and_given_back_e12() {
+        let mut intake = Intake::new(Actions::ADD_HEADERS, LIMITS);
+        let offers = offers(6, Steps::OFFERED);
+        let connect = Command::Connect { host_name: b"x", peer: Peer::Unknown };
+        let mail = Command::Mail { path: b"<a@b.example>", parameters: vec![] };
+        play(&mut intake, &[offers, connect, mail]);
+        intake.give_back();
+        assert_eq!((intake.octets(), intake.is_midway()), (0, false));
+        play(&mut intake, &[Command::Header { name: b"A", value: b" b" }]);
+        assert_eq!((intake.octets(), intake.is_midway()), (6, false), "A: b CR LF");
+        // A frame that has begun counts too.
+        intake.handle_bytes(b"\0\0\x01\0Bhalf");
+        assert!(intake.next(&mut Vec::new()).unwrap().is_none());
+        intake.give_back();
+        assert_eq!((intake.octets(), intake.is_midway()), (15, true));
+    }
+
+    #[test]
+    fn macros_are_bounded_in_all_e12() {
+        let mut intake = Intake::new(Actions::ADD_HEADERS, LIMITS);
+        play(&mut intake, &[offers(6, Steps::OFFERED)]);
+        let value = vec![b'x'; 40_000];
+        let mut told = |step| {
+            let mut bytes = Vec::new();
+            Command::Macros { step, macros: vec![(b"{x}", &value)] }.encode(&mut bytes);
+            intake.handle_bytes(&bytes);
+            intake.next(&mut Vec::new()).map(|event| event.is_some())
+        };
+        assert_eq!(told(Step::Connect), Ok(false));
+        assert_eq!(told(Step::Connect), Ok(false), "in the place of the last ones");
+        let refused = told(Step::Helo).unwrap_err();
+        assert!(refused.to_string().contains("octets of macros"), "{refused}");
+    }
+
+    #[test]
     fn a_message_is_gathered_as_it_was_d17() {
         let (events, letters) = message(Steps::OFFERED);
         let [
