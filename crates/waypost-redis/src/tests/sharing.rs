@@ -15,6 +15,9 @@ use crate::shared::Standing;
 mod states;
 
 const LONG: Duration = Duration::from_secs(20);
+/// Of the nodes here: a machine that is busy with other things renews in time, and answers.
+const LEASE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A journal in memory.
 #[derive(Clone, Default)]
@@ -45,7 +48,7 @@ impl Node {
 
     async fn again(server: &Server, name: u8, waiting: usize, journal: Journal) -> Self {
         let mut settings = Settings::new(&server.address(), "test", [name; 16]).unwrap();
-        settings.lease = Duration::from_millis(300);
+        (settings.lease, settings.timeout) = (LEASE, TIMEOUT);
         settings.waiting = waiting;
         let ledger = SharedLedger::start(settings, journal.clone());
         let node = Self { ledger, journal };
@@ -184,7 +187,7 @@ async fn what_is_dropped_or_left_behind_is_given_back_d13_o5() {
     let mut message = one.ledger.begin(subject(3));
     let _ = one.ledger.reserve(&mut message, &recipients).await.unwrap();
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_millis(900) {
+    while begun.elapsed() < 2 * LEASE {
         assert_eq!(other.used().await, (0, 3));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -367,11 +370,11 @@ async fn a_redis_that_is_of_no_use_counts_as_gone_o5() {
     server.pause();
     let begun = Instant::now();
     let error = node.send(10, &to(1)).await.unwrap_err();
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < LONG, "{:?}", begun.elapsed());
     assert!(error.because.contains("in time"), "{error}");
     let begun = Instant::now();
     assert!(node.send(10, &to(1)).await.is_err());
-    assert!(begun.elapsed() < Duration::from_millis(400), "nobody else waits");
+    assert!(begun.elapsed() < TIMEOUT, "nobody else waits");
     server.resume();
     assert!(node.ledger.ready(LONG).await);
     node.waits_for(1, 0).await;
