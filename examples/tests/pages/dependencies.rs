@@ -95,7 +95,7 @@ const BUDGETS: [(&str, [usize; 2], [usize; 2]); 17] = [
     ("waypost-milter", [2, 7], [3, 11]),
     ("waypost-mime", [3, 13], [3, 13]),
     ("waypost-postfix", [2, 7], [2, 7]),
-    ("waypost-redis", [6, 97], [6, 97]),
+    ("waypost-redis", [8, 97], [8, 97]),
     ("waypost-config", [14, 90], [14, 90]),
     ("waypost-store", [6, 53], [6, 53]),
     ("waypost-net", [12, 119], [14, 148]),

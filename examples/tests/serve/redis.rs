@@ -327,28 +327,34 @@ fn tls_trusts_the_authority_that_is_named_and_no_secret_is_shown_o5() {
     std::fs::write(&key, shown.key_pem()).unwrap();
     let (redis, port) = Redis::start_with_tls(&certificate, &key, ["marie-node", "hush"]);
     let address = format!("rediss://marie-node:hush@localhost:{port}/2");
-    let text = node(&redis, "defer", 30, &gateway)
-        .replace(&redis.address(), &address)
-        .replace("redis_nodes", "redis_timeout = \"3s\"\nredis_nodes");
+    let text = node(&redis, "defer", 30, &gateway).replace(&redis.address(), &address);
     let private = text.replace("redis_nodes", "redis_ca = \"ca.pem\"\nredis_nodes");
 
     // Another authority: nothing is sent, and why is told once.
     let folder = Folder::new(&private);
     folder.write("ca.pem", theirs.pem());
     let serve = folder.serve();
-    let told = serve.log.wait_text("quotas cannot be shared");
-    assert!(told.contains("not signed by an authority that is trusted here"), "{told}");
+    let unshared = |serve: &Serve, because: &str| {
+        let is_told =
+            |line: &str| line.contains("quotas cannot be shared") && line.contains(because);
+        serve.log.wait_for(because, is_told)
+    };
+    let shares = |serve: &Serve| {
+        serve.log.wait_for("shared", |line| line.contains("sharing: quotas are shared over Redis"));
+    };
+    let told = unshared(&serve, "not signed by an authority that is trusted here");
     assert!(told.contains("ca.pem") && told.contains("`redis_ca`"), "{told}");
     let reply = relay(&serve, "a@b.example");
     assert!(reply.starts_with("451 4.3.0"), "{reply}");
     // The right one, without a restart.
     folder.write("ca.pem", ours.pem());
-    serve.log.wait_text("quotas are shared over Redis");
+    shares(&serve);
     assert!(relay(&serve, "a@b.example").starts_with("250"));
     wait_for_usage(&folder, "shared", 1, 0);
     let log = serve.log.to_string();
     assert!(!log.contains("hush") && !log.contains("marie-node"), "{log}");
-    assert_eq!(log.matches("not signed by an authority").count(), 1, "{log}");
+    let told = |line: &&str| line.contains("WARN") && line.contains("not signed by an authority");
+    assert_eq!(log.lines().filter(told).count(), 1, "{log}");
     serve.terminate();
 
     // What the system trusts, and another password.
@@ -357,13 +363,12 @@ fn tls_trusts_the_authority_that_is_named_and_no_secret_is_shown_o5() {
     let roots = system.path("ca.pem");
     let environment = [("SSL_CERT_FILE", roots.to_str().unwrap())];
     let serve = Serve::with_environment(&system.configuration(), &environment);
-    serve.log.wait_text("quotas are shared over Redis");
+    shares(&serve);
     wait_for_usage(&system, "shared", 1, 0);
     serve.terminate();
     system.configure(&text.replace(":hush@", ":hushed@"));
     let serve = Serve::with_environment(&system.configuration(), &environment);
-    let told = serve.log.wait_text("quotas cannot be shared");
-    assert!(told.contains("refuses the user or the password of its address"), "{told}");
+    unshared(&serve, "refuses the user or the password of its address");
     let log = serve.log.to_string();
     assert!(!log.contains("hush") && !log.contains("marie-node"), "{log}");
     serve.terminate();

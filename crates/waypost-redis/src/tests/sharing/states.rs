@@ -49,6 +49,7 @@ async fn a_limit_holds_through_each_odd_state_and_back_o5() {
             "takes no writes (READONLY)",
         ),
         ("no script", &["SCRIPT FLUSH"], &[], "has lost the script (NOSCRIPT)"),
+        ("emptied", &["FLUSHALL"], &[], "was emptied"),
         (
             "a password",
             &["CONFIG SET requirepass hush", "CLIENT KILL TYPE normal SKIPME yes"],
