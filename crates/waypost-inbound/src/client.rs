@@ -6,7 +6,8 @@
 //! 2. A client slot that holds no address (`(unknown [])`, `([unix socket])`) makes the line
 //!    unreadable: the word before it is what HELO said.
 //! 3. A comment that stands behind no blank, and holds none, may be part of what HELO said: it counts
-//!    only where no other comment is client information with another address or names a host.
+//!    only where no other comment is client information with another address or names a host. A comment
+//!    inside of a quoted text, or one that a word of HELO or an ident answer closed, counts for nothing.
 //! 4. Else a literal behind the first word, `name [ip]`: a HELO holds no blank, so the server wrote it.
 //! 5. Else the first word itself, if it is a literal: `from [ip] by host via HTTP`, `from [ip] (helo=x)`;
 //!    but only if each comment is of a kind that is known to name no client, for else the first word is
