@@ -23,8 +23,9 @@ use file::RecordFile;
 
 /// Octets of lines that may wait to be written.
 const WAITING: usize = 8 << 20;
-/// Octets that are written at once.
-const BATCH: usize = 64 << 10;
+/// Octets that are written at once, of more than one line: less than the smallest size at which a file is put
+/// aside, with room for what is said of lost lines.
+const BATCH: usize = 63 << 10;
 
 /// Where the key of hashed local parts is, or would be: what `[server] record` names, or `record.key`
 /// in the spool. Relative paths begin at `base`.
@@ -240,9 +241,9 @@ fn write_lines(todo: &Receiver<Job>, waiting: &Waiting) {
             Job::Line(line) => {
                 let mut batch = vec![line];
                 let mut octets = batch.iter().map(String::len).sum::<usize>();
-                while octets < BATCH && next.is_none() {
+                while next.is_none() {
                     match todo.try_recv() {
-                        Ok(Job::Line(line)) => {
+                        Ok(Job::Line(line)) if octets.saturating_add(line.len()) <= BATCH => {
                             octets += line.len();
                             batch.push(line);
                         }
@@ -386,6 +387,28 @@ mod tests {
         let kept = todo.try_iter().count();
         assert!(kept * 60_000 <= WAITING && kept > 100, "{kept}");
         assert_eq!(counters.lost.get(), 1000 - u64::try_from(kept).unwrap());
+    }
+
+    #[test]
+    fn lines_that_waited_make_no_file_too_large() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r");
+        let (recorder, counters) = recorder();
+        let (jobs, todo) = mpsc::channel();
+        jobs.send(Job::File(Some(RecordFile::new(path.clone(), 64 << 10, 9)))).unwrap();
+        recorder.on.store(Some(Arc::new(On { key: None, jobs: jobs.clone() })));
+        let long = Recorded { message: "x".repeat(14_000), ..line("long") };
+        for _ in 0..24 {
+            recorder.write(&long);
+        }
+        jobs.send(Job::End).unwrap();
+        write_lines(&todo, &recorder.waiting);
+        let sizes: Vec<u64> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().metadata().unwrap().len())
+            .collect();
+        assert!(sizes.len() > 4 && sizes.iter().all(|size| *size <= 64 << 10), "{sizes:?}");
+        assert_eq!((counters.lines.get(), counters.lost.get()), (24, 0));
     }
 
     #[test]
