@@ -8,6 +8,7 @@
 //! ```
 
 use crate::Event;
+use crate::store::weight;
 
 /// Octets in front of every payload.
 pub const FRAME_HEADER: usize = 9;
@@ -101,7 +102,9 @@ pub fn unframe(value: &[u8]) -> Result<&[u8], DecodeError> {
 /// # Errors
 /// [`DecodeError::TooLarge`] when its JSON is larger than [`LARGEST_EVENT`].
 pub fn encode(event: &Event) -> Result<Vec<u8>, DecodeError> {
-    let mut value = vec![0; FRAME_HEADER];
+    // Roughly as large as it will be: an entry would outgrow a small one eight times.
+    let mut value = Vec::with_capacity(FRAME_HEADER + weight(event));
+    value.resize(FRAME_HEADER, 0);
     serde_json::to_writer(&mut value, event).map_err(|e| DecodeError::Payload(e.to_string()))?;
     let payload = value.get(FRAME_HEADER..).unwrap_or_default();
     if payload.len() > LARGEST_EVENT {

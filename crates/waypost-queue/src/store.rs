@@ -34,7 +34,8 @@ impl Record {
     }
 }
 
-fn weight(event: &Event) -> usize {
+/// Roughly the octets that an event holds in memory, and in the store.
+pub(crate) fn weight(event: &Event) -> usize {
     match event {
         Event::Accepted(entry) => {
             512 + entry.decision.len() + entry.trace.len() + 512 * entry.deliveries.len()

@@ -304,6 +304,7 @@ impl Spool {
         body: Body,
         quota: Vec<QuotaCommit>,
     ) -> Result<(), CommitError> {
+        let body = framed(body).await;
         self.committer.commit(Record::accepted(entry.clone(), body.clone(), quota)).await?;
         self.enqueue(entry, body);
         Ok(())
@@ -320,6 +321,7 @@ impl Spool {
         body: Body,
         told: Event,
     ) -> Result<(), CommitError> {
+        let body = framed(body).await;
         let mut record = Record::accepted(entry.clone(), body.clone(), Vec::new());
         record.events.push(told);
         self.committer.commit(record).await?;
@@ -408,6 +410,7 @@ impl Spool {
                     let original = body.as_ref().map_or(&[][..], |body| body);
                     let (entry, body) =
                         notice.compose(self.next_id(), notices.hostname, original, destination);
+                    let body = framed(body).await;
                     self.metrics.notice(notice.action_name());
                     record.events.insert(0, Event::Accepted(Box::new(entry.clone())));
                     record.bodies.push((entry.id, body.clone()));
@@ -551,6 +554,19 @@ impl Spool {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Octets of a body that are copied where they are; more are copied off the async workers.
+const COPIED_HERE: usize = 1 << 20;
+
+/// A body as the store keeps it, so that both hold the same octets: of a message that waits for its first
+/// attempt, what the store has not sorted yet is no second copy.
+pub(crate) async fn framed(body: Body) -> Body {
+    if body.len() <= COPIED_HERE {
+        return body.framed();
+    }
+    let plain = body.clone();
+    tokio::task::spawn_blocking(move || body.framed()).await.unwrap_or(plain)
 }
 
 /// Deliveries that were deferred once more, and for which the schedule says no more.

@@ -1,8 +1,13 @@
 //! The trace line that an accepted message gets.
 
+use std::borrow::Cow;
+use std::fmt::Write;
 use std::net::IpAddr;
 
 use waypost_types::{Domain, Mailbox, QueueId, Session, Timestamp};
+
+/// Octets that a line rarely exceeds.
+const USUAL: usize = 384;
 
 /// What a trace line tells beside the session.
 #[derive(Clone, Copy, Debug)]
@@ -29,28 +34,32 @@ impl Trace<'_> {
     /// The `Received:` field of RFC 5321 section 4.4, folded, each line ended by CR LF.
     #[must_use]
     pub(crate) fn line(&self) -> String {
-        let helo: String = match self.session.helo.as_deref() {
-            None | Some("") => "unknown".to_owned(),
-            Some(name) => name.chars().filter(|c| is_helo(*c)).take(255).collect(),
+        let helo: Cow<'_, str> = match self.session.helo.as_deref() {
+            None | Some("") => "unknown".into(),
+            Some(name) => of_chars(name, 255, is_helo),
         };
         let literal = match self.session.client_ip {
-            IpAddr::V4(ip) => format!("[{ip}]"),
-            IpAddr::V6(ip) => format!("[IPv6:{ip}]"),
+            IpAddr::V4(_) => "",
+            IpAddr::V6(_) => "IPv6:",
         };
-        let mut line = format!(
-            "Received: from {helo} ({literal})\r\n\tby {} with {} id {}",
+        let mut line = String::with_capacity(USUAL);
+        // Nothing that is written into a string fails.
+        let _ = write!(
+            line,
+            "Received: from {helo} ([{literal}{}])\r\n\tby {} with {} id {}",
+            self.session.client_ip,
             self.by,
             self.protocol(),
             self.id
         );
         if let Some(tls) = self.tls {
-            let tls: String = tls.chars().filter(|c| is_helo(*c) || *c == ' ').take(120).collect();
-            line.push_str(&format!("\r\n\t(using {tls})"));
+            let _ =
+                write!(line, "\r\n\t(using {})", of_chars(tls, 120, |c| is_helo(c) || c == ' '));
         }
         if let Some(recipient) = self.only_recipient {
-            line.push_str(&format!("\r\n\tfor <{recipient}>"));
+            let _ = write!(line, "\r\n\tfor <{recipient}>");
         }
-        line.push_str(&format!(";\r\n\t{}\r\n", self.at.rfc5322()));
+        let _ = write!(line, ";\r\n\t{}\r\n", self.at.rfc5322());
         line
     }
 
@@ -83,6 +92,14 @@ pub(crate) fn with_comment(lines: &str, comment: &str) -> String {
     // No date holds a semicolon.
     let (told, date) = ours.rsplit_once(';').unwrap_or((ours, ""));
     format!("{above}{told}\r\n\t{comment};{date}{below}")
+}
+
+/// At most so many of the characters, those that may be there.
+fn of_chars(text: &str, most: usize, may: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if text.len() <= most && text.chars().all(&may) {
+        return text.into();
+    }
+    text.chars().filter(|c| may(*c)).take(most).collect()
 }
 
 fn is_helo(c: char) -> bool {

@@ -13,7 +13,7 @@ use fjall::{
 };
 use waypost_queue::{
     Body, DecodeError, Durability, Entry, Event, QuotaCommit, Record, SetAside, Store, StoreError,
-    Timestamp, decode, encode, frame_header, unframe,
+    Timestamp, decode, encode,
 };
 use waypost_types::QueueId;
 
@@ -21,11 +21,13 @@ use crate::lock::SpoolLock;
 use crate::set_aside::{Corrupt, create_private, sync_folder};
 
 const CACHE: u64 = 4 << 20;
-/// What a keyspace may hold in memory before it is sorted into a table, and while the one before is
-/// still being written.
-const MEMTABLE: u64 = 8 << 20;
+/// What a keyspace may hold in memory before it is sorted into a table.
+const MEMTABLE: u64 = 5 << 20;
 const SMALL_MEMTABLE: u64 = 2 << 20;
-const MEMTABLES: u64 = 3;
+/// So many times that it may hold while the one before is still being written, that one included.
+const MEMTABLES: u64 = 4;
+/// Keyspaces whose sorting is ours to say.
+const KEYSPACES: usize = 5;
 const JOURNALS: u64 = 256 << 20;
 /// Tables not yet merged, from which on commits wait for the merging; the engine itself stops at 30,
 /// and does not look there whether anyone is left to merge.
@@ -60,6 +62,8 @@ struct Live {
     /// The number of this opening, while it is not on disk.
     opening: Option<u64>,
     events: HashMap<QueueId, Vec<u64>>,
+    /// What each keyspace that is [sorted](FjallStore::sort) held when it was so last, in octets.
+    sorted: [u64; KEYSPACES],
 }
 
 impl FjallStore {
@@ -142,7 +146,7 @@ impl FjallStore {
     ) -> Result<(), StoreError> {
         let ended: Vec<QueueId> = record.events.iter().filter_map(ended).collect();
         for event in &record.events {
-            let value = || encode(event).map_err(wrong(format!("an event of {:?}", event.id())));
+            let value = || encode(event).map_err(wrong(|| format!("an event of {:?}", event.id())));
             match event {
                 Event::Accepted(entry) if ended.contains(&entry.id) => {}
                 Event::Accepted(entry) => batch.insert(&self.entries, key(entry.id), value()?),
@@ -183,9 +187,8 @@ impl FjallStore {
         }
         for (id, body) in &record.bodies {
             if !ended.contains(id) {
-                let what = || format!("the body of {id}");
-                let header = frame_header(body).map_err(wrong(what()))?;
-                batch.insert(&self.bodies, key(*id), ByteView::fused(&header, body));
+                let value = body.stored().map_err(wrong(|| format!("the body of {id}")))?;
+                batch.insert(&self.bodies, key(*id), value);
             }
         }
         Ok(())
@@ -194,15 +197,17 @@ impl FjallStore {
     /// Has sorted what a keyspace holds in memory when that is enough for a table, and waits when it is
     /// too much. Left to itself the engine asks for it with every commit, which can fill the queue of
     /// its workers until they wait for themselves; and it holds several times as much in memory.
-    fn sort(&self) -> Result<(), StoreError> {
-        let keyspaces = [
+    ///
+    /// What was sorted last counts as well: the engine frees it when the next is to be sorted.
+    fn sort(&self, live: &mut Live) -> Result<(), StoreError> {
+        let keyspaces: [_; KEYSPACES] = [
             (&self.entries, MEMTABLE),
             (&self.bodies, MEMTABLE),
             (&self.events, SMALL_MEMTABLE),
             (&self.quota, SMALL_MEMTABLE),
             (&self.audit, SMALL_MEMTABLE),
         ];
-        for (keyspace, enough) in keyspaces {
+        for ((keyspace, enough), sorted) in keyspaces.into_iter().zip(&mut live.sorted) {
             let held = keyspace.tree.active_memtable().size();
             if held <= enough {
                 continue;
@@ -211,7 +216,7 @@ impl FjallStore {
                 keyspace.tree.sealed_memtable_count() > 0
                     || keyspace.tree.l0_run_count() >= UNMERGED
             };
-            if behind() && held <= enough * MEMTABLES {
+            if behind() && held.saturating_add(*sorted) <= enough * MEMTABLES {
                 continue;
             }
             while behind() {
@@ -220,6 +225,7 @@ impl FjallStore {
                 std::thread::sleep(A_MOMENT);
             }
             keyspace.rotate_memtable().map_err(failed("sort"))?;
+            *sorted = held;
         }
         Ok(())
     }
@@ -299,7 +305,7 @@ impl Store for FjallStore {
             }
             batch.commit().map_err(failed("commit"))?;
             live.opening = None;
-            return self.sort();
+            return self.sort(&mut live);
         }
         match durability {
             Durability::Synced => self.db.persist(PersistMode::SyncData).map_err(failed("sync")),
@@ -323,8 +329,8 @@ impl Store for FjallStore {
         let Some(value) = self.bodies.get(key(id)).map_err(failed("read a body"))? else {
             return Ok(None);
         };
-        match unframe(&value) {
-            Ok(body) => Ok(Some(Body::from(body.to_vec()))),
+        match Body::from_stored(ByteView::from(value.clone())) {
+            Ok(body) => Ok(Some(body)),
             Err(because) => {
                 let aside = self.put_aside("body", &key(id), &value, because)?;
                 Err(StoreError::Value { what: aside.what, because: aside.because })
@@ -336,7 +342,7 @@ impl Store for FjallStore {
         let Some(value) = self.entries.get(key(id)).map_err(failed("read an entry"))? else {
             return Ok(None);
         };
-        match decode(&value).map_err(wrong(format!("entry {id}")))? {
+        match decode(&value).map_err(wrong(|| format!("entry {id}")))? {
             Event::Accepted(entry) => Ok(Some(*entry)),
             _ => Ok(None),
         }
@@ -413,8 +419,8 @@ pub(crate) fn failed<E: Display>(doing: &'static str) -> impl Fn(E) -> StoreErro
     move |error| StoreError::Failed { doing, because: error.to_string() }
 }
 
-fn wrong(what: String) -> impl FnOnce(DecodeError) -> StoreError {
-    move |because| StoreError::Value { what, because }
+fn wrong(what: impl FnOnce() -> String) -> impl FnOnce(DecodeError) -> StoreError {
+    move |because| StoreError::Value { what: what(), because }
 }
 
 fn key(id: QueueId) -> [u8; 8] {

@@ -8,7 +8,7 @@
 //!
 //! **Units:** sizes are octets. **Bounds:** what waits for the disk is bounded by
 //! [`CommitterOptions::waiting`]; the store keeps 16 octets of memory for each unfinished message that
-//! was tried, 4 MiB of cache and up to 24 MiB not yet sorted. **Errors:**
+//! was tried, 4 MiB of cache and up to 20 MiB of a keyspace not yet sorted. **Errors:**
 //! [`waypost_queue::StoreError`], [`CommitError`]. **Source:** requirements O1, D13, A12; `docs/SPOOL.md` has the
 //! states, the format and what a crash leaves at each point.
 //!

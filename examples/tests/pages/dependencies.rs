@@ -90,7 +90,7 @@ const BUDGETS: [(&str, [usize; 2], [usize; 2]); 17] = [
     ("waypost-relay", [9, 33], [10, 36]),
     ("waypost-auth", [0, 7], [1, 10]),
     ("waypost-inbound", [4, 12], [5, 15]),
-    ("waypost-queue", [4, 14], [4, 14]),
+    ("waypost-queue", [5, 15], [5, 15]),
     ("waypost-smtp", [4, 9], [4, 9]),
     ("waypost-milter", [2, 7], [3, 11]),
     ("waypost-mime", [3, 13], [3, 13]),

@@ -21,6 +21,7 @@ use super::{Open, SmtpHandler, authentication, filter, no_transaction, note, rec
 use crate::asking::{Asking, Decided};
 use crate::log;
 use crate::metrics::{At, Reason};
+use crate::spool::framed;
 
 /// A message as it came, with a header of a size that we read.
 struct Received {
@@ -156,6 +157,8 @@ impl SmtpHandler {
         self.observe(seen, sender, Some(id), &decision.observations);
         let header_size = HeaderBlock::of(&body).body_offset();
         let entry = self.entry(id, session, &open, &decision, &body, header_size);
+        // What waits takes no more than its octets: the buffer it was received into may be twice as large.
+        let body = framed(body).await;
         self.core.spool.wait_for_room(&entry).await;
         let view = decision.organizations.first();
         let source = view.map_or_else(|| Source::of_client(session.client_ip), |view| view.source);
