@@ -9,7 +9,7 @@
 //! | `WAYPOST_MEMORY_QUEUE_MIB` | resident MiB allowed with them | 200 |
 //! | `WAYPOST_MEMORY_FLOOD` | sessions that send a large message at once | 8 |
 //! | `WAYPOST_MEMORY_LARGE_MIB` | its size | 20 |
-//! | `WAYPOST_MEMORY_FLOOD_MIB` | resident MiB allowed at the peak | 600 |
+//! | `WAYPOST_MEMORY_FLOOD_MIB` | resident MiB allowed at the peak | 500 |
 
 #![cfg(target_os = "linux")]
 #![allow(
@@ -154,7 +154,7 @@ fn a_flood_of_large_messages_waits_its_turn_in_bounded_memory() {
     let _alone = support::alone();
     let sessions = number("WAYPOST_MEMORY_FLOOD", 8);
     let mib = number("WAYPOST_MEMORY_LARGE_MIB", 20);
-    let allowed = number("WAYPOST_MEMORY_FLOOD_MIB", 600);
+    let allowed = number("WAYPOST_MEMORY_FLOOD_MIB", 500);
     let folder = folder();
     let serve = folder.serve();
     let message = text((mib << 20) - 1024);

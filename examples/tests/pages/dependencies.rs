@@ -96,11 +96,11 @@ const BUDGETS: [(&str, [usize; 2], [usize; 2]); 17] = [
     ("waypost-mime", [3, 13], [3, 13]),
     ("waypost-postfix", [2, 7], [2, 7]),
     ("waypost-redis", [8, 97], [8, 97]),
-    ("waypost-config", [14, 90], [14, 90]),
+    ("waypost-config", [14, 91], [14, 91]),
     ("waypost-store", [6, 53], [6, 53]),
     ("waypost-net", [12, 119], [14, 148]),
     ("waypost-server", [15, 203], [15, 218]),
-    ("waypost", [0, 91], [0, 206]),
+    ("waypost", [0, 92], [0, 206]),
 ];
 
 #[test]
