@@ -59,11 +59,14 @@ fn play(pieces: &[&[u8]], has_body: bool) -> Played {
     let limits = IntakeLimits { header: HEADER, body: has_body.then_some(BODY) };
     let mut intake = Intake::new(Actions::ALL, limits);
     let (mut out, mut events, mut fault) = (Vec::new(), Vec::new(), None);
-    let mut wanted = 0;
+    let (mut wanted, mut fed) = (0, 0);
     'all: for piece in pieces {
         intake.handle_bytes(piece);
+        fed += u64::try_from(piece.len()).unwrap();
         loop {
-            assert!(intake.octets() <= HEADER + BODY, "{} octets are kept", intake.octets());
+            let frames = if intake.is_midway() { fed } else { 0 };
+            let kept = intake.octets();
+            assert!(kept <= HEADER + BODY + frames, "{kept} octets are kept");
             let event = match intake.next(&mut out) {
                 Ok(Some(event)) => event,
                 Ok(None) => break,
