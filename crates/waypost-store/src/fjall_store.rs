@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use byteview::ByteView;
 use fjall::{
-    AbstractTree, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch,
+    PersistMode,
 };
 use waypost_queue::{
     Body, DecodeError, Durability, Entry, Event, QuotaCommit, Record, SetAside, Store, StoreError,
@@ -17,6 +18,7 @@ use waypost_queue::{
 };
 use waypost_types::QueueId;
 
+use crate::journal;
 use crate::lock::SpoolLock;
 use crate::set_aside::{Corrupt, create_private, sync_folder};
 
@@ -81,9 +83,12 @@ impl FjallStore {
         if folder.exists() && !folder.join("version").exists() {
             corrupt.take_in(&folder).map_err(failed("set an unfinished database aside"))?;
         }
+        journal::check(&folder).map_err(failed("open"))?;
         let db = Database::builder(&folder)
             .cache_size(CACHE)
             .max_journaling_size(JOURNALS)
+            // As `journal` reads it.
+            .journal_compression(CompressionType::None)
             .worker_threads(WORKERS)
             .open()
             .map_err(|error| match error {

@@ -49,6 +49,7 @@
 
 mod committer;
 mod fjall_store;
+mod journal;
 mod lock;
 mod set_aside;
 mod space;

@@ -315,8 +315,6 @@ fn a_bit_turned_in_the_journal_is_noticed_and_the_start_refused() {
         store.commit(&[accepted(number)], Durability::Synced).unwrap();
     }
     drop(store);
-    // In a value: the octets with which the engine frames them are no more than a magic number and lengths, and
-    // what is wrong in those may look like the end of a write that was cut short.
     let journal = fs::read(folder.path().join("db/0.jnl")).unwrap();
     let place = |text: &str| journal.windows(text.len()).position(|part| part == text.as_bytes());
     for number in [4, 10, 16] {
@@ -327,6 +325,47 @@ fn a_bit_turned_in_the_journal_is_noticed_and_the_start_refused() {
         let error = FjallStore::open(copy.path()).unwrap_err();
         assert!(error.to_string().contains("ChecksumMismatch"), "turned at {at}: {error}");
     }
+}
+
+/// The engine takes what is wrong in its frame for the end of a write that was cut short, and cuts off what is
+/// behind it; that is looked for before.
+#[test]
+fn a_bit_turned_in_the_frame_of_the_journal_loses_no_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FjallStore::open(folder.path()).unwrap();
+    for number in 1..=6 {
+        store.commit(&[accepted(number)], Durability::Synced).unwrap();
+    }
+    drop(store);
+    // Without the zeros, so that there is less to copy.
+    let end = journal_end(folder.path());
+    let path = folder.path().join("db/0.jnl");
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(end).unwrap();
+    let journal = fs::read(&path).unwrap();
+    let octets = journal.windows(4).enumerate();
+    let ends: Vec<usize> =
+        octets.filter(|(_, four)| four == b"FJL\x03").map(|(at, _)| at).collect();
+    let [.., third, _, _, _] = ends.as_slice() else { panic!("{ends:?}") };
+    // The end of the third message's batch, the begin of the fourth's, and its first item.
+    let (mut refused, mut harmless) = (0, 0);
+    for at in third - 9..third + 4 + 13 + 21 {
+        let copy = tempfile::tempdir().unwrap();
+        copy_folder(folder.path(), copy.path());
+        turn(&copy.path().join("db/0.jnl"), at);
+        match FjallStore::open(copy.path()) {
+            Ok(store) => {
+                assert_eq!(messages(&store), [1, 2, 3, 4, 5, 6], "turned at {at}");
+                harmless += 1;
+            }
+            Err(error) => {
+                let error = error.to_string();
+                assert!(error.contains("damaged at") || error.contains("Journal"), "{at}: {error}");
+                refused += 1;
+            }
+        }
+        assert!(journal_end(copy.path()) >= end, "nothing is cut off, turned at {at}");
+    }
+    assert!(refused > 20, "{refused} refused, {harmless} harmless");
 }
 
 #[test]
