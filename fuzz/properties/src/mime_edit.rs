@@ -139,7 +139,8 @@ fn naive(part: &[&[u8]], depth: usize, whole: &[u8]) {
     let lower = kind.to_ascii_lowercase();
     if lower.starts_with("multipart/") && depth < 40 {
         let Some(at) = lower.find("boundary=") else { return };
-        let value = &kind[at + "boundary=".len()..];
+        // A fold may stand in front of it.
+        let value = kind[at + "boundary=".len()..].trim_start();
         let boundary = match value.strip_prefix('"') {
             Some(quoted) => quoted.split('"').next(),
             None => value.split([';', ' ', '\r', '\t']).next(),
