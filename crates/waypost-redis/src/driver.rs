@@ -264,7 +264,7 @@ async fn tell_history(shared: &Shared, up: &Up, history: &Arc<dyn History>) -> R
                 marks.insert(Arc::clone(&commit.organization), found);
             }
             let subject = subject_of(&commit);
-            let digest = up.key.of_commit(&subject, &digests(up.key, &commit.recipients));
+            let digest = || up.key.of_commit(&subject, &digests(up.key, &commit.recipients));
             let mark = marks.entry(Arc::clone(&commit.organization)).or_default();
             if mark.has(commit.at, digest) || commit.recipients.is_empty() {
                 continue;

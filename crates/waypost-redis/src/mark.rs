@@ -35,12 +35,13 @@ impl Mark {
         Self { from, named }
     }
 
-    /// Whether Redis has a commit of the history; each is asked for once, in the order of time.
-    pub(crate) fn has(&mut self, at: Timestamp, digest: Digest) -> bool {
+    /// Whether Redis has a commit of the history; each is asked for once, in the order of time. The digest is made
+    /// only where it matters: most of a day is older.
+    pub(crate) fn has(&mut self, at: Timestamp, digest: impl FnOnce() -> Digest) -> bool {
         if at < self.from {
             return true;
         }
-        match self.named.get_mut(&(at, digest)) {
+        match self.named.get_mut(&(at, digest())) {
             Some(count) if *count > 0 => {
                 *count -= 1;
                 true
@@ -69,7 +70,7 @@ mod tests {
         let check = |mut mark: Mark, table: &[(u64, &str, bool)]| {
             for (at, name, want) in table {
                 let at = Timestamp::from_millis(*at);
-                assert_eq!(mark.has(at, digest(name)), *want, "{at:?} {name}");
+                assert_eq!(mark.has(at, || digest(name)), *want, "{at:?} {name}");
             }
         };
         check(
